@@ -1,0 +1,133 @@
+//! Where a log's files live.
+
+pub(crate) mod fault;
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+pub(crate) mod fs;
+pub(crate) mod memory;
+
+use std::{fmt, io};
+
+/// A directory of files, as a log needs it: the file system ([`FsBackend`](crate::FsBackend)), memory
+/// ([`MemoryBackend`](crate::MemoryBackend)), or one of your own. Everything that the log promises
+/// rests on what is promised here.
+///
+/// It need not be `Send`; a `Log<B>` is `Send` and `Sync` where the backend and its files are.
+pub trait Backend: fmt::Debug {
+    /// An open file.
+    type File: BackendFile + fmt::Debug;
+
+    /// What to call this directory in a message.
+    fn name(&self) -> String;
+
+    /// The names of the files in it, in any order. Names that are not text, and directories, may be
+    /// left out.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Opens a file. With [`Access::Create`] one that is missing is made, empty; with the others it
+    /// is an error of kind [`io::ErrorKind::NotFound`]. An existing file keeps its bytes.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened.
+    fn open(&self, name: &str, access: Access) -> io::Result<Self::File>;
+
+    /// Removes a file; open handles of it may go on reading it or fail. A missing file is an error of
+    /// kind [`io::ErrorKind::NotFound`].
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be removed.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Returns once all files made and removed before are so on stable storage.
+    ///
+    /// # Errors
+    ///
+    /// It is then unknown which are.
+    fn sync_directory(&self) -> io::Result<()>;
+
+    /// Removes the directory itself if nothing is left in it. What is left is no error.
+    ///
+    /// # Errors
+    ///
+    /// An empty directory cannot be removed.
+    fn remove_directory(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An open file of a [`Backend`]. Reads and writes are positional: there is no cursor.
+pub trait BackendFile {
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// The length cannot be had.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether it has no bytes.
+    ///
+    /// # Errors
+    ///
+    /// The length cannot be had.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads from `position` into `buffer` and returns how many bytes it read: fewer than asked only
+    /// at the end of the file, or where the caller may simply ask again for the rest; 0 only at or
+    /// past the end.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be read; what is in `buffer` is then undefined.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `position`, growing the file where needed. A gap reads as zeros.
+    ///
+    /// # Errors
+    ///
+    /// Any part of the bytes may then have been written.
+    fn write_at(&mut self, bytes: &[u8], position: u64) -> io::Result<()>;
+
+    /// Cuts the file, or grows it with zeros, to `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// It may then have either length.
+    fn set_len(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// Returns once all that was written, and the length, is on stable storage.
+    ///
+    /// # Errors
+    ///
+    /// It is then unknown what is, and trying again must not be taken for an answer: the log poisons
+    /// itself.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Told of an index file before entries are written to it: it will hold at most `bytes`. A
+    /// backend may give it that length now, with zeros, and map it into memory. `set_len` ends that.
+    ///
+    /// # Errors
+    ///
+    /// The space cannot be had. One that cannot map should go on without instead.
+    fn prepare(&mut self, bytes: u64) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To read; it must exist.
+    Read,
+    /// To read and write; it must exist.
+    Write,
+    /// To read and write; it is made if it does not exist.
+    Create,
+}

@@ -1,0 +1,145 @@
+//! What can go wrong, one variant for each thing a caller would do about it.
+
+use std::io;
+
+use crate::Offset;
+
+/// A result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation on a log failed.
+///
+/// A kind of its own exists only where a caller would act differently; match on the variant, never
+/// on the text. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No record has this offset: it is below the lowest or not given yet.
+    #[error("offset {offset} is not in the log, which {}", held(*lowest, *next))]
+    OffsetOutOfRange {
+        /// The offset asked for.
+        offset: Offset,
+        /// The first offset the log holds.
+        lowest: Offset,
+        /// The offset the next append will give.
+        next: Offset,
+    },
+
+    /// The bytes of this record are damaged. Nothing was changed or cut off; records around it can
+    /// be read.
+    #[error(
+        "record {offset} is damaged: {reason} (segment {segment}, position {position}); \
+         the records around it can still be read"
+    )]
+    Corrupt {
+        /// The base offset of the segment, which names its files.
+        segment: Offset,
+        /// The offset of the record.
+        offset: Offset,
+        /// The byte in the store file where its frame starts, or would start.
+        position: u64,
+        /// What is wrong with it.
+        reason: Damaged,
+    },
+
+    /// An earlier write or sync failed, so it is unknown what the disk holds. Reads go on; appends
+    /// are refused until the log is opened again.
+    #[error("an earlier write or sync failed ({cause}); open the log again before appending")]
+    Poisoned {
+        /// The failure that poisoned the log.
+        cause: String,
+    },
+
+    /// Another process, or another [`Log`](crate::Log) of this one, has the directory open for writing.
+    #[error("{directory} is in use by another writer; close that one, or open this log read-only")]
+    Locked {
+        /// The directory.
+        directory: String,
+    },
+
+    /// The log was opened read-only.
+    #[error("the log was opened read-only; open it for writing to change it")]
+    ReadOnly,
+
+    /// The log was closed.
+    #[error("the log is closed; open it again")]
+    Closed,
+
+    /// A record or batch is larger than the log takes. Nothing was appended.
+    #[error("{what} of {bytes} bytes is larger than the {bytes_max} bytes this log takes{advice}")]
+    TooLarge {
+        /// "record" or "batch".
+        what: &'static str,
+        /// Its size, in bytes.
+        bytes: u64,
+        /// The largest size taken, in bytes.
+        bytes_max: u64,
+        /// What to do about it, as the end of the message.
+        advice: &'static str,
+    },
+
+    /// An index has no room for another entry; the segment must be rolled. [`Log`](crate::Log) does so
+    /// by itself, only users of [`Index`](crate::Index) and [`Segment`](crate::Segment) see this.
+    #[error("the index is full: {entries} entries")]
+    IndexFull {
+        /// How many entries it holds.
+        entries: u64,
+    },
+
+    /// An argument or option makes no sense. Nothing was changed.
+    #[error("{0}")]
+    InvalidArgument(String),
+
+    /// The file system, or whatever holds the files, failed.
+    #[error("could not {action} {file}: {source}")]
+    Io {
+        /// What was attempted: "read", "write", "sync" and so on.
+        action: &'static str,
+        /// The file or directory.
+        file: String,
+        /// The failure.
+        source: io::Error,
+    },
+}
+
+/// What is wrong with a damaged record.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Damaged {
+    /// The frame's length runs past the end of the store, or leaves no room for a record.
+    #[error("its length does not fit the store")]
+    Length,
+    /// The checksum does not match the bytes.
+    #[error("its checksum does not match its bytes")]
+    Checksum,
+    /// The bytes are no record.
+    #[error("its bytes are not a record")]
+    Malformed,
+    /// A record stands there, but it has another offset.
+    #[error("another record stands in its place")]
+    Misplaced,
+    /// Its bytes are gone: the store ends before it.
+    #[error("its bytes are missing from the store")]
+    Missing,
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, file: impl Into<String>, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            file: file.into(),
+            source,
+        }
+    }
+}
+
+fn held(lowest: Offset, next: Offset) -> String {
+    if lowest == next {
+        format!("is empty; the next record will be {next}")
+    } else {
+        format!("holds {lowest} to {}", next.0 - 1)
+    }
+}

@@ -1,0 +1,101 @@
+//! An append-only commit log: records go in at one end, get a number, and are on stable storage when
+//! [`Log::append`] returns. The same bytes on a server, in a WASI sandbox and in a browser.
+//!
+//! ```
+//! # let temporary = tempfile::tempdir()?;
+//! # let directory = temporary.path().join("orders");
+//! use proglog::{Log, NewRecord, Offset, Options};
+//!
+//! let log = Log::open(&directory, Options::new())?;
+//! let offset = log.append(NewRecord::new("paid").key("order-7"))?;
+//! assert_eq!(log.read(offset)?.value(), b"paid");
+//!
+//! // A batch is all or nothing, also in a crash.
+//! log.append_batch(["picked", "packed", "sent"])?;
+//! for record in log.scan(Offset(1)..) {
+//!     let record = record?;
+//!     println!("{} {:?}", record.offset(), record.value());
+//! }
+//! log.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How it is made
+//!
+//! ```text
+//!  Log      offsets   0 ─────────────────── 6120 ────────────────── 12544 ──────── 14000
+//!           lowest_offset                                             │       next_offset
+//!                     ┌──────────────────┐ ┌──────────────────┐ ┌─────┴─────────┐
+//!  Segment            │ sealed, base 0   │ │ sealed, 6120     │ │ active, 12544 │ ◄─ append
+//!                     └──────────────────┘ └──────────────────┘ └───────────────┘
+//!                       0.store              6120.store           12544.store
+//!                       0.index              6120.index           12544.index
+//!
+//!  Store    ┌────────┬──────────────────┬────────┬─────────────┬────────┬───────────
+//!           │ length │ record 0         │ length │ record 1    │ length │ record 2 …
+//!           └────────┴──────────────────┴────────┴─────────────┴────────┴───────────
+//!           ▲ position 0                ▲ 47                   ▲ 89
+//!           └──────────────┐            └──────┐               └────┐
+//!  Index    ┌──────────────┴─┬─────────────────┴─┬──────────────────┴─┬─────────────
+//!           │ 0 → 0          │ 1 → 47            │ 2 → 89             │ 3 → …
+//!           └────────────────┴───────────────────┴────────────────────┴─────────────
+//!  Backend  files: FsBackend (index memory-mapped), MemoryBackend, FaultBackend, or your own
+//! ```
+//!
+//! A [`Log`] is a row of [`Segment`]s; a segment is a [`Store`], the file of framed records, and an
+//! [`Index`], which maps an offset to a position in it. The names are those of the book *Distributed
+//! Services with Go*, whose directories open here. The bytes are described in [`mod@format`].
+//!
+//! # What it promises
+//!
+//! * **Durability.** [`Durability::Synced`], the default: a record whose offset was returned survives a
+//!   power cut. [`Durability::Written`] survives the process being killed, [`Durability::Buffered`]
+//!   neither until [`Log::sync`]. [`Log::durable_offset`] tells what is on stable storage.
+//! * **Atomic batches.** [`Log::append_batch`] leaves all its records or none.
+//! * **Nothing is lost silently.** Every record carries a checksum, which every read verifies. What a
+//!   crash left half-written is cut off and told by [`Log::recovery_report`]; anything else that is bad
+//!   stays where it is, reads of it give [`Error::Corrupt`] and reads around it work.
+//! * **A failed write is not tried again.** It poisons the log ([`Error::Poisoned`]) until it is opened
+//!   anew, because no one knows what the disk holds.
+//! * **One writer.** A second one gets [`Error::Locked`]; [`Log::open_read_only`] reads beside a writer.
+//! * **No panic, no hang** on whatever bytes are in the directory; memory is bounded by the largest record
+//!   read and the index of one segment ([`Options::index_bytes_max`]).
+
+mod backend;
+mod error;
+mod index;
+mod log;
+mod offset;
+mod options;
+mod record;
+mod recovery;
+mod report;
+mod segment;
+mod store;
+
+#[doc = include_str!("../FORMAT.md")]
+pub mod format {}
+
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+pub use backend::fs::{DirectoryLock, FsBackend, FsFile, IndexMapping};
+pub use backend::{
+    Access, Backend, BackendFile,
+    fault::{Fault, FaultBackend, FaultFile},
+    memory::{MemoryBackend, MemoryFile},
+};
+pub use error::{Damaged, Error, Result};
+pub use index::Index;
+pub use log::{Log, Scan};
+pub use offset::Offset;
+pub use options::{Clock, Durability, Options};
+pub use record::{Frames, Header, NewRecord, Record};
+pub use report::{Damage, IndexState, Location, Report, SegmentReport, SegmentSummary, TornTail};
+pub use segment::Segment;
+pub use store::Store;
+
+/// Where a [`Log`] lives unless told otherwise: the file system, or memory where there is none.
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+pub type DefaultBackend = FsBackend;
+/// Where a [`Log`] lives unless told otherwise: the file system, or memory where there is none.
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+pub type DefaultBackend = MemoryBackend;

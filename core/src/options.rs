@@ -1,0 +1,205 @@
+//! How a log is opened, and what an append promises.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Offset, Result, index::ENTRY_BYTES, record::RECORD_BYTES_LIMIT};
+
+/// How to open a log. Start from [`Options::new`] and change what matters.
+///
+/// ```
+/// use proglog::{Durability, Options};
+/// let options = Options::new().segment_bytes_max(16 << 20).durability(Durability::Written);
+/// ```
+///
+/// With serde, a missing field has its default and an unknown one is refused; the clock is not
+/// part of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Options {
+    /// See [`Options::segment_bytes_max`](Self::segment_bytes_max()).
+    pub segment_bytes_max: u64,
+    /// See [`Options::index_bytes_max`](Self::index_bytes_max()).
+    pub index_bytes_max: u64,
+    /// See [`Options::record_bytes_max`](Self::record_bytes_max()).
+    pub record_bytes_max: u64,
+    /// See [`Options::initial_offset`](Self::initial_offset()).
+    pub initial_offset: Offset,
+    /// See [`Options::durability`](Self::durability()).
+    pub durability: Durability,
+    /// See [`Options::clock`](Self::clock()).
+    #[serde(skip)]
+    pub clock: Clock,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes_max: 64 << 20,
+            index_bytes_max: 8 << 20,
+            record_bytes_max: 16 << 20,
+            initial_offset: Offset(0),
+            durability: Durability::default(),
+            clock: Clock::default(),
+        }
+    }
+}
+
+impl Options {
+    /// The defaults: segments of at most 64 MiB with an index of at most 8 MiB, records of at most
+    /// 16 MiB, [`Durability::Synced`], the system's clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The most bytes of a store file, after which a new segment is begun. A single record or batch
+    /// that is larger than this gets a segment of its own.
+    #[must_use]
+    pub fn segment_bytes_max(mut self, bytes: u64) -> Self {
+        self.segment_bytes_max = bytes;
+        self
+    }
+
+    /// The most bytes of an index file, rounded down to whole entries of 12 bytes. Memory is bounded
+    /// by it too: entries not yet written wait there.
+    #[must_use]
+    pub fn index_bytes_max(mut self, bytes: u64) -> Self {
+        self.index_bytes_max = bytes;
+        self
+    }
+
+    /// The most bytes of a record as it is encoded: value, key, headers and some 30 bytes. At most
+    /// 1 GiB. Reading is not limited by it.
+    #[must_use]
+    pub fn record_bytes_max(mut self, bytes: u64) -> Self {
+        self.record_bytes_max = bytes;
+        self
+    }
+
+    /// The first record's offset in a log that is made anew, or begun again by
+    /// [`Log::reset`](crate::Log::reset). An existing log keeps its own.
+    #[must_use]
+    pub fn initial_offset(mut self, offset: impl Into<Offset>) -> Self {
+        self.initial_offset = offset.into();
+        self
+    }
+
+    /// What an append promises when it returns.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Where the timestamp of a record comes from that brings none.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    pub(crate) fn index_entries_max(&self) -> u64 {
+        // An entry's offset is a u32 on disk.
+        (self.index_bytes_max / ENTRY_BYTES).min(1 << 32)
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        let refuse = |what: String| Err(Error::InvalidArgument(what));
+        if self.index_entries_max() == 0 {
+            return refuse(format!(
+                "index_bytes_max is {}, which holds no entry; give at least {ENTRY_BYTES}",
+                self.index_bytes_max
+            ));
+        }
+        if self.segment_bytes_max == 0 {
+            return refuse("segment_bytes_max is 0; give at least 1".to_owned());
+        }
+        if self.record_bytes_max == 0 || self.record_bytes_max > RECORD_BYTES_LIMIT {
+            return refuse(format!(
+                "record_bytes_max is {}; give 1 to {RECORD_BYTES_LIMIT}",
+                self.record_bytes_max
+            ));
+        }
+        if self.initial_offset.0 == u64::MAX {
+            return refuse("initial_offset leaves no offset for a record".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What an append promises when it returns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// The record is on stable storage: it survives power loss.
+    #[default]
+    Synced,
+    /// The record is with the operating system: it survives the process being killed, not power loss.
+    Written,
+    /// The record is in this process's buffer until that fills, [`Log::sync`](crate::Log::sync) or
+    /// [`Log::close`](crate::Log::close): it survives neither.
+    Buffered,
+}
+
+/// Where the timestamp of a record comes from that brings none, in milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy)]
+pub struct Clock(Option<fn() -> u64>);
+
+impl Clock {
+    /// No clock: such a record gets no timestamp.
+    pub const NONE: Self = Self(None);
+
+    /// The system's clock. Not on wasm32-unknown-unknown, which has none.
+    #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+    pub const SYSTEM: Self = Self(Some(system_ms));
+
+    /// A clock of the caller's.
+    ///
+    /// ```
+    /// use proglog::Clock;
+    /// assert_eq!(Clock::custom(|| 1_700_000_000_000).now_ms(), Some(1_700_000_000_000));
+    /// ```
+    #[must_use]
+    pub const fn custom(now_ms: fn() -> u64) -> Self {
+        Self(Some(now_ms))
+    }
+
+    /// The time it tells.
+    #[must_use]
+    pub fn now_ms(self) -> Option<u64> {
+        self.0.map(|now_ms| now_ms())
+    }
+}
+
+impl Default for Clock {
+    /// [`Clock::SYSTEM`], or [`Clock::NONE`] where there is none.
+    fn default() -> Self {
+        #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+        return Self::SYSTEM;
+        #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+        Self::NONE
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "Clock"
+        } else {
+            "Clock::NONE"
+        })
+    }
+}
+
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+fn system_ms() -> u64 {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    // A clock set before 1970 gives 0, which is "no timestamp".
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

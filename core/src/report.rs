@@ -1,0 +1,137 @@
+//! What opening or verifying a log found.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Offset, error::Damaged};
+
+/// What was found in a log's files: by [`Log::recovery_report`](crate::Log::recovery_report) in the
+/// segments that had to be scanned on opening, by [`Log::verify`](crate::Log::verify) in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The segments looked at, lowest first.
+    pub segments: Vec<SegmentReport>,
+}
+
+impl Report {
+    /// Whether no record is damaged. A torn tail or a bad index is no damage: no acknowledged record
+    /// is lost by either.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.segments
+            .iter()
+            .all(|segment| segment.damage.is_empty())
+    }
+
+    /// The damaged stretches of all segments.
+    pub fn damage(&self) -> impl Iterator<Item = &Damage> {
+        self.segments.iter().flat_map(|segment| &segment.damage)
+    }
+
+    /// The torn tail, if there is one: it can only be the last segment's.
+    #[must_use]
+    pub fn torn_tail(&self) -> Option<&TornTail> {
+        self.segments.last()?.torn_tail.as_ref()
+    }
+
+    /// How many sound records were seen.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.records).sum()
+    }
+}
+
+/// What was found in one segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SegmentReport {
+    /// Its base offset, which names its files.
+    pub base: Offset,
+    /// The offset after its last record.
+    pub next: Offset,
+    /// The length of its store, a torn tail included, in bytes.
+    pub store_bytes: u64,
+    /// How many sound records it holds.
+    pub records: u64,
+    /// How many of them carry no checksum: the book's program wrote them.
+    pub unchecked_records: u64,
+    /// How its index was found.
+    pub index: IndexState,
+    /// Bytes at the end of the store that an unclean stop left behind. Opening for writing cuts them
+    /// off.
+    pub torn_tail: Option<TornTail>,
+    /// What is damaged, in order.
+    pub damage: Vec<Damage>,
+}
+
+/// How an index was found. It is derived from the store, so none of these loses anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum IndexState {
+    /// It agrees with the store.
+    Sound,
+    /// It agrees as far as it goes, then zeros or nothing follow: the log is open, or was not closed.
+    Unfinished,
+    /// There is none.
+    Missing,
+    /// It says other than the store. Opening for writing makes it anew.
+    Disagrees,
+}
+
+/// Bytes at the end of the last segment's store that are no whole record, or the beginning of a batch
+/// whose end is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TornTail {
+    /// The segment's base offset.
+    pub segment: Offset,
+    /// Where it starts in the store.
+    pub position: u64,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// How many whole records in it were dropped because the end of their batch is missing.
+    pub batch_records: u64,
+    /// Whether all its bytes are zeros: space that was never written.
+    pub zeros: bool,
+}
+
+/// A stretch of a store that holds no readable record, where some were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The segment's base offset.
+    pub segment: Offset,
+    /// The first record lost.
+    pub first: Offset,
+    /// The last record lost.
+    pub last: Offset,
+    /// Where the stretch starts in the store.
+    pub position: u64,
+    /// How many bytes it has; 0 where they are missing.
+    pub bytes: u64,
+    /// What is wrong with the first.
+    pub reason: Damaged,
+}
+
+/// One segment of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SegmentSummary {
+    /// Its base offset, which names its files.
+    pub base: Offset,
+    /// The offset after its last record.
+    pub next: Offset,
+    /// The length of its store, in bytes.
+    pub store_bytes: u64,
+}
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Location {
+    /// The base offset of its segment.
+    pub segment: Offset,
+    /// The byte of the store where its frame starts.
+    pub position: u64,
+}
