@@ -13,7 +13,9 @@ use crate::FsBackend;
 use crate::{
     Backend, DefaultBackend, Durability, Error, Frames, Location, NewRecord, Offset, Options,
     Record, Report, Result, SegmentSummary,
-    segment::{Batch, Opened, Place, Segment, index_base, remove_files, store_base},
+    segment::{
+        Batch, Opened, Place, Segment, index_base, remove_files, store_base, sync_directory,
+    },
 };
 
 /// With [`Durability::Buffered`], frames go to the operating system when so many bytes wait.
@@ -866,6 +868,10 @@ fn open_segments<B: Backend>(
     options: &Options,
     writable: bool,
 ) -> Result<(State<B>, Report)> {
+    if writable {
+        // A killed process may have made or removed files and not synced the directory.
+        sync_directory(backend)?;
+    }
     let bases = segment_bases(backend)?;
     let Some((&last, before)) = bases.split_last() else {
         if !writable {

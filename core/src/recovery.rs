@@ -10,7 +10,7 @@ use crate::{
     Error, Offset, Result,
     backend::BackendFile,
     error::Damaged,
-    index::push_entry,
+    index::{Index, push_entry},
     record::{
         CHECKSUM, CHECKSUM_BYTES, FRAME_BYTES_MIN, LENGTH_BYTES, Layout, Verify, checksum_matches,
         claims_past_end, frame_bytes, is_field_tag, parse_frame,
@@ -76,9 +76,11 @@ pub(crate) enum End {
     Sealed { next: Offset },
 }
 
-/// Scans a store from `scanned` on.
+/// Scans a store from `scanned` on. The index is believed in nothing, but where bytes are bad it tells
+/// where to look first.
 pub(crate) fn scan<F: BackendFile>(
     store: &Store<F>,
+    index: Option<&Index<F>>,
     base: Offset,
     end: End,
     mut scanned: Scanned,
@@ -87,11 +89,12 @@ pub(crate) fn scan<F: BackendFile>(
     let budget_bytes = search_budget_bytes(length);
     let mut scan = Scan {
         window: Window::new(store),
+        index,
         base,
         budget_bytes,
     };
     let mut batches = Batches::default();
-    while scanned.end < length && scanned.torn_tail.is_none() {
+    while scanned.end < length {
         match scan.record_at(scanned.end, scanned.next)? {
             Ok((layout, bytes)) => {
                 batches.record(&layout, &scanned);
@@ -103,8 +106,14 @@ pub(crate) fn scan<F: BackendFile>(
             Err(reason) => {
                 let before = Mark::of(&scanned);
                 scan.bad_bytes(&mut scanned, reason, end)?;
-                if scanned.torn_tail.is_none() {
+                if scanned.torn_tail.is_some() {
+                    break;
+                }
+                if scanned.end < length {
                     batches.damage(before, scanned.next, end);
+                } else {
+                    // Damage to the end is known to be that.
+                    batches = Batches::default();
                 }
             }
         }
@@ -224,6 +233,7 @@ impl Batches {
 
 struct Scan<'a, F> {
     window: Window<'a, F>,
+    index: Option<&'a Index<F>>,
     base: Offset,
     /// How many bytes may still be read in looking for records among bad bytes, where crafted bytes
     /// could make every position look like the start of a long record.
@@ -386,6 +396,9 @@ impl<F: BackendFile> Scan<'_, F> {
     /// Looks for a record after the bad bytes at `start`, where `expected` should stand.
     fn next_record(&mut self, start: u64, expected: Offset) -> Result<After> {
         let length = self.window.length();
+        if let Some(found) = self.next_record_of_index(start, expected)? {
+            return Ok(found);
+        }
         // A whole beginning of a record that runs past the end of the store holds all the rest, however
         // much its value may look like records. Unless its length is what is damaged: then the checksum
         // of the shorter record fits.
@@ -440,6 +453,32 @@ impl<F: BackendFile> Scan<'_, F> {
             position += chunk.len() as u64;
         }
         Ok(true)
+    }
+
+    /// The next record that is where its index entry says.
+    fn next_record_of_index(&mut self, start: u64, expected: Offset) -> Result<Option<After>> {
+        let Some(index) = self.index else {
+            return Ok(None);
+        };
+        let mut offset = expected.next();
+        while let Ok(n) = i64::try_from(offset.since(self.base))
+            && let Some((relative, position)) = index.read(n)?
+            && u64::from(relative) == offset.since(self.base)
+            && self.budget_bytes > 0
+        {
+            if position > start
+                && position < self.window.length()
+                && self
+                    .record_aside(position)?
+                    .is_some_and(|(layout, _)| layout.offset == offset)
+            {
+                return Ok(Some(After::Record { position, offset }));
+            }
+            // Entries cost little each, but there may be many.
+            self.spend(READ_COST_BYTES / 8);
+            offset = offset.next();
+        }
+        Ok(None)
     }
 
     /// How many whole records stand one after the other from `start` on. They have other offsets than

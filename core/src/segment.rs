@@ -114,9 +114,14 @@ impl<B: Backend> Segment<B> {
         writable: bool,
         options: &Options,
     ) -> Result<Opened<B>> {
-        if let (store, Some(index)) = Self::open_files(backend, base, place, writable, options)?
+        if let (mut store, Some(index)) = Self::open_files(backend, base, place, writable, options)?
             && let Some((next, last)) = closed_cleanly(&store, &index, base)?
         {
+            if writable && matches!(place, Place::Last) {
+                // A killed process may have left it so without a sync, as a truncation does.
+                store.assume_unsynced();
+                store.sync()?;
+            }
             let takes_appends = last.is_none_or(|last| last.batch_remaining == 0);
             let segment = Self::of(base, next, store, index, options, false);
             return Ok(Opened {
@@ -311,6 +316,8 @@ impl<B: Backend> Segment<B> {
             && let Some(frame_bytes) = frame_bytes(&chunk[whole..], (chunk.len() - whole) as u64)
             && let Ok(layout) = parse_frame(&chunk[whole..whole + frame_bytes], Verify::Checksum)
             && layout.offset == expected
+            && (layout.checked
+                || self.ends_at(expected, position + (whole + frame_bytes) as u64)?)
         {
             whole += frame_bytes;
             expected = expected.next();
@@ -326,10 +333,19 @@ impl<B: Backend> Segment<B> {
 
     /// The position that the index gives for a record.
     pub(crate) fn position(&self, offset: Offset) -> Result<u64> {
-        let entry = i64::try_from(offset.since(self.base)).unwrap_or(i64::MAX);
-        let entry = self.index.read(entry)?;
-        // A lost record without an entry: it would stand at the end.
-        Ok(entry.map_or(self.store.len(), |(_, position)| position))
+        let n = offset.since(self.base);
+        match self.index.read(i64::try_from(n).unwrap_or(i64::MAX))? {
+            Some((relative, position)) if u64::from(relative) == n => Ok(position),
+            Some((_, position)) => Err(self.corrupt(offset, position, Damaged::Misplaced)),
+            // A lost record without an entry: it would stand at the end.
+            None => Ok(self.store.len()),
+        }
+    }
+
+    /// Whether the record after this one starts at `position`, or the store ends there. An unchecked
+    /// record has to: by itself it says too little.
+    fn ends_at(&self, offset: Offset, position: u64) -> Result<bool> {
+        Ok(self.position(offset.next())? == position)
     }
 
     fn record_at(&self, offset: Offset, position: u64) -> Result<Record> {
@@ -343,7 +359,13 @@ impl<B: Backend> Segment<B> {
             return Err(self.corrupt(offset, position, Damaged::Length));
         };
         match Record::from_frame(self.store.read_exact(position, bytes)?) {
-            Ok(record) if record.offset() == offset => Ok(record),
+            Ok(record) if record.offset() == offset => {
+                if record.is_checked() || self.ends_at(offset, position + bytes as u64)? {
+                    Ok(record)
+                } else {
+                    Err(self.corrupt(offset, position, Damaged::Length))
+                }
+            }
             Ok(_) => Err(self.corrupt(offset, position, Damaged::Misplaced)),
             Err(reason) => Err(self.corrupt(offset, position, reason)),
         }
@@ -366,7 +388,8 @@ impl<B: Backend> Segment<B> {
     /// Makes the index anew from the store, in memory.
     pub(crate) fn prove(&mut self) -> Result<()> {
         let end = End::MayBeTorn { vouched: self.next };
-        let mut scanned = scan(&self.store, self.base, end, Scanned::at_start(self.base))?;
+        let start = Scanned::at_start(self.base);
+        let mut scanned = scan(&self.store, Some(&self.index), self.base, end, start)?;
         while scanned.next < self.next {
             let relative = u32::try_from(scanned.next.since(self.base)).unwrap_or(u32::MAX);
             push_entry(&mut scanned.entries, relative, scanned.end);
@@ -385,7 +408,7 @@ impl<B: Backend> Segment<B> {
         if self.store.len() > end {
             let scanned = Scanned::at(self.next, end);
             let may_be_torn = End::MayBeTorn { vouched: self.next };
-            let scanned = scan(&self.store, self.base, may_be_torn, scanned)?;
+            let scanned = scan(&self.store, None, self.base, may_be_torn, scanned)?;
             // Should records have been replaced meanwhile, reads find out and look again.
             self.proven &= scanned.entries.is_empty();
             self.index.extend(&scanned.entries);
@@ -715,7 +738,7 @@ fn examine<F: BackendFile>(
         },
         Place::Sealed { next } => End::Sealed { next },
     };
-    let mut scanned = scan(store, base, end, Scanned::at_start(base))?;
+    let mut scanned = scan(store, index, base, end, Scanned::at_start(base))?;
     if let Place::Sealed { next } = place
         && scanned.next < next
     {

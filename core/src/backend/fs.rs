@@ -91,8 +91,12 @@ impl Backend for FsBackend {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
-            // A name that is not Unicode is none of ours.
-            names.extend(entry?.file_name().into_string());
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_file() || (kind.is_symlink() && entry.path().is_file()) {
+                // A name that is not Unicode is none of ours.
+                names.extend(entry.file_name().into_string());
+            }
         }
         Ok(names)
     }
