@@ -1,5 +1,8 @@
 //! The log: a directory of segments, the last of which takes appends.
 
+mod open;
+mod scan;
+
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use std::path::Path;
 use std::{
@@ -8,22 +11,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use self::open::{open_segments, segment_bases};
+pub use self::scan::Scan;
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use crate::FsBackend;
 use crate::{
     Backend, DefaultBackend, Durability, Error, Frames, Location, NewRecord, Offset, Options,
     Record, Report, Result, SegmentSummary,
-    segment::{
-        Batch, Opened, Place, Segment, index_base, remove_files, store_base, sync_directory,
-    },
+    segment::{Batch, Place, Segment, remove_files},
 };
 
 /// With [`Durability::Buffered`], frames go to the operating system when so many bytes wait.
 const BUFFER_BYTES: u64 = 64 << 10;
 /// How many sealed segments are kept open for reading.
 const SEALED_OPEN_MAX: usize = 32;
-/// How much a scan reads at a time.
-const SCAN_BYTES: usize = 256 << 10;
 
 /// An append-only log of records, durable and numbered from 0 (or an initial offset) without gaps.
 ///
@@ -369,7 +370,14 @@ impl<B: Backend> Log<B> {
             next: state.place_end(at),
         };
         let opened = if proven {
-            Segment::scan_files(&self.backend, base, place, false, &self.options)?
+            // Its index is wrong, so it is put right, if only in memory where it cannot be in the file.
+            let scan = |mend| Segment::scan_files(&self.backend, base, place, mend, &self.options);
+            let mended = if self.read_only {
+                scan(false)
+            } else {
+                scan(true)
+            };
+            mended.or_else(|_| scan(false))?
         } else {
             Segment::recover(&self.backend, base, place, false, &self.options)?
         };
@@ -417,13 +425,7 @@ impl<B: Backend> Log<B> {
             Bound::Excluded(&end) => Some(end),
             Bound::Unbounded => None,
         };
-        Scan {
-            log: self,
-            next: from.max(self.lowest_offset()),
-            end,
-            frames: Frames::default(),
-            ended: false,
-        }
+        Scan::new(self, from.max(self.lowest_offset()), end)
     }
 
     /// Removes the segments all of whose records are below `offset`, lowest first: whole segments, so
@@ -781,159 +783,10 @@ impl<B: Backend> State<B> {
     }
 }
 
-/// An iterator over the records of a [`Log`]: see [`Log::scan`].
-#[derive(Debug)]
-pub struct Scan<'a, B: Backend = DefaultBackend> {
-    log: &'a Log<B>,
-    next: Offset,
-    end: Option<Offset>,
-    frames: Frames,
-    ended: bool,
-}
-
-impl<B: Backend> Iterator for Scan<'_, B> {
-    type Item = Result<Record>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended || self.end.is_some_and(|end| self.next >= end) {
-            return None;
-        }
-        if self.frames.is_empty() {
-            match self.log.read_batch(self.next, SCAN_BYTES) {
-                Ok(frames) => self.frames = frames,
-                Err(e) => return Some(Err(self.pass_over(e))),
-            }
-        }
-        let record = self.frames.next()?;
-        match record {
-            Ok(record) => {
-                self.next = record.offset().next();
-                Some(Ok(record))
-            }
-            // They were right when they were read, so this is not reached.
-            Err(_) => {
-                self.ended = true;
-                None
-            }
-        }
-    }
-}
-
-impl<B: Backend> Scan<'_, B> {
-    /// After a damaged record the scan goes on; where a whole stretch without bytes is missing, after
-    /// that.
-    fn pass_over(&mut self, e: Error) -> Error {
-        match &e {
-            Error::Corrupt {
-                reason: crate::Damaged::Missing,
-                segment,
-                offset,
-                ..
-            } => {
-                let segments = self.log.segments();
-                let after = segments.iter().find(|later| later.base > *segment);
-                self.next = after.map_or(offset.next(), |later| later.base);
-            }
-            Error::Corrupt { offset, .. } => self.next = offset.next(),
-            _ => self.ended = true,
-        }
-        e
-    }
-}
-
 fn summary<B: Backend>(segment: &Segment<B>) -> SegmentSummary {
     SegmentSummary {
         base: segment.base(),
         next: segment.next_offset(),
         store_bytes: segment.store_bytes(),
-    }
-}
-
-/// The bases of the segments in a directory, in order. Files of other names are left alone.
-fn segment_bases<B: Backend>(backend: &B) -> Result<Vec<Offset>> {
-    let names = list(backend)?;
-    let mut bases: Vec<Offset> = names.iter().filter_map(|name| store_base(name)).collect();
-    bases.sort_unstable();
-    Ok(bases)
-}
-
-fn list<B: Backend>(backend: &B) -> Result<Vec<String>> {
-    backend
-        .list()
-        .map_err(|e| Error::io("list", backend.name(), e))
-}
-
-fn open_segments<B: Backend>(
-    backend: &B,
-    options: &Options,
-    writable: bool,
-) -> Result<(State<B>, Report)> {
-    if writable {
-        // A killed process may have made or removed files and not synced the directory.
-        sync_directory(backend)?;
-    }
-    let bases = segment_bases(backend)?;
-    let Some((&last, before)) = bases.split_last() else {
-        if !writable {
-            return Err(Error::InvalidArgument(format!(
-                "there is no log in {}; append to it, or open it for writing, to make one",
-                backend.name()
-            )));
-        }
-        let active = Segment::create(backend, options.initial_offset, options)?;
-        let durable = options.initial_offset;
-        let state = State {
-            sealed: Vec::new(),
-            active,
-            durable,
-            poisoned: None,
-            closed: false,
-        };
-        return Ok((state, Report::default()));
-    };
-    let mut report = Report::default();
-    let mut sealed = Vec::with_capacity(bases.len());
-    for (at, &base) in before.iter().enumerate() {
-        let place = Place::Sealed {
-            next: bases[at + 1],
-        };
-        let opened = Segment::recover(backend, base, place, writable, options)?;
-        report.segments.extend(opened.report);
-        sealed.push(summary(&opened.segment));
-    }
-    let Opened {
-        segment: mut active,
-        report: found,
-        takes_appends,
-        durable,
-    } = Segment::recover(backend, last, Place::Last, writable, options)?;
-    report.segments.extend(found);
-    if writable {
-        remove_left_over_indexes(backend, bases[0]);
-        if !takes_appends {
-            active.seal()?;
-            let next = Segment::create(backend, active.next_offset(), options)?;
-            sealed.push(summary(&std::mem::replace(&mut active, next)));
-        }
-    }
-    Ok((
-        State {
-            sealed,
-            active,
-            durable,
-            poisoned: None,
-            closed: false,
-        },
-        report,
-    ))
-}
-
-/// A truncation that was interrupted may have left the index of a segment that is gone.
-fn remove_left_over_indexes<B: Backend>(backend: &B, lowest: Offset) {
-    for name in list(backend).unwrap_or_default() {
-        if index_base(&name).is_some_and(|base| base < lowest) {
-            // It does no harm if it stays.
-            let _ = backend.remove(&name);
-        }
     }
 }

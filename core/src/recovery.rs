@@ -2,10 +2,15 @@
 //!
 //! The rules are `FORMAT.md`'s ("Recovery").
 
-use std::io;
+mod batches;
+mod window;
 
 use bytes::Bytes;
 
+use self::{
+    batches::{Batches, Mark},
+    window::Window,
+};
 use crate::{
     Error, Offset, Result,
     backend::BackendFile,
@@ -127,110 +132,6 @@ pub(crate) fn scan<F: BackendFile>(
     Ok(scanned)
 }
 
-/// A state of the scan to go back to.
-#[derive(Clone, Copy)]
-struct Mark {
-    position: u64,
-    next: Offset,
-    entries: usize,
-    records: u64,
-    unchecked_records: u64,
-    damage: usize,
-}
-
-impl Mark {
-    fn of(scanned: &Scanned) -> Self {
-        Self {
-            position: scanned.end,
-            next: scanned.next,
-            entries: scanned.entries.len(),
-            records: scanned.records,
-            unchecked_records: scanned.unchecked_records,
-            damage: scanned.damage.len(),
-        }
-    }
-
-    /// Makes all from here on a torn tail: the records in it belong to a batch that is not whole.
-    fn cut(self, scanned: &mut Scanned, base: Offset, length: u64) {
-        scanned.torn_tail = Some(TornTail {
-            segment: base,
-            position: self.position,
-            bytes: length - self.position,
-            batch_records: scanned.records - self.records,
-            zeros: false,
-        });
-        scanned.end = self.position;
-        scanned.next = self.next;
-        scanned.entries.truncate(self.entries);
-        scanned.records = self.records;
-        scanned.unchecked_records = self.unchecked_records;
-        scanned.damage.truncate(self.damage);
-        scanned.ends_in_batch = false;
-    }
-}
-
-/// Follows the batches of a scan, to tell at its end from where on none is whole.
-#[derive(Default)]
-struct Batches {
-    /// The batch of which more records are to come: where it starts, and how many.
-    open: Option<(Mark, u32)>,
-    /// Bad bytes, or the start of the batch they stand in, as long as all that follows them may be of
-    /// the batch they stand in: then they are what a power cut leaves of one unsynced write.
-    holed: Option<Hole>,
-}
-
-struct Hole {
-    mark: Mark,
-    /// The first record that is lost.
-    first: Offset,
-    /// The offset after the last.
-    next: Offset,
-}
-
-impl Batches {
-    fn record(&mut self, layout: &Layout, before: &Scanned) {
-        let continues = self
-            .open
-            .filter(|&(_, remaining)| remaining == layout.batch_remaining);
-        let start = continues.map_or_else(|| Mark::of(before), |(mark, _)| mark);
-        self.open = layout
-            .batch_remaining
-            .checked_sub(1)
-            .map(|remaining| (start, remaining));
-        if self.open.is_none()
-            && self
-                .holed
-                .as_ref()
-                .is_some_and(|h| h.next <= layout.batch_first())
-        {
-            // A later batch is whole, so the bytes before it were whole once.
-            self.holed = None;
-        }
-    }
-
-    fn damage(&mut self, before: Mark, next: Offset, end: End) {
-        let mark = self.open.take().map_or(before, |(mark, _)| mark);
-        let first = before.next;
-        match (&mut self.holed, end) {
-            (_, End::MayBeTorn { vouched }) if first < vouched => self.holed = None,
-            (Some(hole), _) => hole.next = next,
-            (holed, _) => *holed = Some(Hole { mark, first, next }),
-        }
-    }
-
-    fn incomplete_from(self, vouched: Offset) -> Option<Mark> {
-        let hole = self
-            .holed
-            .filter(|hole| hole.first >= vouched)
-            .map(|hole| hole.mark);
-        let open = self
-            .open
-            .map(|(mark, _)| mark)
-            .filter(|mark| mark.next >= vouched);
-        hole.or(open)
-    }
-}
-
 struct Scan<'a, F> {
     window: Window<'a, F>,
     index: Option<&'a Index<F>>,
@@ -309,15 +210,34 @@ impl<F: BackendFile> Scan<'_, F> {
 
     /// Whether the bytes from `position` are a checked frame of `whole` bytes, but for its length.
     fn is_checked_with_length(&mut self, position: u64, whole: u64) -> Result<bool> {
+        Ok(self
+            .with_length(position, whole)?
+            .is_some_and(|frame| checksum_matches(&frame)))
+    }
+
+    /// Whether the bytes from `position` are the record expected, in a frame of `whole` bytes, but for
+    /// the frame's length.
+    fn is_record_with_length(
+        &mut self,
+        position: u64,
+        whole: u64,
+        expected: Offset,
+    ) -> Result<bool> {
+        let frame = self.with_length(position, whole)?;
+        let layout = frame.map(|frame| parse_frame(&frame, Verify::Checksum));
+        Ok(layout.is_some_and(|layout| layout.is_ok_and(|layout| layout.offset == expected)))
+    }
+
+    /// The frame of `whole` bytes at `position`, its length set right; `None` once enough was read.
+    fn with_length(&mut self, position: u64, whole: u64) -> Result<Option<Vec<u8>>> {
         let Some(frame) = self.read_aside(position, whole)? else {
-            return Ok(false);
+            return Ok(None);
         };
         let mut frame = Vec::from(frame);
-        let Some(length) = frame.first_chunk_mut() else {
-            return Ok(false);
-        };
-        *length = (whole - LENGTH_BYTES as u64).to_be_bytes();
-        Ok(checksum_matches(&frame))
+        if let Some(length) = frame.first_chunk_mut() {
+            *length = (whole - LENGTH_BYTES as u64).to_be_bytes();
+        }
+        Ok(Some(frame))
     }
 
     /// The frame at `position`, read past the window so that it need not move; `None` once enough was
@@ -325,7 +245,7 @@ impl<F: BackendFile> Scan<'_, F> {
     fn read_aside(&mut self, position: u64, whole: u64) -> Result<Option<Bytes>> {
         match usize::try_from(whole) {
             Ok(bytes) if self.spend(whole.max(READ_COST_BYTES)) => {
-                self.window.store.read_exact(position, bytes).map(Some)
+                self.window.store().read_exact(position, bytes).map(Some)
             }
             _ => Ok(None),
         }
@@ -384,7 +304,7 @@ impl<F: BackendFile> Scan<'_, F> {
             let Ok(relative) = u32::try_from(scanned.next.since(self.base)) else {
                 return Err(Error::InvalidArgument(format!(
                     "{} holds more than 4,294,967,296 records, which no index can hold",
-                    self.window.store.name()
+                    self.window.store().name()
                 )));
             };
             push_entry(&mut scanned.entries, relative, scanned.end);
@@ -400,8 +320,8 @@ impl<F: BackendFile> Scan<'_, F> {
             return Ok(found);
         }
         // A whole beginning of a record that runs past the end of the store holds all the rest, however
-        // much its value may look like records. Unless its length is what is damaged: then the checksum
-        // of the shorter record fits.
+        // much its value may look like records. Unless its length is what is damaged: then, with a
+        // shorter one, it is the record expected.
         let head = self.window.get(start, HEAD_BYTES)?;
         let claims_rest = claims_past_end(head, length - start);
         if claims_rest && self.is_checked_with_length(start, length - start)? {
@@ -421,7 +341,7 @@ impl<F: BackendFile> Scan<'_, F> {
             };
             at += candidate as u64;
             if let Some(offset) = self.record_after(start, expected, at)?
-                && (!claims_rest || self.is_checked_with_length(start, at - start)?)
+                && (!claims_rest || self.is_record_with_length(start, at - start, expected)?)
             {
                 return Ok(After::Record {
                     position: at,
@@ -524,7 +444,7 @@ impl<F: BackendFile> Scan<'_, F> {
     /// As [`Scan::any_record_at`], within the budget.
     fn record_aside(&mut self, position: u64) -> Result<Option<(Layout, u64)>> {
         let mut length = [0; LENGTH_BYTES];
-        let read = self.window.store.read_at(&mut length, position)?;
+        let read = self.window.store().read_at(&mut length, position)?;
         let room = self.window.length() - position;
         let Some(bytes) = frame_bytes(&length[..read], room) else {
             return Ok(None);
@@ -578,91 +498,4 @@ const READ_COST_BYTES: u64 = 512;
 /// Some passes over the store: far more than honest bytes need, little enough to end soon.
 fn search_budget_bytes(length: u64) -> u64 {
     length.saturating_mul(8).saturating_add(64 << 20)
-}
-
-/// A part of the store in memory, moved along.
-struct Window<'a, F> {
-    store: &'a Store<F>,
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-/// What is read at a time.
-const WINDOW_BYTES: usize = 256 << 10;
-
-impl<'a, F: BackendFile> Window<'a, F> {
-    fn new(store: &'a Store<F>) -> Self {
-        Self {
-            store,
-            start: 0,
-            bytes: Vec::new(),
-        }
-    }
-
-    fn length(&self) -> u64 {
-        self.store.len()
-    }
-
-    /// `length` bytes from `position`, fewer at the end of the store. Only as much memory is taken as
-    /// the store has bytes.
-    fn get(&mut self, position: u64, length: usize) -> Result<&[u8]> {
-        let room = usize::try_from(self.length().saturating_sub(position)).unwrap_or(usize::MAX);
-        let length = length.min(room);
-        let held = position
-            .checked_sub(self.start)
-            .and_then(|at| usize::try_from(at).ok())
-            .filter(|at| at.saturating_add(length) <= self.bytes.len());
-        let at = match held {
-            Some(at) => at,
-            None => {
-                let read = length.max(WINDOW_BYTES).min(room);
-                if read > WINDOW_BYTES || self.bytes.len() > WINDOW_BYTES {
-                    self.bytes = Vec::new();
-                }
-                let more = read.saturating_sub(self.bytes.len());
-                self.bytes.try_reserve_exact(more).map_err(|_| {
-                    let kind = io::ErrorKind::OutOfMemory;
-                    Error::io("find memory for", self.store.name(), kind.into())
-                })?;
-                self.bytes.resize(read, 0);
-                let read = self.store.read_at(&mut self.bytes, position)?;
-                self.bytes.truncate(read);
-                self.start = position;
-                0
-            }
-        };
-        self.bytes.get(at..at + length).ok_or_else(|| {
-            Error::io(
-                "read",
-                self.store.name(),
-                io::ErrorKind::UnexpectedEof.into(),
-            )
-        })
-    }
-
-    /// One byte, wherever it stands, without moving.
-    fn peek(&self, position: u64) -> Result<Option<u8>> {
-        let held = position
-            .checked_sub(self.start)
-            .and_then(|at| usize::try_from(at).ok());
-        if let Some(&byte) = held.and_then(|at| self.bytes.get(at)) {
-            return Ok(Some(byte));
-        }
-        let mut byte = [0];
-        Ok((self.store.read_at(&mut byte, position)? == 1).then_some(byte[0]))
-    }
-
-    /// What is held from `position` on, or the next window: at least the room of a length, unless the
-    /// store ends.
-    fn get_some(&mut self, position: u64) -> Result<&[u8]> {
-        let end = self.start + self.bytes.len() as u64;
-        let held = end.saturating_sub(position.max(self.start));
-        let enough = position >= self.start && held > LENGTH_BYTES as u64;
-        let length = if enough {
-            usize::try_from(held).unwrap_or(WINDOW_BYTES)
-        } else {
-            WINDOW_BYTES
-        };
-        self.get(position, length)
-    }
 }

@@ -1,19 +1,27 @@
 //! A segment: one store and its index, named by the base offset.
 
+mod batch;
+mod examine;
+mod files;
+
 use std::{io, ops::Range};
 
 use bytes::Bytes;
 
+pub(crate) use self::batch::Batch;
+pub(crate) use self::files::{index_base, remove_files, store_base, sync_directory};
+use self::{
+    examine::{closed_cleanly, examine, vouched},
+    files::{index_name, open_file, store_name},
+};
 use crate::{
     Error, Frames, NewRecord, Offset, Options, Record, Result,
     backend::{Access, Backend, BackendFile},
     error::Damaged,
     index::{ENTRY_BYTES, Index, push_entry},
-    record::{
-        FRAME_BYTES_MIN, FrameToWrite, LENGTH_BYTES, Layout, Verify, frame_bytes, parse_frame,
-    },
+    record::{FRAME_BYTES_MIN, LENGTH_BYTES, Verify, frame_bytes, parse_frame},
     recovery::{End, Scanned, scan},
-    report::{Damage, IndexState, SegmentReport},
+    report::SegmentReport,
     store::Store,
 };
 
@@ -551,257 +559,6 @@ impl<B: Backend> Segment<B> {
     }
 }
 
-/// Records to append together, with the offsets and sizes they will have.
-#[derive(Debug)]
-pub(crate) struct Batch<'a> {
-    records: &'a [NewRecord<'a>],
-    first: Offset,
-    /// For records that bring no timestamp.
-    now_ms: u64,
-    /// All frames' bytes.
-    bytes: u64,
-}
-
-impl<'a> Batch<'a> {
-    pub(crate) fn new(
-        records: &'a [NewRecord<'a>],
-        first: Offset,
-        options: &Options,
-    ) -> Result<Self> {
-        use crate::record::RECORD_BYTES_LIMIT;
-
-        let asks_clock = records.iter().any(|record| record.timestamp_ms.is_none());
-        let now_ms = if asks_clock {
-            options.clock.now_ms().unwrap_or(0)
-        } else {
-            0
-        };
-        let mut batch = Self {
-            records,
-            first,
-            now_ms,
-            bytes: 0,
-        };
-        if first.0.checked_add(records.len() as u64).is_none()
-            || u32::try_from(records.len()).is_err()
-        {
-            return Err(Error::InvalidArgument(format!(
-                "{} records do not fit after offset {first}: offsets are used up",
-                records.len()
-            )));
-        }
-        let mut bytes = 0_u64;
-        for frame in batch.frames() {
-            let record_bytes = frame.record_bytes();
-            if record_bytes > options.record_bytes_max {
-                return Err(Error::TooLarge {
-                    what: "a record",
-                    bytes: record_bytes,
-                    bytes_max: options.record_bytes_max,
-                    advice: "; raise record_bytes_max, or split it",
-                });
-            }
-            bytes += LENGTH_BYTES as u64 + record_bytes;
-        }
-        if bytes > RECORD_BYTES_LIMIT {
-            return Err(Error::TooLarge {
-                what: "a batch",
-                bytes,
-                bytes_max: RECORD_BYTES_LIMIT,
-                advice: "; append it in parts",
-            });
-        }
-        batch.bytes = bytes;
-        Ok(batch)
-    }
-
-    pub(crate) fn next(&self) -> Offset {
-        self.first.plus(self.records.len() as u64)
-    }
-
-    fn frames(&self) -> impl Iterator<Item = FrameToWrite<'a>> + '_ {
-        let (first, now_ms, count) = (self.first, self.now_ms, self.records.len());
-        self.records
-            .iter()
-            .enumerate()
-            .map(move |(i, &record)| FrameToWrite {
-                record,
-                offset: first.plus(i as u64),
-                timestamp_ms: record.timestamp_ms.unwrap_or(now_ms),
-                // Checked to fit when the batch was made.
-                batch_remaining: u32::try_from(count - 1 - i).unwrap_or(u32::MAX),
-                batch_records: if i > 0 && i + 1 == count {
-                    u32::try_from(count).unwrap_or(u32::MAX)
-                } else {
-                    0
-                },
-            })
-    }
-}
-
-/// The base offset in a store's file name: decimal, not padded. Any other name is none of ours.
-pub(crate) fn store_base(name: &str) -> Option<Offset> {
-    base_of(name, ".store")
-}
-
-/// The base offset in an index's file name.
-pub(crate) fn index_base(name: &str) -> Option<Offset> {
-    base_of(name, ".index")
-}
-
-fn base_of(name: &str, suffix: &str) -> Option<Offset> {
-    let digits = name.strip_suffix(suffix)?;
-    let base = digits.parse::<u64>().ok()?;
-    (base.to_string() == digits).then_some(Offset(base))
-}
-
-fn store_name(base: Offset) -> String {
-    format!("{base}.store")
-}
-
-fn index_name(base: Offset) -> String {
-    format!("{base}.index")
-}
-
-/// Removes a segment's files. Without its store a segment is gone; an index left behind is nothing.
-pub(crate) fn remove_files<B: Backend>(backend: &B, base: Offset) -> Result<()> {
-    for name in [store_name(base), index_name(base)] {
-        match backend.remove(&name) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", file_path(backend, &name), e));
-            }
-            _ => {}
-        }
-    }
-    sync_directory(backend)
-}
-
-pub(crate) fn sync_directory<B: Backend>(backend: &B) -> Result<()> {
-    backend
-        .sync_directory()
-        .map_err(|e| Error::io("sync directory", backend.name(), e))
-}
-
-fn open_file<B: Backend>(backend: &B, name: &str, access: Access) -> Result<B::File> {
-    backend
-        .open(name, access)
-        .map_err(|e| Error::io("open", file_path(backend, name), e))
-}
-
-fn file_path<B: Backend>(backend: &B, name: &str) -> String {
-    format!("{}/{name}", backend.name())
-}
-
 fn in_memory<F: BackendFile>(base: Offset, options: &Options) -> Index<F> {
     Index::in_memory(index_name(base), options.index_bytes_max)
-}
-
-/// Whether the index is a whole number of entries and the last one's frame is valid and ends where
-/// the store ends: the next offset then, and the last frame, if there is any.
-fn closed_cleanly<F: BackendFile>(
-    store: &Store<F>,
-    index: &Index<F>,
-    base: Offset,
-) -> Result<Option<(Offset, Option<Layout>)>> {
-    let entries = index.entries();
-    if index.file_bytes()? != Some(entries * ENTRY_BYTES) {
-        return Ok(None);
-    }
-    let Some((_, position)) = index.read(-1)? else {
-        return Ok(store.is_empty().then_some((base, None)));
-    };
-    let room = store.len().saturating_sub(position);
-    let mut length = [0; LENGTH_BYTES];
-    let read = store.read_at(&mut length, position)?;
-    let Some(bytes) = frame_bytes(&length[..read], room).filter(|&bytes| bytes as u64 == room)
-    else {
-        return Ok(None);
-    };
-    let layout = parse_frame(&store.read_exact(position, bytes)?, Verify::Checksum);
-    let next = base.plus(entries);
-    Ok(layout
-        .ok()
-        .filter(|layout| layout.offset.next() == next)
-        .map(|layout| (next, Some(layout))))
-}
-
-/// Scans a segment's files and says what they hold.
-fn examine<F: BackendFile>(
-    store: &Store<F>,
-    index: Option<&Index<F>>,
-    base: Offset,
-    place: Place,
-) -> Result<(Scanned, SegmentReport)> {
-    let end = match place {
-        Place::Last => End::MayBeTorn {
-            vouched: vouched(store, index, base)?,
-        },
-        Place::Sealed { next } => End::Sealed { next },
-    };
-    let mut scanned = scan(store, index, base, end, Scanned::at_start(base))?;
-    if let Place::Sealed { next } = place
-        && scanned.next < next
-    {
-        scanned.damage.push(Damage {
-            segment: base,
-            first: scanned.next,
-            last: Offset(next.0 - 1),
-            position: scanned.end,
-            bytes: 0,
-            reason: Damaged::Missing,
-        });
-    }
-    let state = match index {
-        Some(index) => index_state(index, &scanned.entries)?,
-        None => IndexState::Missing,
-    };
-    let report = SegmentReport {
-        base,
-        next: scanned.next,
-        store_bytes: store.len(),
-        records: scanned.records,
-        unchecked_records: scanned.unchecked_records,
-        index: state,
-        torn_tail: scanned.torn_tail.clone(),
-        damage: scanned.damage.clone(),
-    };
-    Ok((scanned, report))
-}
-
-fn index_state<F: BackendFile>(index: &Index<F>, entries: &[u8]) -> Result<IndexState> {
-    let agreeing = index.agreeing(entries)? * ENTRY_BYTES;
-    let whole = agreeing == entries.len() as u64;
-    Ok(if whole && index.file_bytes()? == Some(agreeing) {
-        IndexState::Sound
-    } else if index.is_zero_from(agreeing)? {
-        IndexState::Unfinished
-    } else {
-        IndexState::Disagrees
-    })
-}
-
-/// The offset before which every record was on stable storage once, for the index has its entry and
-/// an index never leads.
-fn vouched<F: BackendFile>(
-    store: &Store<F>,
-    index: Option<&Index<F>>,
-    base: Offset,
-) -> Result<Offset> {
-    let Some(index) = index else { return Ok(base) };
-    // Entries past the store's end are a lie, or of another store.
-    let (mut inside, mut past) = (0, index.entries());
-    while inside < past {
-        let middle = inside + (past - inside) / 2;
-        let entry = index.read(i64::try_from(middle).unwrap_or(i64::MAX))?;
-        if entry.is_some_and(|(_, position)| position < store.len()) {
-            inside = middle + 1;
-        } else {
-            past = middle;
-        }
-    }
-    // A lone entry of zeros cannot be told from space that was never written.
-    if inside == 1 && index.file_bytes()? != Some(ENTRY_BYTES) && index.read(0)? == Some((0, 0)) {
-        inside = 0;
-    }
-    Ok(base.plus(inside))
 }

@@ -1,0 +1,92 @@
+//! What is about to be appended.
+
+use crate::{
+    Error, NewRecord, Offset, Options, Result,
+    record::{FrameToWrite, LENGTH_BYTES, RECORD_BYTES_LIMIT},
+};
+
+/// Records to append together, with the offsets and sizes they will have.
+#[derive(Debug)]
+pub(crate) struct Batch<'a> {
+    pub(super) records: &'a [NewRecord<'a>],
+    pub(super) first: Offset,
+    /// For records that bring no timestamp.
+    now_ms: u64,
+    /// All frames' bytes.
+    pub(super) bytes: u64,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn new(
+        records: &'a [NewRecord<'a>],
+        first: Offset,
+        options: &Options,
+    ) -> Result<Self> {
+        let asks_clock = records.iter().any(|record| record.timestamp_ms.is_none());
+        let now_ms = if asks_clock {
+            options.clock.now_ms().unwrap_or(0)
+        } else {
+            0
+        };
+        let mut batch = Self {
+            records,
+            first,
+            now_ms,
+            bytes: 0,
+        };
+        if first.0.checked_add(records.len() as u64).is_none()
+            || u32::try_from(records.len()).is_err()
+        {
+            return Err(Error::InvalidArgument(format!(
+                "{} records do not fit after offset {first}: offsets are used up",
+                records.len()
+            )));
+        }
+        let mut bytes = 0_u64;
+        for frame in batch.frames() {
+            let record_bytes = frame.record_bytes();
+            if record_bytes > options.record_bytes_max {
+                return Err(Error::TooLarge {
+                    what: "a record",
+                    bytes: record_bytes,
+                    bytes_max: options.record_bytes_max,
+                    advice: "; raise record_bytes_max, or split it",
+                });
+            }
+            bytes += LENGTH_BYTES as u64 + record_bytes;
+        }
+        if bytes > RECORD_BYTES_LIMIT {
+            return Err(Error::TooLarge {
+                what: "a batch",
+                bytes,
+                bytes_max: RECORD_BYTES_LIMIT,
+                advice: "; append it in parts",
+            });
+        }
+        batch.bytes = bytes;
+        Ok(batch)
+    }
+
+    pub(crate) fn next(&self) -> Offset {
+        self.first.plus(self.records.len() as u64)
+    }
+
+    pub(super) fn frames(&self) -> impl Iterator<Item = FrameToWrite<'a>> + '_ {
+        let (first, now_ms, count) = (self.first, self.now_ms, self.records.len());
+        self.records
+            .iter()
+            .enumerate()
+            .map(move |(i, &record)| FrameToWrite {
+                record,
+                offset: first.plus(i as u64),
+                timestamp_ms: record.timestamp_ms.unwrap_or(now_ms),
+                // Checked to fit when the batch was made.
+                batch_remaining: u32::try_from(count - 1 - i).unwrap_or(u32::MAX),
+                batch_records: if i > 0 && i + 1 == count {
+                    u32::try_from(count).unwrap_or(u32::MAX)
+                } else {
+                    0
+                },
+            })
+    }
+}

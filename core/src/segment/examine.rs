@@ -1,0 +1,123 @@
+//! What a segment's files hold. Changes nothing.
+
+use super::Place;
+use crate::{
+    Offset, Result,
+    backend::BackendFile,
+    error::Damaged,
+    index::{ENTRY_BYTES, Index},
+    record::{LENGTH_BYTES, Layout, Verify, frame_bytes, parse_frame},
+    recovery::{End, Scanned, scan},
+    report::{Damage, IndexState, SegmentReport},
+    store::Store,
+};
+
+/// Whether the index is a whole number of entries and the last one's frame is valid and ends where
+/// the store ends: the next offset then, and the last frame, if there is any.
+pub(super) fn closed_cleanly<F: BackendFile>(
+    store: &Store<F>,
+    index: &Index<F>,
+    base: Offset,
+) -> Result<Option<(Offset, Option<Layout>)>> {
+    let entries = index.entries();
+    if index.file_bytes()? != Some(entries * ENTRY_BYTES) {
+        return Ok(None);
+    }
+    let Some((_, position)) = index.read(-1)? else {
+        return Ok(store.is_empty().then_some((base, None)));
+    };
+    let room = store.len().saturating_sub(position);
+    let mut length = [0; LENGTH_BYTES];
+    let read = store.read_at(&mut length, position)?;
+    let Some(bytes) = frame_bytes(&length[..read], room).filter(|&bytes| bytes as u64 == room)
+    else {
+        return Ok(None);
+    };
+    let layout = parse_frame(&store.read_exact(position, bytes)?, Verify::Checksum);
+    let next = base.plus(entries);
+    Ok(layout
+        .ok()
+        .filter(|layout| layout.offset.next() == next)
+        .map(|layout| (next, Some(layout))))
+}
+
+/// Scans a segment's files and says what they hold.
+pub(super) fn examine<F: BackendFile>(
+    store: &Store<F>,
+    index: Option<&Index<F>>,
+    base: Offset,
+    place: Place,
+) -> Result<(Scanned, SegmentReport)> {
+    let end = match place {
+        Place::Last => End::MayBeTorn {
+            vouched: vouched(store, index, base)?,
+        },
+        Place::Sealed { next } => End::Sealed { next },
+    };
+    let mut scanned = scan(store, index, base, end, Scanned::at_start(base))?;
+    if let Place::Sealed { next } = place
+        && scanned.next < next
+    {
+        scanned.damage.push(Damage {
+            segment: base,
+            first: scanned.next,
+            last: Offset(next.0 - 1),
+            position: scanned.end,
+            bytes: 0,
+            reason: Damaged::Missing,
+        });
+    }
+    let state = match index {
+        Some(index) => index_state(index, &scanned.entries)?,
+        None => IndexState::Missing,
+    };
+    let report = SegmentReport {
+        base,
+        next: scanned.next,
+        store_bytes: store.len(),
+        records: scanned.records,
+        unchecked_records: scanned.unchecked_records,
+        index: state,
+        torn_tail: scanned.torn_tail.clone(),
+        damage: scanned.damage.clone(),
+    };
+    Ok((scanned, report))
+}
+
+fn index_state<F: BackendFile>(index: &Index<F>, entries: &[u8]) -> Result<IndexState> {
+    let agreeing = index.agreeing(entries)? * ENTRY_BYTES;
+    let whole = agreeing == entries.len() as u64;
+    Ok(if whole && index.file_bytes()? == Some(agreeing) {
+        IndexState::Sound
+    } else if index.is_zero_from(agreeing)? {
+        IndexState::Unfinished
+    } else {
+        IndexState::Disagrees
+    })
+}
+
+/// The offset before which every record was on stable storage once, for the index has its entry and
+/// an index never leads.
+pub(super) fn vouched<F: BackendFile>(
+    store: &Store<F>,
+    index: Option<&Index<F>>,
+    base: Offset,
+) -> Result<Offset> {
+    let Some(index) = index else { return Ok(base) };
+    // Entries past the store's end are a lie, or of another store.
+    let (mut inside, mut past) = (0, index.entries());
+    while inside < past {
+        let middle = inside + (past - inside) / 2;
+        let entry = index.read(i64::try_from(middle).unwrap_or(i64::MAX))?;
+        if entry.is_some_and(|(_, position)| position < store.len()) {
+            inside = middle + 1;
+        } else {
+            past = middle;
+        }
+    }
+    // A lone entry of zeros cannot be told from space that was never written.
+    if inside == 1 && index.file_bytes()? != Some(ENTRY_BYTES) && index.read(0)? == Some((0, 0)) {
+        inside = 0;
+    }
+    Ok(base.plus(inside))
+}
