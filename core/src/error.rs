@@ -68,7 +68,7 @@ pub enum Error {
     /// A record or batch is larger than the log takes. Nothing was appended.
     #[error("{what} of {bytes} bytes is larger than the {bytes_max} bytes this log takes{advice}")]
     TooLarge {
-        /// "record" or "batch".
+        /// "a record" or "a batch".
         what: &'static str,
         /// Its size, in bytes.
         bytes: u64,

@@ -425,19 +425,25 @@ impl<B: Backend> Segment<B> {
         Ok(self.store.len() >= end)
     }
 
+    /// Reads a record; if the index may be what is wrong, it is made anew first.
+    fn read_proving(&mut self, offset: Offset) -> Result<Record> {
+        match self.read(offset) {
+            Err(Error::Corrupt { .. }) if !self.proven => {
+                self.prove()?;
+                self.read(offset)
+            }
+            read => read,
+        }
+    }
+
     /// The position after the last record before `next`: where the next one starts, or a torn tail.
     fn end_of_record_before(&mut self, next: Offset) -> Result<u64> {
         if next == self.base {
             return Ok(0);
         }
         let last = Offset(next.0 - 1);
-        let position = self.position(last)?;
-        match self.record_at(last, position) {
-            Ok(record) => Ok(position + record.frame().len() as u64),
-            Err(Error::Corrupt { .. }) if !self.proven => {
-                self.prove()?;
-                self.end_of_record_before(next)
-            }
+        match self.read_proving(last) {
+            Ok(record) => Ok(self.position(last)? + record.frame().len() as u64),
             // It is damaged; the next one's entry is right.
             Err(Error::Corrupt { .. }) => self.position(next),
             Err(e) => Err(e),
@@ -458,11 +464,11 @@ impl<B: Backend> Segment<B> {
     }
 
     /// Whether the last record is whole and ends its batch, so that more can be appended after it.
-    pub(crate) fn takes_appends(&self) -> Result<bool> {
+    pub(crate) fn takes_appends(&mut self) -> Result<bool> {
         if self.next == self.base {
             return Ok(true);
         }
-        match self.read(Offset(self.next.0 - 1)) {
+        match self.read_proving(Offset(self.next.0 - 1)) {
             Ok(last) => Ok(last.batch_remaining() == 0),
             Err(Error::Corrupt { .. }) => Ok(false),
             Err(e) => Err(e),

@@ -308,6 +308,35 @@ fn a_length_without_bytes_allocates_nothing() -> Result<()> {
 }
 
 #[test]
+fn a_scan_gives_what_of_its_range_the_log_holds() -> Result<()> {
+    let log = Log::open_on(MemoryBackend::new(), options().segment_bytes_max(60))?;
+    for n in 0..10_u8 {
+        log.append(&[n; 10])?;
+    }
+    log.truncate_before(Offset(4))?;
+    let lowest = log.lowest_offset().0;
+    assert!((1..=4).contains(&lowest));
+    let offsets = |range: (std::ops::Bound<u64>, std::ops::Bound<u64>)| -> Vec<u64> {
+        let range = (range.0.map(Offset), range.1.map(Offset));
+        log.scan(range)
+            .map(|record| record.map_or(u64::MAX, |record| record.offset().0))
+            .collect()
+    };
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    assert_eq!(
+        offsets((Unbounded, Unbounded)),
+        (lowest..10).collect::<Vec<_>>()
+    );
+    assert_eq!(offsets((Included(6), Excluded(8))), [6, 7]);
+    assert_eq!(offsets((Excluded(6), Included(8))), [7, 8]);
+    assert_eq!(offsets((Included(9), Included(u64::MAX))), [9]);
+    assert_eq!(offsets((Included(8), Excluded(8))), []);
+    assert_eq!(offsets((Included(10), Unbounded)), []);
+    assert_eq!(offsets((Included(u64::MAX), Unbounded)), []);
+    Ok(())
+}
+
+#[test]
 fn headers_keys_and_times_come_back() -> Result<()> {
     let files = MemoryBackend::new();
     let log = Log::open_on(files.clone(), options())?;

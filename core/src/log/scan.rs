@@ -24,6 +24,9 @@ impl<B: Backend> Iterator for Scan<'_, B> {
             return None;
         }
         if self.frames.is_empty() {
+            if self.next >= self.log.next_offset() {
+                return None;
+            }
             match self.log.read_batch(self.next, SCAN_BYTES) {
                 Ok(frames) => self.frames = frames,
                 Err(e) => return Some(Err(self.pass_over(e))),

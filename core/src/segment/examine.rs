@@ -104,6 +104,9 @@ pub(super) fn vouched<F: BackendFile>(
     base: Offset,
 ) -> Result<Offset> {
     let Some(index) = index else { return Ok(base) };
+    if let Some((next, _)) = closed_cleanly(store, index, base)? {
+        return Ok(next);
+    }
     // Entries past the store's end are a lie, or of another store.
     let (mut inside, mut past) = (0, index.entries());
     while inside < past {
