@@ -96,6 +96,10 @@ pub(crate) fn scan<F: BackendFile>(
         window: Window::new(store),
         index,
         base,
+        limit: match end {
+            End::Sealed { next } => next,
+            End::MayBeTorn { .. } => Offset(u64::MAX),
+        },
         budget_bytes,
     };
     let mut batches = Batches::default();
@@ -136,6 +140,8 @@ struct Scan<'a, F> {
     window: Window<'a, F>,
     index: Option<&'a Index<F>>,
     base: Offset,
+    /// The base of the next segment: no record here has this offset or a higher one.
+    limit: Offset,
     /// How many bytes may still be read in looking for records among bad bytes, where crafted bytes
     /// could make every position look like the start of a long record.
     budget_bytes: u64,
@@ -384,6 +390,7 @@ impl<F: BackendFile> Scan<'_, F> {
         while let Ok(n) = i64::try_from(offset.since(self.base))
             && let Some((relative, position)) = index.read(n)?
             && u64::from(relative) == offset.since(self.base)
+            && offset < self.limit
             && self.budget_bytes > 0
         {
             if position > start
@@ -428,7 +435,7 @@ impl<F: BackendFile> Scan<'_, F> {
         };
         let (layout, whole) = layout;
         let gap = layout.offset.since(expected);
-        if gap == 0 || gap > most_records(position - start) {
+        if gap == 0 || gap > most_records(position - start) || layout.offset >= self.limit {
             return Ok(None);
         }
         // Without a checksum it counts only if its neighbour confirms it.
