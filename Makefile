@@ -1,0 +1,55 @@
+# What a newcomer types: `make run`, `make test`. Both install what they need, or say what is missing.
+
+# Where `make run` serves, which directory, and with which engine (wasm or native).
+LISTEN ?= 127.0.0.1:8080
+DATA ?= ./data
+ENGINE ?= wasm
+
+WASM_TARGETS := wasm32-wasip1 wasm32-unknown-unknown
+# The crates that are compiled to wasm.
+GUEST := --package proglog --package proglog-wasm
+
+.PHONY: help run test setup setup-rust setup-node fmt lint types doc
+# The steps share cargo's target directory, and their output is to be read in order.
+.NOTPARALLEL:
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: setup-rust ## serve REST and the page on http://127.0.0.1:8080 from ./data (LISTEN=, DATA=, ENGINE=)
+	@echo '==> Building the server and serving $(DATA) on http://$(LISTEN) with the $(ENGINE) engine'
+	@exec cargo run --release --package proglog-host -- \
+		serve --dir '$(DATA)' --listen '$(LISTEN)' --engine '$(ENGINE)'
+
+test: setup lint types doc ## set up, check and test everything
+	@exec .ci/test
+
+setup: setup-rust setup-node ## install what is missing: wasm targets, npm packages, Chromium
+
+setup-rust:
+	@.ci/setup rust $(WASM_TARGETS)
+
+setup-node:
+	@.ci/setup npm chromium
+
+fmt: setup-rust ## format the Rust code
+	@echo '==> Formatting'
+	@cargo fmt --all
+
+lint: setup-rust ## check format and clippy, natively and for wasm
+	@echo '==> Checking the format'
+	@cargo fmt --all --check
+	@echo '==> Clippy'
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@for target in $(WASM_TARGETS); do \
+		echo "==> Clippy for $$target" && \
+		cargo clippy $(GUEST) --target "$$target" -- -D warnings || exit; \
+	done
+
+types: setup-node ## check the types of the page's code
+	@echo '==> Checking the types of www/'
+	@cd www && npm run --silent check
+
+doc: setup-rust ## build the documentation
+	@echo '==> Documentation'
+	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --lib --no-deps

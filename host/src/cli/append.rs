@@ -1,0 +1,367 @@
+//! `proglog append`
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use proglog::{Header, NewRecord, Offset};
+use proglog_host::{Engine, ErrorKind};
+use serde_json::json;
+
+use super::{
+    Done,
+    directory::open_to_write,
+    failure::Failure,
+    input::{Input, Piece, Records},
+    options::{EngineArgs, StorageArgs},
+    signals::on_stop,
+    text::{count, note},
+};
+
+/// The most that is appended at once, each time as a batch that is there whole or not at all.
+const BATCH_BYTES_MAX: u64 = 1 << 20;
+const BATCH_RECORDS_MAX: u64 = 8192;
+/// The most bytes of a frame besides its value, key and headers.
+const FRAME_OVERHEAD_BYTES: u64 = 48;
+/// The bytes of an entry of an index.
+const ENTRY_BYTES: u64 = 12;
+/// How long an append takes before its progress is worth showing.
+const PROGRESS_AFTER: Duration = Duration::from_millis(500);
+
+/// Append each line of a file or of standard input as a record
+///
+/// Makes the directory if it is not there. Only the newline is stripped; an empty line is an empty
+/// record. Records are appended in batches, each as durable as --durability says before the next;
+/// what comes slowly is appended as soon as the input pauses.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  proglog append ./log access.log
+  printf 'a\\0b' | proglog append ./log --null
+  echo paid | proglog append ./log --key order-7 --header trace=4bf9
+  generate | proglog append ./log --acks    # prints 41 once record 41 and all before it are durable")]
+pub(crate) struct Append {
+    /// The directory of the log
+    dir: PathBuf,
+    /// The file to append; standard input if it is - or not given
+    file: Option<PathBuf>,
+    /// Records end with a NUL byte instead of a newline
+    #[arg(long)]
+    null: bool,
+    /// The key of every record
+    #[arg(long)]
+    key: Option<String>,
+    /// A header of every record; may be given more than once
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = parse_header)]
+    headers: Vec<Header>,
+    /// The timestamp of every record, in milliseconds since 1970; 0 for none [default: now]
+    #[arg(long, value_name = "N")]
+    timestamp_ms: Option<u64>,
+    /// Print the last offset of each batch, a line each, as soon as it is acknowledged; the summary
+    /// then goes to standard error
+    #[arg(long)]
+    acks: bool,
+    /// Print {"first":0,"last":41,"records":42}; with --acks before it {"acknowledged":41} for each
+    /// batch
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    storage: StorageArgs,
+}
+
+impl Append {
+    pub(crate) fn run(&self) -> Done {
+        let input = Input::open(self.file.as_deref())?;
+        let log = open_to_write(self.engine.engine, &self.dir, self.storage.options())?;
+        if input.is_terminal() && io::stderr().is_terminal() {
+            note("each line becomes a record; Ctrl-D ends");
+        }
+        let stopped = Arc::new(AtomicU8::new(0));
+        let (wake, tell) = (input.waker(), Arc::clone(&stopped));
+        on_stop(move |exit| {
+            tell.store(exit, Ordering::Relaxed);
+            wake();
+        })?;
+        let mut appender = Appender {
+            append: self,
+            log: &*log,
+            records: Records::new(if self.null { 0 } else { b'\n' }),
+            first: None,
+            next: Offset(0),
+            appended: 0,
+            progress: Progress::new(&input),
+        };
+        let done = appender.append_all(&input, &stopped);
+        appender.progress.clear();
+        let (first, next) = (appender.first, appender.next);
+        let closed = log.close();
+        let told = self.tell_summary(first, next);
+        let exit = done?;
+        closed?;
+        told?;
+        Ok(exit)
+    }
+
+    fn new_record<'a>(&'a self, value: &'a [u8]) -> NewRecord<'a> {
+        let mut record = NewRecord::new(value).headers(&self.headers);
+        if let Some(key) = &self.key {
+            record = record.key(key);
+        }
+        match self.timestamp_ms {
+            Some(timestamp_ms) => record.timestamp_ms(timestamp_ms),
+            None => record,
+        }
+    }
+
+    /// What a record takes in the store besides its value, at most.
+    fn overhead_bytes(&self) -> u64 {
+        let headers = self
+            .headers
+            .iter()
+            .map(|h| h.name.len() + h.value.len() + 12);
+        let key = self.key.as_ref().map_or(0, String::len);
+        FRAME_OVERHEAD_BYTES + (key + headers.sum::<usize>()) as u64
+    }
+
+    fn tell_ack(&self, last: Offset) -> Result<(), Failure> {
+        if !self.acks {
+            return Ok(());
+        }
+        let line = if self.json {
+            json!({ "acknowledged": last }).to_string()
+        } else {
+            last.to_string()
+        };
+        // Standard output is line-buffered, also into a pipe. Whoever listens may leave, but the input
+        // is to be appended all the same.
+        match writeln!(io::stdout(), "{line}") {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn tell_summary(&self, first: Option<Offset>, next: Offset) -> Result<(), Failure> {
+        let last = next.0.saturating_sub(1);
+        let summary = match first {
+            _ if self.json => {
+                let records = first.map_or(0, |first| next.since(first));
+                let last = first.map(|_| last);
+                json!({ "first": first, "last": last, "records": records }).to_string()
+            }
+            None => "appended nothing".to_owned(),
+            Some(first) => {
+                format!(
+                    "appended {first}..={last} ({})",
+                    count(next.since(first), "record")
+                )
+            }
+        };
+        if self.acks && !self.json {
+            // If standard error is closed, the offsets on standard output said it already.
+            let _ = writeln!(io::stderr(), "{summary}");
+        } else {
+            writeln!(io::stdout(), "{summary}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An append under way.
+struct Appender<'a> {
+    append: &'a Append,
+    log: &'a dyn Engine,
+    records: Records,
+    first: Option<Offset>,
+    next: Offset,
+    /// How many records of the input were appended: one less than the number of the next.
+    appended: u64,
+    progress: Progress,
+}
+
+impl Appender<'_> {
+    fn append_all(&mut self, input: &Input, stopped: &AtomicU8) -> Done {
+        loop {
+            let exit = stopped.load(Ordering::Relaxed);
+            if exit != 0 {
+                self.append_whole()?;
+                return Ok(ExitCode::from(exit));
+            }
+            match input.next(self.records.len() > 0) {
+                Piece::Bytes(bytes) => self.take(&bytes)?,
+                Piece::Pause => self.append_whole()?,
+                Piece::Stop => {}
+                Piece::End => {
+                    self.records.finish();
+                    self.make_room()?;
+                    self.append_whole()?;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                Piece::Failed(error) => {
+                    self.append_whole()?;
+                    let name = self
+                        .append
+                        .file
+                        .as_deref()
+                        .unwrap_or("standard input".as_ref());
+                    return Err(Failure::io("read", name, &error));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        self.progress.advance(bytes.len());
+        while !bytes.is_empty() {
+            let (taken, is_whole) = self.records.take(bytes);
+            bytes = &bytes[taken..];
+            if is_whole {
+                self.make_room()?;
+            }
+            let limit = self.append.storage.record_bytes_max;
+            if self.records.unfinished_bytes() as u64 > limit {
+                self.append_whole()?;
+                return Err(self.too_large(&format!("--record-bytes-max allows {limit} bytes")));
+            }
+        }
+        Ok(())
+    }
+
+    /// After one more whole record: appends those before it if they would be too many together, and
+    /// it too if they are as many as may be.
+    fn make_room(&mut self) -> Result<(), Failure> {
+        let storage = &self.append.storage;
+        let bytes_max = BATCH_BYTES_MAX.min(storage.segment_bytes_max);
+        let records_max = BATCH_RECORDS_MAX
+            .min(storage.index_bytes_max / ENTRY_BYTES)
+            .max(1);
+        if self.batch_bytes() > bytes_max {
+            self.append_first(self.records.len().saturating_sub(1))?;
+        }
+        if self.records.len() as u64 >= records_max || self.batch_bytes() >= bytes_max {
+            self.append_whole()?;
+        }
+        Ok(())
+    }
+
+    /// What the whole records take in the store, at most.
+    fn batch_bytes(&self) -> u64 {
+        let records = self.records.len() as u64;
+        self.records.whole_bytes() as u64 + records * self.append.overhead_bytes()
+    }
+
+    fn append_whole(&mut self) -> Result<(), Failure> {
+        self.append_first(self.records.len())
+    }
+
+    fn append_first(&mut self, records: usize) -> Result<(), Failure> {
+        let batch: Vec<_> = self
+            .records
+            .whole()
+            .take(records)
+            .map(|value| self.append.new_record(value))
+            .collect();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let offsets = match self.log.append_batch(&batch) {
+            Ok(offsets) => offsets,
+            // All or nothing: halves find the one that is too large, and append those before it.
+            Err(error) if error.kind() == ErrorKind::TooLarge && batch.len() > 1 => {
+                self.append_first(records / 2)?;
+                return self.append_first(records - records / 2);
+            }
+            Err(error) if error.kind() == ErrorKind::TooLarge => {
+                return Err(self.too_large(&error.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.records.drop_first(records);
+        self.first.get_or_insert(offsets.start);
+        self.next = offsets.end;
+        self.appended += records as u64;
+        self.append
+            .tell_ack(Offset(offsets.end.0.saturating_sub(1)))
+    }
+
+    /// Says which record of the input is too large.
+    fn too_large(&self, what: &str) -> Failure {
+        let number = self.appended + 1;
+        let noun = if self.append.null { "record" } else { "line" };
+        let message = format!(
+            "{noun} {number} of the input is too large: {what}; what stands before it was appended"
+        );
+        Failure::new("too_large", message)
+    }
+}
+
+/// How far a long append has come, on a terminal.
+struct Progress {
+    bytes_total: Option<u64>,
+    bytes: u64,
+    bar: Option<ProgressBar>,
+    started: Instant,
+    is_wanted: bool,
+}
+
+impl Progress {
+    fn new(input: &Input) -> Self {
+        Self {
+            bytes_total: input.bytes(),
+            bytes: 0,
+            bar: None,
+            started: Instant::now(),
+            is_wanted: io::stderr().is_terminal() && !input.is_terminal(),
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.is_wanted && self.bar.is_none() && self.started.elapsed() > PROGRESS_AFTER {
+            self.bar = Some(new_bar(self.bytes_total));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.bytes);
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn new_bar(bytes_total: Option<u64>) -> ProgressBar {
+    let (bar, template) = match bytes_total {
+        Some(total) => (
+            ProgressBar::new(total),
+            "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+        ),
+        None => (
+            ProgressBar::new_spinner(),
+            "{spinner} {binary_bytes} {binary_bytes_per_sec}",
+        ),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn parse_header(text: &str) -> Result<Header, String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok(Header::new(name, value)),
+        _ => Err("give NAME=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,73 @@
+//! Opening the log in a directory that the command line names.
+
+use std::{fs, io, path::Path};
+
+use proglog::{Options, Report};
+use proglog_host::{Engine, EngineKind, Mode, open};
+
+use super::{
+    failure::Failure,
+    text::{count, note},
+};
+
+/// Opens a log to read, beside a writer too.
+pub(crate) fn open_to_read(kind: EngineKind, directory: &Path) -> Result<Box<dyn Engine>, Failure> {
+    match fs::metadata(directory) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(not_a_directory(directory)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let name = directory.display();
+            return Err(Failure::new(
+                "not_found",
+                format!("{name} does not exist; `proglog append {name}` makes it"),
+            ));
+        }
+        Err(error) => return Err(Failure::io("open", directory, &error)),
+    }
+    Ok(open(kind, directory, Mode::Read, Options::new())?)
+}
+
+/// Opens a log to append, making the directory if it is not there, and says on standard error what an
+/// unclean stop or damage had to do with it.
+pub(crate) fn open_to_write(
+    kind: EngineKind,
+    directory: &Path,
+    options: Options,
+) -> Result<Box<dyn Engine>, Failure> {
+    if fs::metadata(directory).is_ok_and(|found| !found.is_dir()) {
+        return Err(not_a_directory(directory));
+    }
+    let log = open(kind, directory, Mode::Write, options)?;
+    tell_recovery(directory, &log.recovery_report()?);
+    Ok(log)
+}
+
+fn not_a_directory(directory: &Path) -> Failure {
+    let name = directory.display();
+    Failure::new(
+        "invalid_argument",
+        format!("{name} is a file; give the directory that holds the log"),
+    )
+}
+
+fn tell_recovery(directory: &Path, report: &Report) {
+    if let Some(tail) = report.torn_tail() {
+        note(&format!(
+            "cut off {} that an unclean stop left in segment {} after the last whole append",
+            count(tail.bytes, "byte"),
+            tail.segment
+        ));
+    }
+    let stretches = report.damage().count();
+    if stretches > 0 {
+        let what = if stretches == 1 {
+            "a stretch of the log is"
+        } else {
+            "stretches of the log are"
+        };
+        note(&format!(
+            "{what} damaged; `proglog verify {}` lists what is lost",
+            directory.display()
+        ));
+    }
+}

@@ -1,0 +1,273 @@
+//! `proglog dump`
+
+use std::{
+    io::{self, BufWriter, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Args;
+use proglog::{Damage, Offset, Record, Report, SegmentSummary, TornTail};
+use proglog_host::{Engine, ErrorKind, http::RecordJson};
+use serde::Serialize;
+
+use super::{
+    Done,
+    directory::open_to_read,
+    failure::{Failure, exit},
+    info::{damage_note, tail_note},
+    options::EngineArgs,
+    text::{count, preview, time},
+};
+
+/// How much is read from the log at a time.
+const READ_BYTES: usize = 1 << 20;
+/// How much of a value is shown.
+const PREVIEW_CHARS: usize = 60;
+
+/// Show the frames of a log as they stand in its stores
+///
+/// Damage and a torn tail are marked where they stand; what follows is shown too. Exit code 1 if a
+/// damaged stretch was met.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  proglog dump ./log
+  proglog dump ./log --from 1000 --count 5
+  proglog dump ./log --json | jq 'select(.type == \"damage\")'")]
+pub(crate) struct Dump {
+    /// The directory of the log
+    dir: PathBuf,
+    /// Show frames from this offset on
+    #[arg(long, value_name = "OFFSET")]
+    from: Option<u64>,
+    /// Show at most so many frames
+    #[arg(short = 'n', long, value_name = "N")]
+    count: Option<u64>,
+    /// Print a line of JSON for each segment, record, damage and torn tail, told apart by `type`
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// What stands in a store, one after the other.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Item<'a> {
+    Segment(&'a SegmentSummary),
+    Record {
+        segment: Offset,
+        position: u64,
+        /// Of the frame: eight bytes of length, and the record.
+        bytes: usize,
+        checksum: Checksum,
+        batch_remaining: u32,
+        #[serde(flatten)]
+        fields: RecordJson,
+        #[serde(skip)]
+        record: &'a Record,
+    },
+    Damage(&'a Damage),
+    TornTail(&'a TornTail),
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Checksum {
+    Sound,
+    /// The book's program writes none.
+    None,
+}
+
+impl Dump {
+    pub(crate) fn run(&self) -> Done {
+        let log = open_to_read(self.engine.engine, &self.dir)?;
+        let from = self.from.map_or(log.lowest_offset()?, Offset);
+        if from < log.lowest_offset()? || from > log.next_offset()? {
+            log.read(from)?;
+        }
+        let mut dumper = Dumper {
+            log: &*log,
+            out: BufWriter::new(io::stdout().lock()),
+            json: self.json,
+            next: from,
+            records_left: self.count.unwrap_or(u64::MAX),
+            verified: None,
+            met_damage: false,
+        };
+        let done = dumper.dump();
+        // What was found before a failure is worth showing.
+        dumper.out.flush()?;
+        done?;
+        let exit = if dumper.met_damage { exit::DAMAGED } else { 0 };
+        log.close()?;
+        Ok(ExitCode::from(exit))
+    }
+}
+
+struct Dumper<'a> {
+    log: &'a dyn Engine,
+    out: BufWriter<io::StdoutLock<'static>>,
+    json: bool,
+    next: Offset,
+    records_left: u64,
+    /// What is damaged, asked for when the first damage is met: it takes reading the whole log.
+    verified: Option<Report>,
+    met_damage: bool,
+}
+
+impl Dumper<'_> {
+    fn dump(&mut self) -> Result<(), Failure> {
+        let scanned = self.log.recovery_report()?;
+        let segments = self.log.segments()?;
+        for (n, segment) in segments.iter().enumerate() {
+            if self.records_left == 0 {
+                return Ok(());
+            }
+            // Damage at the end of a store may claim offsets that the next segment has.
+            let end = segments
+                .get(n + 1)
+                .map_or(segment.next, |after| after.base.min(segment.next));
+            // The last segment has a place even if it holds nothing yet.
+            if end > self.next || segment.base == end {
+                self.show(&Item::Segment(segment))?;
+            }
+            while self.next < end && self.records_left > 0 {
+                self.dump_some(end)?;
+            }
+            if self.next == end && self.records_left > 0 {
+                self.dump_end(segment.base, end, &scanned)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows what stands in a store after its last record, and should not.
+    fn dump_end(&mut self, base: Offset, end: Offset, scanned: &Report) -> io::Result<()> {
+        for damage in scanned.damage() {
+            if damage.segment == base && damage.first >= end {
+                self.met_damage = true;
+                self.show(&Item::Damage(damage))?;
+            }
+        }
+        match scanned.torn_tail() {
+            Some(tail) if tail.segment == base => self.show(&Item::TornTail(tail)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Shows the next frames that can be read at once, or the next damage.
+    fn dump_some(&mut self, end: Offset) -> Result<(), Failure> {
+        let frames = match self.log.read_batch(self.next, READ_BYTES) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                return self.dump_damage(error.into());
+            }
+            frames => frames?,
+        };
+        if frames.is_empty() {
+            self.next = end;
+            return Ok(());
+        }
+        let start = self.log.locate(self.next)?;
+        let mut position = start.position;
+        for record in frames {
+            if self.records_left == 0 {
+                return Ok(());
+            }
+            let record = record.map_err(|reason| {
+                Failure::damaged(format!("record {} is damaged: {reason}", self.next))
+            })?;
+            let bytes = record.frame().len();
+            self.show(&Item::Record {
+                segment: start.segment,
+                position,
+                bytes,
+                checksum: if record.is_checked() {
+                    Checksum::Sound
+                } else {
+                    Checksum::None
+                },
+                batch_remaining: record.batch_remaining(),
+                fields: RecordJson::from(&record),
+                record: &record,
+            })?;
+            position += bytes as u64;
+            self.next = record.offset().next();
+            self.records_left -= 1;
+        }
+        Ok(())
+    }
+
+    /// Shows the damage that the next offset lies in, and steps over it.
+    fn dump_damage(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.met_damage = true;
+        let report = match self.verified.take() {
+            Some(report) => report,
+            None => self.log.verify()?,
+        };
+        let damage = report
+            .damage()
+            .find(|d| (d.first..=d.last).contains(&self.next));
+        let Some(damage) = damage else {
+            // It was sound when all was verified: someone is writing here, or the disk is failing.
+            return Err(failure);
+        };
+        self.show(&Item::Damage(damage))?;
+        self.next = damage.last.next();
+        self.records_left = self.records_left.saturating_sub(1);
+        self.verified = Some(report);
+        Ok(())
+    }
+
+    fn show(&mut self, item: &Item<'_>) -> io::Result<()> {
+        if self.json {
+            serde_json::to_writer(&mut self.out, item)?;
+            return self.out.write_all(b"\n");
+        }
+        match item {
+            Item::Segment(segment) => {
+                writeln!(
+                    self.out,
+                    "{base}.store, {}, next offset {}",
+                    count(segment.store_bytes, "byte"),
+                    segment.next,
+                    base = segment.base,
+                )?;
+                writeln!(
+                    self.out,
+                    "{:>10} {:>10} {:>8}  {:<8}  {:<24}  value",
+                    "offset", "position", "bytes", "checksum", "timestamp",
+                )
+            }
+            Item::Record {
+                position,
+                bytes,
+                checksum,
+                record,
+                ..
+            } => {
+                let checksum = match checksum {
+                    Checksum::Sound => "sound",
+                    Checksum::None => "none",
+                };
+                write!(
+                    self.out,
+                    "{:>10} {position:>10} {bytes:>8}  {checksum:<8}  {:<24}  {}",
+                    record.offset().0,
+                    time(record.timestamp_ms()),
+                    preview(record.value(), PREVIEW_CHARS),
+                )?;
+                if let Some(key) = record.key() {
+                    write!(self.out, "  key {}", preview(key, PREVIEW_CHARS))?;
+                }
+                for (name, value) in record.headers() {
+                    write!(self.out, "  {name:?}={}", preview(value, PREVIEW_CHARS))?;
+                }
+                writeln!(self.out)
+            }
+            Item::Damage(damage) => writeln!(self.out, "  DAMAGED  {}", damage_note(damage)),
+            Item::TornTail(tail) => writeln!(self.out, "  note: {}", tail_note(tail)),
+        }
+    }
+}

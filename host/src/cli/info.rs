@@ -1,0 +1,174 @@
+//! `proglog info`
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, ValueEnum};
+use proglog::{IndexState, Offset, Report, SegmentSummary, TornTail};
+use serde::Serialize;
+
+use super::{
+    Done,
+    directory::open_to_read,
+    options::EngineArgs,
+    text::{bytes, count, offsets},
+};
+
+/// Say what a log holds: offsets, segments, bytes, and how it was left
+///
+/// Looks only at what opening the log looks at; `proglog verify` checks every byte.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  proglog info ./log
+  proglog info ./log --json | jq .next_offset")]
+pub(crate) struct Info {
+    /// The directory of the log
+    dir: PathBuf,
+    /// Print an object of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    directory: String,
+    engine: String,
+    lowest_offset: Offset,
+    next_offset: Offset,
+    records: u64,
+    segments: &'a [SegmentSummary],
+    store_bytes: u64,
+    index_bytes: u64,
+    /// Whether the log was closed in order, so that opening it had nothing to look for.
+    clean: bool,
+    /// The segments that opening had to scan, because they were not closed in order.
+    scanned: &'a Report,
+}
+
+impl Info {
+    pub(crate) fn run(&self) -> Done {
+        let log = open_to_read(self.engine.engine, &self.dir)?;
+        let (lowest, next) = (log.lowest_offset()?, log.next_offset()?);
+        let (segments, scanned) = (log.segments()?, log.recovery_report()?);
+        log.close()?;
+        let engine = self.engine.engine.to_possible_value();
+        let summary = Summary {
+            directory: self.dir.display().to_string(),
+            engine: engine.map_or_else(String::new, |value| value.get_name().to_owned()),
+            lowest_offset: lowest,
+            next_offset: next,
+            records: next.since(lowest),
+            segments: &segments,
+            store_bytes: segments.iter().map(|segment| segment.store_bytes).sum(),
+            index_bytes: segments
+                .iter()
+                .map(|segment| index_bytes(&self.dir, segment))
+                .sum(),
+            clean: scanned.segments.is_empty(),
+            scanned: &scanned,
+        };
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(
+                out,
+                "{}",
+                serde_json::to_string(&summary).map_err(io::Error::from)?
+            )?;
+        } else {
+            print(&mut out, &summary)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn index_bytes(directory: &Path, segment: &SegmentSummary) -> u64 {
+    // A missing index has none.
+    fs::metadata(directory.join(format!("{}.index", segment.base))).map_or(0, |found| found.len())
+}
+
+fn print(out: &mut impl Write, summary: &Summary<'_>) -> io::Result<()> {
+    writeln!(out, "log        {}", summary.directory)?;
+    writeln!(out, "engine     {}", summary.engine)?;
+    writeln!(
+        out,
+        "offsets    {}",
+        offsets(summary.lowest_offset, summary.next_offset)
+    )?;
+    writeln!(out, "segments   {}", summary.segments.len())?;
+    writeln!(out, "stores     {}", bytes(summary.store_bytes))?;
+    writeln!(out, "indexes    {}", bytes(summary.index_bytes))?;
+    if summary.clean {
+        return writeln!(out, "last stop  clean");
+    }
+    writeln!(out, "last stop  not clean, or a writer has the log now")?;
+    print_findings(out, summary.scanned)
+}
+
+/// What was found in segments, besides that all is well.
+pub(crate) fn print_findings(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    for segment in &report.segments {
+        if let Some(state) = index_note(segment.index) {
+            writeln!(
+                out,
+                "note       segment {}: its index {state}",
+                segment.base
+            )?;
+        }
+    }
+    if let Some(tail) = report.torn_tail() {
+        writeln!(out, "note       {}", tail_note(tail))?;
+    }
+    for damage in report.damage() {
+        writeln!(out, "DAMAGED    {}", damage_note(damage))?;
+    }
+    Ok(())
+}
+
+fn index_note(state: IndexState) -> Option<&'static str> {
+    match state {
+        IndexState::Sound => None,
+        IndexState::Unfinished => Some("is unfinished; the next append will finish it"),
+        IndexState::Missing => Some("is missing; the next append will make it anew"),
+        IndexState::Disagrees => {
+            Some("disagrees with its store; the next append will make it anew")
+        }
+        _ => Some("is in a state that this version has no words for"),
+    }
+}
+
+pub(crate) fn tail_note(tail: &TornTail) -> String {
+    let mut note = format!(
+        "segment {} ends with {} that belong to no acknowledged record (position {}",
+        tail.segment,
+        count(tail.bytes, "byte"),
+        tail.position
+    );
+    if tail.zeros {
+        note.push_str(", all zeros");
+    }
+    if tail.batch_records > 0 {
+        note.push_str(", ");
+        note.push_str(&count(tail.batch_records, "record"));
+        note.push_str(" of an unfinished batch");
+    }
+    note + "); the next append will cut them off"
+}
+
+pub(crate) fn damage_note(damage: &proglog::Damage) -> String {
+    format!(
+        "segment {}, offsets {}..={}, position {}, {}: {}",
+        damage.segment,
+        damage.first,
+        damage.last,
+        damage.position,
+        count(damage.bytes, "byte"),
+        damage.reason
+    )
+}

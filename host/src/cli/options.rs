@@ -1,0 +1,107 @@
+//! Options that several verbs share.
+
+use clap::{Args, ValueEnum};
+use proglog::{Durability, Options};
+use proglog_host::EngineKind;
+
+/// How a log is written.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Storage")]
+pub(crate) struct StorageArgs {
+    /// What an append promises once it is acknowledged
+    #[arg(long, value_enum, default_value_t)]
+    durability: DurabilityArg,
+    /// Begin a new segment when the store would exceed this
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes)]
+    pub(crate) segment_bytes_max: u64,
+    /// Begin a new segment when the index would exceed this
+    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_bytes)]
+    pub(crate) index_bytes_max: u64,
+    /// Refuse larger records
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes)]
+    pub(crate) record_bytes_max: u64,
+    /// The first record's offset in a new log
+    #[arg(long, value_name = "OFFSET", default_value_t = 0)]
+    initial_offset: u64,
+}
+
+impl StorageArgs {
+    pub(crate) fn options(&self) -> Options {
+        Options::new()
+            .durability(self.durability.into())
+            .segment_bytes_max(self.segment_bytes_max)
+            .index_bytes_max(self.index_bytes_max)
+            .record_bytes_max(self.record_bytes_max)
+            .initial_offset(self.initial_offset)
+    }
+}
+
+/// Which engine runs the log.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// What runs the log; both read and write the same bytes
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) engine: EngineKind,
+}
+
+/// `proglog`'s [`Durability`], for the command line.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum DurabilityArg {
+    /// On stable storage: survives power loss
+    #[default]
+    Synced,
+    /// With the operating system: survives the process being killed
+    Written,
+    /// In the process's buffer: survives neither
+    Buffered,
+}
+
+impl From<DurabilityArg> for Durability {
+    fn from(durability: DurabilityArg) -> Self {
+        match durability {
+            DurabilityArg::Synced => Self::Synced,
+            DurabilityArg::Written => Self::Written,
+            DurabilityArg::Buffered => Self::Buffered,
+        }
+    }
+}
+
+/// A number of bytes: `65536`, `64K`, `16M`, `1G`, and so with `KiB`, `MiB`, `GiB`.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" | "B" => 0,
+        "K" | "k" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        _ => return Err("give a number of bytes, such as 65536, 64K, 16M or 1G".to_owned()),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "give a number of bytes, such as 65536, 64K, 16M or 1G".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "that is more than 2^64 bytes".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_bytes;
+
+    #[test]
+    fn reads_bytes_with_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("65536", 65536),
+            ("64K", 65536),
+            ("16M", 16 << 20),
+            ("1GiB", 1 << 30),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "K", "-1", "1.5M", "1T", "16 M", "18446744073709551615K"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `proglog read`
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use proglog::Offset;
+
+use super::{
+    Done,
+    directory::open_to_read,
+    options::EngineArgs,
+    records::{OutputArgs, RecordWriter, with_advice},
+};
+
+/// Print the record at an offset, or several from there on
+///
+/// Stops at the end of the log, and before a damaged record with exit code 1.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  proglog read ./log 41
+  proglog read ./log 0 --count 100 --json | jq -r '.value | @base64d'")]
+pub(crate) struct Read {
+    /// The directory of the log
+    dir: PathBuf,
+    /// The offset of the first record to print
+    offset: u64,
+    /// Print at most so many records
+    #[arg(short = 'n', long, default_value_t = 1, value_name = "N")]
+    count: u64,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+impl Read {
+    pub(crate) fn run(&self) -> Done {
+        let log = open_to_read(self.engine.engine, &self.dir)?;
+        let offset = Offset(self.offset);
+        // The end of the log is a place to read on from, but this asks for a record. The engine has
+        // the words for one that is not there.
+        if offset < log.lowest_offset()? || offset >= log.next_offset()? {
+            log.read(offset)?;
+        }
+        RecordWriter::new(self.output)
+            .copy(&*log, offset, self.count)
+            .map_err(|failure| with_advice(failure, &self.dir))?;
+        log.close()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

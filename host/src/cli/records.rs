@@ -1,0 +1,108 @@
+//! Records on standard output.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+
+use clap::Args;
+use proglog::{Offset, Record};
+use proglog_host::{Engine, http::RecordJson};
+
+use super::failure::Failure;
+
+/// How much is read from the log at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// How records are printed.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Output (default: each value, then a newline)")]
+pub(crate) struct OutputArgs {
+    /// Print a NUL byte after each value instead of a newline
+    #[arg(long, conflicts_with_all = ["raw", "json"])]
+    null: bool,
+    /// Print the values with nothing between them
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+    /// Print each record as a line of JSON: value, offset, and timestamp_ms, key and headers where it
+    /// has them; values, keys and header values as base64
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Prints records.
+pub(crate) struct RecordWriter {
+    out: BufWriter<StdoutLock<'static>>,
+    format: OutputArgs,
+}
+
+impl RecordWriter {
+    pub(crate) fn new(format: OutputArgs) -> Self {
+        Self {
+            out: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
+            format,
+        }
+    }
+
+    /// Prints the records from `from` on, at most `records_max` of them, and returns the offset after
+    /// the last. Those before a damaged one are printed before that is told.
+    pub(crate) fn copy(
+        &mut self,
+        log: &dyn Engine,
+        from: Offset,
+        records_max: u64,
+    ) -> Result<Offset, Failure> {
+        let mut next = from;
+        let copied = self.copy_up_to(log, &mut next, from.plus(records_max));
+        self.out.flush()?;
+        copied.map(|()| next)
+    }
+
+    fn copy_up_to(
+        &mut self,
+        log: &dyn Engine,
+        next: &mut Offset,
+        end: Offset,
+    ) -> Result<(), Failure> {
+        while *next < end {
+            let frames = log.read_batch(*next, READ_BYTES)?;
+            if frames.is_empty() {
+                break;
+            }
+            for record in frames {
+                if *next >= end {
+                    break;
+                }
+                let record = record.map_err(|reason| {
+                    Failure::damaged(format!("record {next} is damaged: {reason}"))
+                })?;
+                self.write(&record)?;
+                *next = record.offset().next();
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, record: &Record) -> io::Result<()> {
+        if self.format.json {
+            serde_json::to_writer(&mut self.out, &RecordJson::from(record))?;
+            return self.out.write_all(b"\n");
+        }
+        self.out.write_all(record.value())?;
+        match (self.format.raw, self.format.null) {
+            (true, _) => Ok(()),
+            (false, true) => self.out.write_all(b"\0"),
+            (false, false) => self.out.write_all(b"\n"),
+        }
+    }
+}
+
+/// Says where to look when a record is damaged.
+pub(crate) fn with_advice(failure: Failure, directory: &std::path::Path) -> Failure {
+    match failure {
+        Failure::Told {
+            kind: "corrupt", ..
+        } => failure.context(&format!(
+            "`proglog verify {}` lists what is damaged",
+            directory.display()
+        )),
+        other => other,
+    }
+}

@@ -1,0 +1,71 @@
+//! Ctrl-C and SIGTERM: the first asks to stop, the second ends the process at once.
+
+use std::{io, thread};
+
+use tokio::runtime::Builder;
+
+use super::failure::Failure;
+
+/// The signals that ask the process to stop.
+pub(crate) struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Takes the signals over from the system, which would end the process. Within a tokio runtime.
+    pub(crate) fn take() -> Result<Self, Failure> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let take = |kind| signal(kind).map_err(|error| unwatched(&error));
+            Ok(Self {
+                interrupt: take(SignalKind::interrupt())?,
+                terminate: take(SignalKind::terminate())?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// The next of them, as the exit code that a shell gives a process which it ended.
+    pub(crate) async fn next(&mut self) -> u8 {
+        #[cfg(unix)]
+        return tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+        };
+        #[cfg(not(unix))]
+        {
+            // Without a handler there is nothing to wait for.
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            130
+        }
+    }
+}
+
+/// Calls `stop` on the first signal, from a thread of its own.
+pub(crate) fn on_stop(stop: impl FnOnce(u8) + Send + 'static) -> Result<(), Failure> {
+    let runtime = Builder::new_current_thread().enable_io().build();
+    let runtime = runtime.map_err(|error| unwatched(&error))?;
+    let mut signals = {
+        let _in_runtime = runtime.enter();
+        Signals::take()?
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            let exit = signals.next().await;
+            stop(exit);
+            std::process::exit(signals.next().await.into());
+        });
+    });
+    Ok(())
+}
+
+fn unwatched(error: &io::Error) -> Failure {
+    Failure::new("io", format!("could not watch for signals: {error}"))
+}

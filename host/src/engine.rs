@@ -1,0 +1,66 @@
+//! What the command line and the REST server speak to: a log, natively or in a wasm module.
+
+use std::{ops::Range, path::Path};
+
+use proglog::{Frames, Location, Log, NewRecord, Offset, Options, Record, Report, SegmentSummary};
+
+use crate::Result;
+
+/// A log in a directory, whatever runs it. The methods are those of [`proglog::Log`], with the same
+/// meaning, durability and errors; see there.
+#[expect(missing_docs, reason = "documented on proglog::Log")]
+pub trait Engine: Send + Sync {
+    fn append_batch(&self, records: &[NewRecord<'_>]) -> Result<Range<Offset>>;
+    fn read(&self, offset: Offset) -> Result<Record>;
+    fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames>;
+    fn truncate_before(&self, offset: Offset) -> Result<()>;
+    fn truncate_after(&self, offset: Offset) -> Result<()>;
+    fn reset(&self) -> Result<()>;
+    fn lowest_offset(&self) -> Result<Offset>;
+    fn next_offset(&self) -> Result<Offset>;
+    fn durable_offset(&self) -> Result<Offset>;
+    fn sync(&self) -> Result<()>;
+    fn recovery_report(&self) -> Result<Report>;
+    fn verify(&self) -> Result<Report>;
+    fn segments(&self) -> Result<Vec<SegmentSummary>>;
+    fn locate(&self, offset: Offset) -> Result<Location>;
+    fn refresh(&self) -> Result<()>;
+    fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// Which engine runs a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineKind {
+    /// The wasm module, in wasmtime, with the log's directory and nothing else.
+    #[default]
+    Wasm,
+    /// The core as native code.
+    Native,
+}
+
+/// How a log is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// For appends too. The directory is made if it is missing; no one else may have it so.
+    Write,
+    /// For reads only, beside a writer too. Nothing is ever written.
+    Read,
+}
+
+/// Opens the log in `directory` with the engine asked for.
+///
+/// # Errors
+///
+/// Those of [`Log::open`], or the module cannot be run.
+pub fn open(
+    kind: EngineKind,
+    directory: &Path,
+    mode: Mode,
+    options: Options,
+) -> Result<Box<dyn Engine>> {
+    Ok(match (kind, mode) {
+        (EngineKind::Native, Mode::Write) => Box::new(Log::open(directory, options)?),
+        (EngineKind::Native, Mode::Read) => Box::new(Log::open_read_only(directory, options)?),
+        (EngineKind::Wasm, mode) => Box::new(crate::WasmLog::open(directory, mode, options)?),
+    })
+}

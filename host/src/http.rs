@@ -1,0 +1,290 @@
+//! The REST server: the book's API at `/`, and the page for browsers.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /` `{"record":{"value":"<base64>"}}` or `{"record":"<base64>"}` | `{"offset":N}`, once the record is as durable as the log promises |
+//! | `GET /` with the body `{"offset":N}`, or `GET /?offset=N` | `{"record":{"value":"<base64>","offset":N}}` |
+//! | `GET /healthz` | `{"status":"ok","lowest_offset":…,"next_offset":…,"durable_offset":…}` |
+//! | `GET /` from a browser (`Accept: text/html`, no body, no query) | the page |
+//!
+//! A posted record may also have `key` (base64), `headers` (`[{"name":"…","value":"<base64>"}]`) and
+//! `timestamp_ms` (0 for none); an answer has those the record has. Base64 is the standard alphabet
+//! with padding, as Go's `encoding/json` reads and writes it. The content type of a request is not
+//! looked at: the book's `curl` sends a form's.
+//!
+//! Every error is JSON, `{"error":"what to do about it","kind":"…"}`:
+//!
+//! | status | kind | |
+//! |---|---|---|
+//! | 400 | `bad_request`, `invalid_argument` | the JSON, the base64, a field or an option makes no sense |
+//! | 403 | `cross_origin` | a browser posts on behalf of another site |
+//! | 404 | `offset_out_of_range`, `not_found` | no record has the offset; no such path |
+//! | 405 | `method_not_allowed` | see the `Allow` header |
+//! | 408 | `timeout` | the body took too long to arrive |
+//! | 413 | `too_large` | the body, or the record in it, is over its limit |
+//! | 500 | `corrupt`, `io`, … | the record is damaged; the disk failed |
+//! | 503 | `poisoned`, `trapped`, `locked`, `closed`, `busy` | nothing is wrong with the request: restart the server, or try again |
+
+mod body;
+mod problem;
+mod record;
+mod request;
+mod serve;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use proglog::Offset;
+use serde::Serialize;
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+
+use self::{
+    body::{read_body, room_for},
+    problem::Problem,
+    request::AppendRequest,
+};
+use crate::{Engine, ErrorKind, Result, page};
+
+pub use problem::kind_name;
+pub use record::RecordJson;
+pub use serve::{GRACE, serve};
+
+/// The body of a `GET` holds one number.
+const GET_BODY_BYTES_MAX: usize = 4 << 10;
+/// How much memory the bodies of all requests take at most, and more where one alone may take more.
+const BODIES_BYTES_MAX: usize = 256 << 20;
+/// How many calls of the engine go on at once. Appends that wait for the disk share its sync, so there
+/// are more of them than processors.
+const ENGINE_CALLS_MAX: usize = 64;
+/// How long a request waits for its turn at the engine.
+const ENGINE_WAIT: Duration = Duration::from_secs(30);
+
+/// How the REST server behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpOptions {
+    /// The most bytes of a request's body.
+    pub body_bytes_max: usize,
+}
+
+impl HttpOptions {
+    /// Bodies large enough for a record of `record_bytes_max` bytes, which base64 makes larger by a
+    /// third, and for the JSON around it.
+    #[must_use]
+    pub fn for_records(record_bytes_max: u64) -> Self {
+        let bytes = record_bytes_max
+            .saturating_mul(4)
+            .div_ceil(3)
+            .saturating_add(64 << 10);
+        Self {
+            body_bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// The REST API and the page over a log.
+///
+/// The log is shared rather than taken, so that who serves it can close it afterwards.
+pub fn app(engine: Arc<Box<dyn Engine>>, options: HttpOptions) -> Router {
+    let server = Server {
+        engine,
+        calls: Arc::new(Semaphore::new(ENGINE_CALLS_MAX)),
+        health: Arc::default(),
+        body_bytes_max: options.body_bytes_max,
+        room: room_for(options.body_bytes_max.max(BODIES_BYTES_MAX)),
+    };
+    Router::new()
+        .route("/", get(read).post(append))
+        .route("/healthz", get(health))
+        .with_state(server)
+        .merge(page::router())
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+}
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Server {
+    engine: Arc<Box<dyn Engine>>,
+    calls: Arc<Semaphore>,
+    health: Arc<Health>,
+    body_bytes_max: usize,
+    room: Arc<Semaphore>,
+}
+
+impl Server {
+    /// Runs `work`, which blocks, where it holds up no other request.
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Engine) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = timeout(ENGINE_WAIT, Arc::clone(&self.calls).acquire_owned());
+        let Ok(Ok(turn)) = turn.await else {
+            return Err(Problem::busy());
+        };
+        let engine = Arc::clone(&self.engine);
+        let work = spawn_blocking(move || {
+            let _turn = turn;
+            work(&**engine)
+        });
+        work.await.unwrap_or_else(|_| Err(Problem::bug()))
+    }
+}
+
+/// Whether the log takes appends, as far as the last one tells.
+#[derive(Default)]
+struct Health {
+    failure: Mutex<Option<String>>,
+}
+
+impl Health {
+    fn note<T>(&self, appended: &Result<T>) {
+        let failure = match appended {
+            Ok(_) => None,
+            Err(error) => match error.kind() {
+                ErrorKind::Poisoned | ErrorKind::Io | ErrorKind::Trapped => Some(error.to_string()),
+                // The request's own fault says nothing of the log.
+                _ => return,
+            },
+        };
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+async fn append(State(server): State<Server>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    if is_cross_origin(&parts.headers) {
+        return Err(Problem::cross_origin());
+    }
+    if parts.uri.query().is_some_and(|query| !query.is_empty()) {
+        return Err(Problem::bad_request(
+            "an append takes no query; send the record as the body, {\"record\":{\"value\":\"<base64>\"}}",
+        ));
+    }
+    let body = read_body(&parts.headers, body, server.body_bytes_max, &server.room).await?;
+    let health = Arc::clone(&server.health);
+    let appended = server.call(move |engine| {
+        let request = AppendRequest::parse(&body.bytes)?;
+        drop(body);
+        let appended = engine.append_batch(&[request.record.as_new_record()]);
+        health.note(&appended);
+        Ok(OffsetJson {
+            offset: appended?.start,
+        })
+    });
+    Ok(json(StatusCode::OK, &appended.await?))
+}
+
+async fn read(State(server): State<Server>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(&parts.headers, body, GET_BODY_BYTES_MAX, &server.room).await?;
+    let query = parts.uri.query().unwrap_or_default();
+    if query.is_empty() && body.bytes.is_empty() && accepts_html(&parts.headers) {
+        return Ok(page::index());
+    }
+    let offset = request::parse_offset(query, &body.bytes)?;
+    let record = server.call(move |engine| Ok(engine.read(offset)?)).await?;
+    Ok(json(
+        StatusCode::OK,
+        &AnsweredRecord {
+            record: RecordJson::from(&record),
+        },
+    ))
+}
+
+async fn health(State(server): State<Server>) -> Result<Response, Problem> {
+    let failure = server.health.failure();
+    let health = server
+        .call(move |engine| {
+            Ok(HealthJson {
+                status: if failure.is_none() { "ok" } else { "failed" },
+                error: failure,
+                lowest_offset: engine.lowest_offset()?,
+                next_offset: engine.next_offset()?,
+                durable_offset: engine.durable_offset()?,
+            })
+        })
+        .await?;
+    let status = if health.error.is_none() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    Ok(json(status, &health))
+}
+
+async fn no_such_path() -> Problem {
+    Problem::not_found()
+}
+
+async fn no_such_method(method: Method) -> Problem {
+    Problem::method_not_allowed(&method)
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|accept| {
+        accept
+            .to_str()
+            .is_ok_and(|accept| accept.contains("text/html"))
+    })
+}
+
+/// Whether a browser sends this for a page of another site. As the content type is not looked at,
+/// browsers ask no permission before they post, so any site could append to a log on this machine.
+/// The rule is that of Go's `http.CrossOriginProtection`; other clients send none of these headers.
+fn is_cross_origin(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text("sec-fetch-site"), text("origin")) {
+        (Some(site), _) => !matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => {
+            origin.split_once("://").map(|(_, authority)| authority) != text("host")
+        }
+        (None, None) => false,
+    }
+}
+
+#[derive(Serialize)]
+struct OffsetJson {
+    offset: Offset,
+}
+
+#[derive(Serialize)]
+struct AnsweredRecord {
+    record: RecordJson,
+}
+
+#[derive(Serialize)]
+struct HealthJson {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    lowest_offset: Offset,
+    next_offset: Offset,
+    durable_offset: Offset,
+}
+
+/// A line of JSON: the newline is Go's too, and a terminal's prompt then stands below it.
+fn json(status: StatusCode, answer: &impl Serialize) -> Response {
+    match serde_json::to_vec(answer) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

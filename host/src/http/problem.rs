@@ -1,0 +1,127 @@
+//! What a request is answered that cannot be done.
+
+use axum::{
+    http::{Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::json;
+use crate::{Error, ErrorKind};
+
+/// An error as an answer: `{"error":"…","kind":"…"}`.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) status: StatusCode,
+    kind: &'static str,
+    pub(super) message: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn body_too_large(bytes_max: usize) -> Self {
+        let message = format!(
+            "the body is larger than the {bytes_max} bytes this server takes; \
+             `proglog serve --body-bytes-max` and `--record-bytes-max` raise that"
+        );
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    pub(super) fn timeout() -> Self {
+        let message = "the body took too long to arrive; send it again, faster or in smaller parts";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
+    }
+
+    pub(super) fn cross_origin() -> Self {
+        let message = "a page of another site may not append; post from this server's own page, \
+                       or from a program that is no browser";
+        Self::new(StatusCode::FORBIDDEN, "cross_origin", message)
+    }
+
+    pub(super) fn busy() -> Self {
+        let message = "too many requests wait for the log; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
+    pub(super) fn bug() -> Self {
+        let message = "the request met a bug in proglog; whether it was done is unknown, \
+                       see the server's standard error";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", message)
+    }
+
+    pub(super) fn not_found() -> Self {
+        let message = "there is nothing at this path; records are appended and read at /";
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(super) fn method_not_allowed(method: &Method) -> Self {
+        let message = format!("{method} does nothing here; the Allow header says what does");
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            message,
+        )
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let status = match error.kind() {
+            ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
+            ErrorKind::OffsetOutOfRange => StatusCode::NOT_FOUND,
+            ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorKind::Poisoned | ErrorKind::Trapped | ErrorKind::Locked | ErrorKind::Closed => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ErrorKind::Corrupt | ErrorKind::ReadOnly | ErrorKind::Io => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, kind_name(error.kind()), error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct ProblemJson<'a> {
+            error: &'a str,
+            kind: &'a str,
+        }
+        json(
+            self.status,
+            &ProblemJson {
+                error: &self.message,
+                kind: self.kind,
+            },
+        )
+    }
+}
+
+/// An error's kind as the JSON of the server and of the command line names it.
+#[must_use]
+pub fn kind_name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidArgument => "invalid_argument",
+        ErrorKind::OffsetOutOfRange => "offset_out_of_range",
+        ErrorKind::Corrupt => "corrupt",
+        ErrorKind::Poisoned => "poisoned",
+        ErrorKind::Locked => "locked",
+        ErrorKind::ReadOnly => "read_only",
+        ErrorKind::Closed => "closed",
+        ErrorKind::TooLarge => "too_large",
+        ErrorKind::Io => "io",
+        ErrorKind::Trapped => "trapped",
+    }
+}

@@ -1,0 +1,76 @@
+//! The log as native code.
+
+use std::ops::Range;
+
+use proglog::{Backend, Frames, Location, Log, NewRecord, Offset, Record, Report, SegmentSummary};
+
+use crate::{Engine, Result};
+
+impl<B: Backend> Engine for Log<B>
+where
+    Self: Send + Sync,
+{
+    fn append_batch(&self, records: &[NewRecord<'_>]) -> Result<Range<Offset>> {
+        Ok(Log::append_batch(self, records.iter().copied())?)
+    }
+
+    fn read(&self, offset: Offset) -> Result<Record> {
+        Ok(Log::read(self, offset)?)
+    }
+
+    fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames> {
+        Ok(Log::read_batch(self, from, bytes_max)?)
+    }
+
+    fn truncate_before(&self, offset: Offset) -> Result<()> {
+        Ok(Log::truncate_before(self, offset)?)
+    }
+
+    fn truncate_after(&self, offset: Offset) -> Result<()> {
+        Ok(Log::truncate_after(self, offset)?)
+    }
+
+    fn reset(&self) -> Result<()> {
+        Ok(Log::reset(self)?)
+    }
+
+    fn lowest_offset(&self) -> Result<Offset> {
+        Ok(Log::lowest_offset(self))
+    }
+
+    fn next_offset(&self) -> Result<Offset> {
+        Ok(Log::next_offset(self))
+    }
+
+    fn durable_offset(&self) -> Result<Offset> {
+        Ok(Log::durable_offset(self))
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(Log::sync(self)?)
+    }
+
+    fn recovery_report(&self) -> Result<Report> {
+        Ok(Log::recovery_report(self))
+    }
+
+    fn verify(&self) -> Result<Report> {
+        Ok(Log::verify(self)?)
+    }
+
+    fn segments(&self) -> Result<Vec<SegmentSummary>> {
+        Ok(Log::segments(self))
+    }
+
+    fn locate(&self, offset: Offset) -> Result<Location> {
+        Ok(Log::locate(self, offset)?)
+    }
+
+    fn refresh(&self) -> Result<()> {
+        Ok(Log::refresh(self)?)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(Log::close(*self)?)
+    }
+}

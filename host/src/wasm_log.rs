@@ -1,0 +1,400 @@
+//! The log in a wasm module, under wasmtime.
+
+mod guest;
+mod last_words;
+#[allow(
+    unsafe_code,
+    reason = "wasmtime cannot know that machine code is its compiler's"
+)]
+mod module;
+mod sandbox;
+#[cfg(test)]
+#[allow(unsafe_code, reason = "as in `module`")]
+mod tests;
+mod ticker;
+mod wasi;
+
+use std::{
+    ops::Range,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use proglog::{
+    Durability, Frames, Location, NewRecord, Offset, Options, Record, Report, SegmentSummary,
+};
+use proglog_wasm::abi::Flags;
+
+use self::{
+    guest::{Fault, Guest},
+    module::GuestModule,
+    sandbox::Sandbox,
+};
+use crate::{Engine, Error, ErrorKind, Mode, Result};
+
+/// A log that runs in a sandbox: a wasm module that sees the log's directory and nothing else, no
+/// clock, no environment, no network, and whose memory and time are limited.
+///
+/// It is `Send` and `Sync`; one call runs at a time. A module that traps, returns what it must not, or
+/// does not return in time is discarded, and the log opened again in a new one: that call fails with
+/// [`ErrorKind::Trapped`], and says so. Opening a log, also again, takes milliseconds.
+///
+/// ```
+/// use proglog::{NewRecord, Offset, Options};
+/// use proglog_host::{Engine, Mode, WasmLog};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// let log = WasmLog::open(directory, Mode::Write, Options::new())?;
+/// let offsets = log.append_batch(&[NewRecord::new("hello")])?;
+/// assert_eq!(offsets, Offset(0)..Offset(1));
+/// assert_eq!(log.read(Offset(0))?.value(), b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct WasmLog {
+    guest: Mutex<State>,
+    opening: Opening,
+}
+
+/// Dropped first of a [`WasmLog`], so that the guest is gone before the directory's lock.
+enum State {
+    Open(Box<Guest>),
+    /// The last guest broke, and no other could be opened since.
+    Broken,
+    Closed,
+}
+
+/// All that it takes to open the log again.
+struct Opening {
+    module: GuestModule,
+    sandbox: Sandbox,
+    with: OpenWith,
+    options: Options,
+    limits: Limits,
+}
+
+/// The arguments of the module's `open`.
+struct OpenWith {
+    /// What the guest calls its directory.
+    guest_path: String,
+    flags: Flags,
+    /// `segment_bytes_max`, `index_bytes_max`, `record_bytes_max`, `initial_offset`.
+    numbers: [i64; 4],
+}
+
+/// How much a module may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The most bytes of its memory; at most 4 GiB. An append needs a few times the bytes of its
+    /// records.
+    pub memory_bytes_max: u64,
+    /// The longest that a call may take. Opening and verifying may take longer, as the bytes in the
+    /// directory do.
+    pub call_timeout: Duration,
+}
+
+impl Limits {
+    /// What a log with these options needs: 1 GiB of memory, or as much as four of the largest
+    /// record, up to 4 GiB; and a minute a call.
+    #[must_use]
+    pub fn of(options: &Options) -> Self {
+        let records_bytes = options.record_bytes_max.saturating_mul(4);
+        Self {
+            memory_bytes_max: records_bytes.clamp(1 << 30, 1 << 32),
+            call_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl WasmLog {
+    /// Opens the log in a directory. In [`Mode::Write`] the directory is made if it is missing, and
+    /// its lock is held until the log is closed or dropped; in [`Mode::Read`] nothing is ever written.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`proglog::Log::open`] and [`proglog::Log::open_read_only`], and
+    /// [`ErrorKind::Trapped`] when the module cannot be run.
+    pub fn open(directory: impl AsRef<Path>, mode: Mode, options: Options) -> Result<Self> {
+        let limits = Limits::of(&options);
+        Self::open_with_limits(directory, mode, options, limits)
+    }
+
+    /// As [`WasmLog::open`], with other limits than [`Limits::of`] the options.
+    ///
+    /// # Errors
+    ///
+    /// As [`WasmLog::open`].
+    pub fn open_with_limits(
+        directory: impl AsRef<Path>,
+        mode: Mode,
+        options: Options,
+        limits: Limits,
+    ) -> Result<Self> {
+        let module = GuestModule::log().map_err(|reason| not_started(&reason))?;
+        Self::open_module(module.clone(), directory.as_ref(), mode, options, limits)
+    }
+
+    fn open_module(
+        module: GuestModule,
+        directory: &Path,
+        mode: Mode,
+        options: Options,
+        limits: Limits,
+    ) -> Result<Self> {
+        let with = |guest_path| OpenWith::new(guest_path, mode, &options);
+        // Refuse bad options before a directory is made.
+        with(String::new())?;
+        let sandbox = Sandbox::open(directory, mode)?;
+        // The guest's messages name files as the user would find them.
+        let path = directory
+            .canonicalize()
+            .unwrap_or_else(|_| directory.to_owned());
+        let with = with(path.to_str().unwrap_or("/log").to_owned())?;
+        let opening = Opening {
+            module,
+            sandbox,
+            with,
+            options,
+            limits,
+        };
+        let guest = match opening.open() {
+            Ok(guest) => guest,
+            Err(Fault::Refused(error)) => return Err(error),
+            Err(Fault::Broken(reason)) => return Err(not_started(&reason)),
+        };
+        Ok(Self {
+            guest: Mutex::new(State::Open(Box::new(guest))),
+            opening,
+        })
+    }
+
+    /// Calls the guest, in a new one if the last one broke.
+    fn call<T>(&self, call: impl FnOnce(&mut Guest) -> Result<T, Fault>) -> Result<T> {
+        let mut state = self.state();
+        // Until the call is over: a panic in it leaves no guest to trust.
+        let mut guest = match std::mem::replace(&mut *state, State::Broken) {
+            State::Open(guest) => guest,
+            State::Broken => match self.opening.open() {
+                Ok(guest) => Box::new(guest),
+                Err(Fault::Refused(error)) => return Err(error),
+                Err(Fault::Broken(reason)) => return Err(not_started(&reason)),
+            },
+            State::Closed => {
+                *state = State::Closed;
+                return Err(proglog::Error::Closed.into());
+            }
+        };
+        match call(&mut guest) {
+            Err(Fault::Broken(reason)) => {
+                drop(guest);
+                let reopened = self.opening.open();
+                let error = self.opening.trapped(&reason, reopened.as_ref().err());
+                if let Ok(guest) = reopened {
+                    *state = State::Open(Box::new(guest));
+                }
+                Err(error)
+            }
+            Err(Fault::Refused(error)) => {
+                *state = State::Open(guest);
+                Err(error)
+            }
+            Ok(result) => {
+                *state = State::Open(guest);
+                Ok(result)
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What a panic left behind is a broken guest, which is dealt with.
+        self.guest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the guest's log, so that the next opening finds it as it should be.
+    fn shut(&self) -> Result<()> {
+        match std::mem::replace(&mut *self.state(), State::Closed) {
+            State::Open(mut guest) => guest.close().map_err(|fault| match fault {
+                Fault::Refused(error) => error,
+                Fault::Broken(reason) => self.opening.broke_on_closing(&reason),
+            }),
+            State::Broken | State::Closed => Ok(()),
+        }
+    }
+}
+
+impl Engine for WasmLog {
+    fn append_batch(&self, records: &[NewRecord<'_>]) -> Result<Range<Offset>> {
+        // Asked once: the records of a batch are of the same time. 0 is none.
+        let now_ms = self.opening.options.clock.now_ms().unwrap_or(0);
+        let timestamp_ms = |record: &NewRecord<'_>| record.timestamp_ms.unwrap_or(now_ms);
+        let first = self.call(|guest| guest.append_batch(records, timestamp_ms))?;
+        Ok(first..first.plus(records.len() as u64))
+    }
+
+    fn read(&self, offset: Offset) -> Result<Record> {
+        self.call(|guest| guest.read(offset))
+    }
+
+    fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames> {
+        self.call(|guest| guest.read_batch(from, bytes_max))
+    }
+
+    fn truncate_before(&self, offset: Offset) -> Result<()> {
+        self.call(|guest| guest.truncate_before(offset))
+    }
+
+    fn truncate_after(&self, offset: Offset) -> Result<()> {
+        self.call(|guest| guest.truncate_after(offset))
+    }
+
+    fn reset(&self) -> Result<()> {
+        self.call(Guest::reset)
+    }
+
+    fn lowest_offset(&self) -> Result<Offset> {
+        self.call(Guest::lowest_offset)
+    }
+
+    fn next_offset(&self) -> Result<Offset> {
+        self.call(Guest::next_offset)
+    }
+
+    fn durable_offset(&self) -> Result<Offset> {
+        self.call(Guest::durable_offset)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.call(Guest::sync)
+    }
+
+    fn recovery_report(&self) -> Result<Report> {
+        self.call(Guest::recovery_report)
+    }
+
+    fn verify(&self) -> Result<Report> {
+        self.call(Guest::verify)
+    }
+
+    fn segments(&self) -> Result<Vec<SegmentSummary>> {
+        self.call(Guest::segments)
+    }
+
+    fn locate(&self, offset: Offset) -> Result<Location> {
+        self.call(|guest| guest.locate(offset))
+    }
+
+    fn refresh(&self) -> Result<()> {
+        self.call(Guest::refresh)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        self.shut()
+    }
+}
+
+impl Drop for WasmLog {
+    fn drop(&mut self) {
+        // No one is left to be told of an error; `close` is for who wants to know.
+        let _ = self.shut();
+    }
+}
+
+impl Opening {
+    fn open(&self) -> Result<Guest, Fault> {
+        Guest::open(&self.module, &self.sandbox, &self.with, &self.limits)
+    }
+
+    fn trapped(&self, reason: &str, reopening: Option<&Fault>) -> Error {
+        let lost = self.what_is_lost();
+        let then = match reopening {
+            None => "the log was opened again, so go on".to_owned(),
+            Some(Fault::Refused(error)) => {
+                format!("opening the log again failed, and the next call tries once more: {error}")
+            }
+            Some(Fault::Broken(reason)) => {
+                format!("opening the log again failed, and the next call tries once more: {reason}")
+            }
+        };
+        let message = format!("the wasm module was discarded: {reason}. {lost}; {then}");
+        Error::new(ErrorKind::Trapped, message)
+    }
+
+    fn broke_on_closing(&self, reason: &str) -> Error {
+        let lost = self.what_is_lost();
+        let message = format!("the wasm module was discarded on closing: {reason}. {lost}");
+        Error::new(ErrorKind::Trapped, message)
+    }
+
+    fn what_is_lost(&self) -> &'static str {
+        match (self.with.flags.read_only, self.with.flags.durability) {
+            (true, _) => "Nothing is lost",
+            (false, Durability::Buffered) => {
+                "Records appended since the last sync may be lost, as they may be when buffered"
+            }
+            (false, _) => "Nothing that was acknowledged is lost",
+        }
+    }
+}
+
+impl OpenWith {
+    fn new(guest_path: String, mode: Mode, options: &Options) -> Result<Self> {
+        // To the module 0 is a default, and to no one else.
+        let limit = |name: &str, bytes: u64| match bytes {
+            0 => Err(invalid(format!("{name} is 0; give at least 1"))),
+            // More than this and this are the same: no disk holds either.
+            bytes => Ok(i64::try_from(bytes).unwrap_or(i64::MAX)),
+        };
+        let initial_offset = options.initial_offset;
+        Ok(Self {
+            guest_path,
+            flags: Flags {
+                read_only: mode == Mode::Read,
+                durability: options.durability,
+            },
+            numbers: [
+                limit("segment_bytes_max", options.segment_bytes_max)?,
+                limit("index_bytes_max", options.index_bytes_max)?,
+                limit("record_bytes_max", options.record_bytes_max)?,
+                i64::try_from(initial_offset.0).map_err(|_| {
+                    let beyond = i64::MAX;
+                    invalid(format!(
+                        "initial_offset {initial_offset} is beyond the wasm engine's last, {beyond}"
+                    ))
+                })?,
+            ],
+        })
+    }
+}
+
+/// The module that a [`WasmLog`] runs, for other hosts: wasm32-wasip1, with the exports of
+/// [`proglog_wasm::abi`].
+#[must_use]
+pub fn guest_wasm() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/proglog.wasm"))
+}
+
+/// The module for browsers, with the same exports and wasm-bindgen's; [`browser_js`] loads it.
+#[must_use]
+pub fn browser_wasm() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/pkg/proglog_bg.wasm"))
+}
+
+/// The JavaScript that loads [`browser_wasm`], an ES module. It expects it beside itself as
+/// `proglog_bg.wasm`.
+#[must_use]
+pub fn browser_js() -> &'static str {
+    include_str!(concat!(env!("OUT_DIR"), "/pkg/proglog.js"))
+}
+
+fn not_started(reason: &str) -> Error {
+    Error::new(
+        ErrorKind::Trapped,
+        format!("the wasm module could not be started: {reason}"),
+    )
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, message)
+}

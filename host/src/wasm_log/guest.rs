@@ -1,0 +1,542 @@
+//! One instance of the module with one log open in it, and the calls into it.
+//!
+//! The module is not trusted: whatever it returns is checked before it is used.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proglog::{Frames, Location, NewRecord, Offset, Record};
+use proglog_wasm::abi::{self, Flags, Span, Status};
+use serde::{
+    Deserialize,
+    de::{self, DeserializeOwned, value::MapDeserializer},
+};
+use wasmtime::{
+    Instance, Memory, Store, StoreLimitsBuilder, Trap, TypedFunc, UpdateDeadline, WasmParams,
+    WasmResults,
+};
+
+use super::{
+    Limits, OpenWith,
+    module::{GuestModule, Runtime},
+    sandbox::Sandbox,
+    ticker,
+    wasi::{State, bytes_of},
+};
+use crate::{Error, ErrorKind};
+
+/// The request buffer is never smaller, and one that grew beyond the second is given back after use.
+const REQUEST_BYTES_MIN: u32 = 64 << 10;
+const REQUEST_BYTES_KEPT: u32 = 16 << 20;
+/// The most bytes of frames asked for at once.
+const BATCH_BYTES_MAX: usize = 64 << 20;
+/// The most bytes of a message taken from a guest.
+const MESSAGE_BYTES_MAX: u32 = 64 << 10;
+/// What a slow disk reads in a second: there is time for all of a directory.
+const SCAN_BYTES_PER_SECOND_MIN: u64 = 10 << 20;
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The log said no. The guest is well.
+    Refused(Error),
+    /// The guest trapped, or returned what it must not, and cannot be called again.
+    Broken(String),
+}
+
+type Result<T, E = Fault> = std::result::Result<T, E>;
+
+pub(super) struct Guest {
+    store: Store<State>,
+    memory: Memory,
+    exports: Exports,
+    call_timeout: Duration,
+    memory_bytes_max: u64,
+    /// A buffer of the guest's `alloc`, kept for the next request. Empty if there is none.
+    request: Span,
+    /// Of the open log.
+    handle: i32,
+}
+
+impl Guest {
+    /// Instantiates the module and opens the log in it.
+    pub(super) fn open(
+        module: &GuestModule,
+        sandbox: &Sandbox,
+        open: &OpenWith,
+        limits: &Limits,
+    ) -> Result<Self> {
+        let broken = |e: anyhow::Error| Fault::Broken(format!("{e:#}"));
+        let memory_bytes_max = usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX);
+        let store_limits = StoreLimitsBuilder::new()
+            .memory_size(memory_bytes_max)
+            .memories(1)
+            .tables(1)
+            .table_elements(1 << 16)
+            .instances(1)
+            .build();
+        let state = State::new(sandbox.clone(), &open.guest_path, store_limits)
+            .map_err(|e| Fault::Broken(e.to_string()))?;
+        let mut store = Store::new(module.instance.module().engine(), state);
+        store.limiter(|state| &mut state.limits);
+        store.epoch_deadline_callback(|mut context| {
+            let state = context.data_mut();
+            if !std::mem::take(&mut state.may_scan) {
+                return Err(Trap::Interrupt.into());
+            }
+            let more = state.sandbox.bytes() / SCAN_BYTES_PER_SECOND_MIN;
+            Ok(UpdateDeadline::Continue(ticker::epochs(
+                Duration::from_secs(more),
+            )))
+        });
+        // What runs on instantiation has no more time than a call.
+        store.set_epoch_deadline(ticker::epochs(limits.call_timeout));
+        let runtime = Runtime::get().map_err(Fault::Broken)?;
+        let call = runtime.ticker.call();
+        let instance = module.instance.instantiate(&mut store).map_err(broken)?;
+        let memory = instance
+            .get_memory(&mut store, "memory")
+            .ok_or_else(|| Fault::Broken("it exports no memory".to_owned()))?;
+        store.data_mut().memory = Some(memory);
+        // Where the C library gets ready, if it has something to.
+        if let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut store, "_initialize") {
+            initialize.call(&mut store, ()).map_err(broken)?;
+        }
+        drop(call);
+        let exports = Exports::of(&instance, &mut store).map_err(broken)?;
+        let mut guest = Self {
+            store,
+            memory,
+            exports,
+            call_timeout: limits.call_timeout,
+            memory_bytes_max: limits.memory_bytes_max,
+            request: Span::default(),
+            handle: 0,
+        };
+        let version = guest.call(|exports| &exports.abi_version, ())?;
+        if version != abi::VERSION {
+            return Err(Fault::Broken(format!(
+                "its ABI has version {version}, not {}",
+                abi::VERSION
+            )));
+        }
+        guest.handle = guest.open_log(open)?;
+        Ok(guest)
+    }
+
+    fn open_log(&mut self, open: &OpenWith) -> Result<i32> {
+        let name = open.guest_path.as_bytes();
+        let request = self.request(name.len() as u64)?;
+        self.span_mut(request)?.copy_from_slice(name);
+        let [
+            segment_bytes_max,
+            index_bytes_max,
+            record_bytes_max,
+            initial_offset,
+        ] = open.numbers;
+        let Span { ptr, len } = request;
+        let params = (
+            ptr.cast_signed(),
+            len.cast_signed(),
+            Flags::encode(open.flags),
+            segment_bytes_max,
+            index_bytes_max,
+            record_bytes_max,
+            initial_offset,
+        );
+        let opened = self.scan(|exports| &exports.open, params)?;
+        match self.checked(opened.into())? {
+            1.. => Ok(opened),
+            _ => Err(Fault::Broken(
+                "it opened a log and gave no handle".to_owned(),
+            )),
+        }
+    }
+
+    /// Appends records, whose timestamps are these, all or none; gives the first one's offset.
+    pub(super) fn append_batch(
+        &mut self,
+        records: &[NewRecord<'_>],
+        timestamp_ms: impl Fn(&NewRecord<'_>) -> u64,
+    ) -> Result<Offset> {
+        let result = match lone_value(records, &timestamp_ms) {
+            Some((value, timestamp_ms)) => {
+                let request = self.request(value.len() as u64)?;
+                self.span_mut(request)?.copy_from_slice(value);
+                let (ptr, len) = (request.ptr.cast_signed(), request.len.cast_signed());
+                self.call(
+                    |exports| &exports.append,
+                    (self.handle, ptr, len, timestamp_ms),
+                )?
+            }
+            None => {
+                let bytes = records
+                    .iter()
+                    .map(|record| abi::entry_bytes(record, timestamp_ms(record)));
+                let request = self.request(bytes.sum())?;
+                let mut out = self.span_mut(request)?;
+                for record in records {
+                    abi::put_entry(record, timestamp_ms(record), &mut out);
+                }
+                let (ptr, len) = (request.ptr.cast_signed(), request.len.cast_signed());
+                self.call(|exports| &exports.append_batch, (self.handle, ptr, len))?
+            }
+        };
+        if self.request.len > REQUEST_BYTES_KEPT {
+            self.release_request()?;
+        }
+        self.offset(result)
+    }
+
+    pub(super) fn read(&mut self, offset: Offset) -> Result<Record> {
+        let at = self.offset_arg(offset)?;
+        let result = self.call(|exports| &exports.read, (self.handle, at))?;
+        let frame = Bytes::copy_from_slice(self.bytes(result)?);
+        let record = Record::from_frame(frame)
+            .map_err(|damaged| Fault::Broken(format!("it gave a record of which {damaged}")))?;
+        if record.offset() != offset {
+            let given = record.offset();
+            return Err(Fault::Broken(format!(
+                "it gave record {given} for record {offset}"
+            )));
+        }
+        Ok(record)
+    }
+
+    pub(super) fn read_batch(&mut self, from: Offset, bytes_max: usize) -> Result<Frames> {
+        let at = self.offset_arg(from)?;
+        let bytes_max = i32::try_from(bytes_max.min(BATCH_BYTES_MAX)).unwrap_or(i32::MAX);
+        let params = (self.handle, at, bytes_max);
+        let result = self.call(|exports| &exports.read_batch, params)?;
+        let frames = Frames::new(Bytes::copy_from_slice(self.bytes(result)?));
+        let mut expected = from;
+        for record in frames.clone() {
+            if !record.is_ok_and(|record| record.offset() == expected) {
+                let message = format!("it gave records of which {expected} is not as it should be");
+                return Err(Fault::Broken(message));
+            }
+            expected = expected.next();
+        }
+        Ok(frames)
+    }
+
+    pub(super) fn truncate_before(&mut self, offset: Offset) -> Result<()> {
+        let at = self.offset_arg(offset)?;
+        self.done(|exports| &exports.truncate_before, (self.handle, at))
+    }
+
+    pub(super) fn truncate_after(&mut self, offset: Offset) -> Result<()> {
+        let at = self.offset_arg(offset)?;
+        self.done(|exports| &exports.truncate_after, (self.handle, at))
+    }
+
+    pub(super) fn reset(&mut self) -> Result<()> {
+        self.done(|exports| &exports.reset, self.handle)
+    }
+
+    pub(super) fn sync(&mut self) -> Result<()> {
+        self.done(|exports| &exports.sync, self.handle)
+    }
+
+    pub(super) fn refresh(&mut self) -> Result<()> {
+        self.done(|exports| &exports.refresh, self.handle)
+    }
+
+    pub(super) fn close(&mut self) -> Result<()> {
+        self.done(|exports| &exports.close, self.handle)
+    }
+
+    pub(super) fn lowest_offset(&mut self) -> Result<Offset> {
+        let result = self.call(|exports| &exports.lowest_offset, self.handle)?;
+        self.offset(result)
+    }
+
+    pub(super) fn next_offset(&mut self) -> Result<Offset> {
+        let result = self.call(|exports| &exports.next_offset, self.handle)?;
+        self.offset(result)
+    }
+
+    pub(super) fn durable_offset(&mut self) -> Result<Offset> {
+        let result = self.call(|exports| &exports.durable_offset, self.handle)?;
+        self.offset(result)
+    }
+
+    pub(super) fn locate(&mut self, offset: Offset) -> Result<Location> {
+        let at = self.offset_arg(offset)?;
+        let result = self.call(|exports| &exports.locate, (self.handle, at))?;
+        let (&[segment, position], []) = self.bytes(result)?.as_chunks::<8>() else {
+            return Err(Fault::Broken(
+                "it gave a place that is not 16 bytes".to_owned(),
+            ));
+        };
+        let fields = [("segment", segment), ("position", position)];
+        let fields = fields
+            .into_iter()
+            .map(|(name, bytes)| (name, u64::from_le_bytes(bytes)));
+        // It may grow fields, so it cannot be made as a struct here.
+        Location::deserialize(MapDeserializer::<_, de::value::Error>::new(fields))
+            .map_err(|e| Fault::Broken(format!("it gave a place that is none: {e}")))
+    }
+
+    pub(super) fn recovery_report<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let result = self.call(|exports| &exports.recovery_report, self.handle)?;
+        self.json(result)
+    }
+
+    pub(super) fn verify<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let result = self.scan(|exports| &exports.verify, self.handle)?;
+        self.json(result)
+    }
+
+    pub(super) fn segments<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let result = self.call(|exports| &exports.segments, self.handle)?;
+        self.json(result)
+    }
+
+    #[cfg(test)]
+    pub(super) fn overwrite_memory(&mut self, byte: u8) {
+        self.memory.data_mut(&mut self.store).fill(byte);
+    }
+
+    /// Calls an export that may read the whole log: it has the time to, beside a call's.
+    fn scan<P: WasmParams, R: WasmResults>(
+        &mut self,
+        export: impl FnOnce(&Exports) -> &TypedFunc<P, R>,
+        params: P,
+    ) -> Result<R> {
+        self.store.data_mut().may_scan = true;
+        let result = self.call(export, params);
+        self.store.data_mut().may_scan = false;
+        result
+    }
+
+    /// Calls an export, for no longer than a call may take.
+    fn call<P: WasmParams, R: WasmResults>(
+        &mut self,
+        export: impl FnOnce(&Exports) -> &TypedFunc<P, R>,
+        params: P,
+    ) -> Result<R> {
+        let runtime = Runtime::get().map_err(Fault::Broken)?;
+        let _call = runtime.ticker.call();
+        self.store
+            .set_epoch_deadline(ticker::epochs(self.call_timeout));
+        export(&self.exports)
+            .call(&mut self.store, params)
+            .map_err(|error| {
+                let reason = match error.downcast_ref::<Trap>() {
+                    Some(Trap::Interrupt) => format!("it took more than {:?}", self.call_timeout),
+                    Some(trap) => match self.store.data().last_words.text() {
+                        Some(words) => format!("{trap}: {words}"),
+                        None => trap.to_string(),
+                    },
+                    None => error.root_cause().to_string(),
+                };
+                Fault::Broken(reason)
+            })
+    }
+
+    /// Calls an export that gives 0 or a status.
+    fn done<P: WasmParams>(
+        &mut self,
+        export: impl FnOnce(&Exports) -> &TypedFunc<P, i32>,
+        params: P,
+    ) -> Result<()> {
+        let result = self.call(export, params)?;
+        match self.checked(result.into())? {
+            0 => Ok(()),
+            other => Err(Fault::Broken(format!("it gave {other} for a status"))),
+        }
+    }
+
+    /// A result that is no status.
+    fn checked(&mut self, result: i64) -> Result<i64> {
+        if result >= 0 {
+            return Ok(result);
+        }
+        let Some(status) = Status::from_result(result) else {
+            return Err(Fault::Broken(format!(
+                "it gave {result}, which is no status"
+            )));
+        };
+        let message = self.call(|exports| &exports.last_error, ())?;
+        let span = Span::unpack(message).filter(|span| span.len <= MESSAGE_BYTES_MAX);
+        let bytes = span.and_then(|span| bytes_of(self.memory.data(&self.store), span));
+        let Some(message) = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()) else {
+            return Err(Fault::Broken(
+                "it failed with a message that cannot be read".to_owned(),
+            ));
+        };
+        let message = match status {
+            Status::OutOfMemory => format!("{message}; it may use {} bytes", self.memory_bytes_max),
+            _ => message.to_owned(),
+        };
+        Err(Fault::Refused(Error::new(status.into(), message)))
+    }
+
+    fn offset(&mut self, result: i64) -> Result<Offset> {
+        Ok(Offset(self.checked(result)?.cast_unsigned()))
+    }
+
+    /// The bytes of a packed result.
+    fn bytes(&mut self, result: i64) -> Result<&[u8]> {
+        let result = self.checked(result)?;
+        Span::unpack(result)
+            .and_then(|span| bytes_of(self.memory.data(&self.store), span))
+            .ok_or_else(|| Fault::Broken("it gave bytes outside its memory".to_owned()))
+    }
+
+    fn json<T: DeserializeOwned>(&mut self, result: i64) -> Result<T> {
+        serde_json::from_slice(self.bytes(result)?)
+            .map_err(|e| Fault::Broken(format!("it gave a report that cannot be read: {e}")))
+    }
+
+    /// The guest speaks of offsets up to `i64::MAX`; no log of its has one above.
+    fn offset_arg(&mut self, offset: Offset) -> Result<i64> {
+        match i64::try_from(offset.0) {
+            Ok(offset) => Ok(offset),
+            Err(_) => {
+                let message = format!("offset {offset} is not in the log");
+                Err(Fault::Refused(Error::new(
+                    ErrorKind::OffsetOutOfRange,
+                    message,
+                )))
+            }
+        }
+    }
+
+    /// Room for a request of so many bytes in the guest's memory.
+    fn request(&mut self, bytes: u64) -> Result<Span> {
+        let too_large = |why: String| Fault::Refused(Error::new(ErrorKind::TooLarge, why));
+        let len = match u32::try_from(bytes) {
+            Ok(len) if len <= abi::BUFFER_BYTES_MAX => len,
+            _ => {
+                return Err(too_large(format!(
+                    "{bytes} bytes at once are more than the {} the wasm engine takes; append fewer \
+                     records at a time",
+                    abi::BUFFER_BYTES_MAX
+                )));
+            }
+        };
+        if self.request.len < len {
+            self.release_request()?;
+            let grown = len
+                .checked_next_power_of_two()
+                .unwrap_or(len)
+                .max(REQUEST_BYTES_MIN);
+            let params = grown.cast_signed();
+            let ptr = self.call(|exports| &exports.alloc, params)?.cast_unsigned();
+            if ptr == 0 {
+                return Err(too_large(format!(
+                    "the wasm module has no memory for {bytes} bytes at once, of the {} it may use",
+                    self.memory_bytes_max
+                )));
+            }
+            let request = Span { ptr, len: grown };
+            if bytes_of(self.memory.data(&self.store), request).is_none() {
+                return Err(Fault::Broken(
+                    "it gave a buffer outside its memory".to_owned(),
+                ));
+            }
+            self.request = request;
+        }
+        Ok(Span {
+            len,
+            ..self.request
+        })
+    }
+
+    fn release_request(&mut self) -> Result<()> {
+        let Span { ptr, len } = std::mem::take(&mut self.request);
+        if len == 0 {
+            return Ok(());
+        }
+        self.done(
+            |exports| &exports.dealloc,
+            (ptr.cast_signed(), len.cast_signed()),
+        )
+    }
+
+    fn span_mut(&mut self, span: Span) -> Result<&mut [u8]> {
+        let start = span.ptr as usize;
+        self.memory
+            .data_mut(&mut self.store)
+            .get_mut(start..start + span.len as usize)
+            .ok_or_else(|| Fault::Broken("it gave a buffer outside its memory".to_owned()))
+    }
+}
+
+/// The value and timestamp of records that are one, with nothing else to it.
+fn lone_value<'a>(
+    records: &[NewRecord<'a>],
+    timestamp_ms: impl Fn(&NewRecord<'_>) -> u64,
+) -> Option<(&'a [u8], i64)> {
+    let [record] = records else { return None };
+    match record.parts() {
+        (value, [], [], _) => Some((value, i64::try_from(timestamp_ms(record)).ok()?)),
+        _ => None,
+    }
+}
+
+type OpenParams = (i32, i32, i32, i64, i64, i64, i64);
+
+/// The functions that a guest exports, as [`proglog_wasm::abi`] describes them.
+struct Exports {
+    abi_version: TypedFunc<(), i32>,
+    alloc: TypedFunc<i32, i32>,
+    dealloc: TypedFunc<(i32, i32), i32>,
+    open: TypedFunc<OpenParams, i32>,
+    append: TypedFunc<(i32, i32, i32, i64), i64>,
+    append_batch: TypedFunc<(i32, i32, i32), i64>,
+    read: TypedFunc<(i32, i64), i64>,
+    read_batch: TypedFunc<(i32, i64, i32), i64>,
+    truncate_before: TypedFunc<(i32, i64), i32>,
+    truncate_after: TypedFunc<(i32, i64), i32>,
+    reset: TypedFunc<i32, i32>,
+    sync: TypedFunc<i32, i32>,
+    refresh: TypedFunc<i32, i32>,
+    close: TypedFunc<i32, i32>,
+    lowest_offset: TypedFunc<i32, i64>,
+    next_offset: TypedFunc<i32, i64>,
+    durable_offset: TypedFunc<i32, i64>,
+    locate: TypedFunc<(i32, i64), i64>,
+    recovery_report: TypedFunc<i32, i64>,
+    verify: TypedFunc<i32, i64>,
+    segments: TypedFunc<i32, i64>,
+    last_error: TypedFunc<(), i64>,
+}
+
+impl Exports {
+    fn of(instance: &Instance, store: &mut Store<State>) -> anyhow::Result<Self> {
+        macro_rules! exports {
+            ($($name:ident),* $(,)?) => {
+                Self {
+                    $($name: instance.get_typed_func(&mut *store, stringify!($name))?,)*
+                }
+            };
+        }
+        Ok(exports!(
+            abi_version,
+            alloc,
+            dealloc,
+            open,
+            append,
+            append_batch,
+            read,
+            read_batch,
+            truncate_before,
+            truncate_after,
+            reset,
+            sync,
+            refresh,
+            close,
+            lowest_offset,
+            next_offset,
+            durable_offset,
+            locate,
+            recovery_report,
+            verify,
+            segments,
+            last_error,
+        ))
+    }
+}

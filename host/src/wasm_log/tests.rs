@@ -1,0 +1,444 @@
+//! Guests that behave and guests that do not.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Instant};
+
+use proglog::{Clock, Header, Log};
+use tempfile::TempDir;
+
+use super::*;
+
+fn directory() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A guest of `tests/guests/`, which build.rs compiles.
+macro_rules! guest {
+    ($name:literal) => {{
+        // SAFETY: build.rs made these bytes, with wasmtime's own compiler of the same version.
+        unsafe {
+            GuestModule::load(include_bytes!(concat!(
+                env!("OUT_DIR"),
+                "/",
+                $name,
+                ".cwasm"
+            )))
+        }
+    }};
+}
+
+/// A guest that keeps the ABI's shape and nothing else.
+fn unruly(directory: &Path) -> WasmLog {
+    let options = Options::new();
+    let limits = Limits {
+        call_timeout: Duration::from_millis(300),
+        ..Limits::of(&options)
+    };
+    let module = guest!("unruly").unwrap();
+    WasmLog::open_module(module, directory, Mode::Write, options, limits).unwrap()
+}
+
+/// That a call broke the guest, that the error says so, and that another took its place.
+fn assert_discarded<T>(log: &WasmLog, result: Result<T>, reason: &str) {
+    let Err(error) = result else {
+        panic!("it succeeded")
+    };
+    assert_eq!(error.kind(), ErrorKind::Trapped, "{error}");
+    let message = error.to_string();
+    assert!(message.contains(reason), "{message}");
+    assert!(
+        message.contains("Nothing that was acknowledged is lost"),
+        "{message}"
+    );
+    assert!(message.contains("opened again"), "{message}");
+    // It counts its calls: this is the first.
+    assert_eq!(log.next_offset(), Ok(Offset(1)), "after: {message}");
+}
+
+#[test]
+fn records_come_back() {
+    let directory = directory();
+    let log = WasmLog::open(directory.path(), Mode::Write, Options::new()).unwrap();
+    let headers = [Header::new("trace", "4bf9")];
+    let records = [
+        NewRecord::new("one"),
+        NewRecord::new("two")
+            .key("k")
+            .headers(&headers)
+            .timestamp_ms(7),
+        NewRecord::new("").timestamp_ms(0),
+    ];
+    assert_eq!(log.append_batch(&records), Ok(Offset(0)..Offset(3)));
+    assert_eq!(
+        log.append_batch(&[NewRecord::new("four")]),
+        Ok(Offset(3)..Offset(4))
+    );
+    assert_eq!(log.append_batch(&[]), Ok(Offset(4)..Offset(4)));
+
+    let two = log.read(Offset(1)).unwrap();
+    assert_eq!(
+        (two.value(), two.key(), two.timestamp_ms()),
+        (&b"two"[..], Some(&b"k"[..]), Some(7))
+    );
+    assert_eq!(two.headers().collect::<Vec<_>>(), [("trace", &b"4bf9"[..])]);
+    assert!(
+        log.read(Offset(0))
+            .unwrap()
+            .timestamp_ms()
+            .is_some_and(|ms| ms > 1_700_000_000_000)
+    );
+    assert_eq!(log.read(Offset(2)).unwrap().timestamp_ms(), None);
+    assert!(log.read(Offset(3)).unwrap().timestamp_ms().is_some());
+
+    let mut values = Vec::new();
+    for record in log.read_batch(Offset(0), 1 << 20).unwrap() {
+        values.push(record.unwrap().value().to_vec());
+    }
+    assert_eq!(values, [&b"one"[..], b"two", b"", b"four"]);
+    assert!(log.read_batch(Offset(4), 1 << 20).unwrap().is_empty());
+
+    assert_eq!(
+        log.read(Offset(4)).unwrap_err().kind(),
+        ErrorKind::OffsetOutOfRange
+    );
+    assert_eq!(
+        log.read(Offset(u64::MAX)).unwrap_err().kind(),
+        ErrorKind::OffsetOutOfRange
+    );
+    assert_eq!(log.durable_offset(), Ok(Offset(4)));
+    assert_eq!(log.locate(Offset(0)).unwrap().position, 0);
+    assert_eq!(log.segments().unwrap().len(), 1);
+    assert!(log.verify().unwrap().is_sound());
+    log.reset().unwrap();
+    assert_eq!(log.next_offset(), Ok(Offset(0)));
+}
+
+#[test]
+fn the_same_calls_leave_the_same_bytes_as_the_native_log() {
+    let (wasm, native) = (directory(), directory());
+    let options = || Options::new().segment_bytes_max(4096).clock(Clock::NONE);
+    let engines: [Box<dyn Engine>; 2] = [
+        Box::new(WasmLog::open(wasm.path(), Mode::Write, options()).unwrap()),
+        Box::new(Log::open(native.path(), options()).unwrap()),
+    ];
+    for log in engines {
+        for n in 0..200_u32 {
+            let value = n.to_string().repeat(n as usize % 40);
+            log.append_batch(&[NewRecord::new(&value), NewRecord::new("x").key(&value)])
+                .unwrap();
+        }
+        log.truncate_before(Offset(100)).unwrap();
+        log.close().unwrap();
+    }
+    let files = files(wasm.path());
+    assert!(files.len() > 4, "{:?}", files.keys());
+    assert_eq!(files, self::files(native.path()));
+}
+
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| {
+            (
+                entry.file_name().into_string().unwrap(),
+                fs::read(entry.path()).unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn opening_takes_milliseconds() {
+    let directory = directory();
+    let open = || WasmLog::open(directory.path(), Mode::Write, Options::new()).unwrap();
+    // The first loads the module.
+    let began = Instant::now();
+    drop(open());
+    let first = began.elapsed();
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let began = Instant::now();
+        let log = open();
+        times.push(began.elapsed());
+        drop(log);
+    }
+    times.sort();
+    println!(
+        "the first opening took {first:?}, others {:?} in the median",
+        times[25]
+    );
+    assert!(times[25] < Duration::from_millis(20), "{times:?}");
+}
+
+#[test]
+fn a_guest_that_traps_is_replaced() {
+    let directory = directory();
+    let log = unruly(directory.path());
+    assert_discarded(&log, log.read(Offset(0)), "panicked: no more");
+    assert_discarded(&log, log.read(Offset(2)), "stack");
+    // Until it is asked for the wrong thing again, the new one works.
+    assert_eq!(log.read(Offset(3)).unwrap().value(), b"x");
+}
+
+#[test]
+fn a_guest_that_does_not_return_is_stopped() {
+    let directory = directory();
+    let log = unruly(directory.path());
+    let began = Instant::now();
+    assert_discarded(&log, log.read(Offset(1)), "it took more than 300ms");
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    // Verifying has the time to read the directory: a second for each 10 MiB of it.
+    fs::File::create(directory.path().join("large"))
+        .unwrap()
+        .set_len(15 << 20)
+        .unwrap();
+    let began = Instant::now();
+    assert_discarded(&log, log.verify(), "it took more than 300ms");
+    assert!(
+        began.elapsed() > Duration::from_millis(1300),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn a_guest_that_lies_is_replaced() {
+    let directory = directory();
+    let log = unruly(directory.path());
+    assert_discarded(&log, log.read(Offset(4)), "outside its memory");
+    assert_discarded(&log, log.read(Offset(5)), "outside its memory");
+    assert_discarded(&log, log.read(Offset(6)), "length does not fit");
+    assert_discarded(&log, log.read(Offset(7)), "record 3 for record 7");
+    assert_discarded(&log, log.read(Offset(8)), "-77");
+    assert_discarded(&log, log.read(Offset(10)), "message that cannot be read");
+    assert_discarded(
+        &log,
+        log.read_batch(Offset(3), 1),
+        "4 is not as it should be",
+    );
+    assert_discarded(
+        &log,
+        log.read_batch(Offset(2), 1),
+        "2 is not as it should be",
+    );
+    assert_discarded(&log, log.truncate_before(Offset(0)), "5 for a status");
+    assert_discarded(&log, log.truncate_after(Offset(0)), "no status");
+    assert_discarded(&log, log.lowest_offset(), "no status");
+    assert_discarded(&log, log.locate(Offset(0)), "not 16 bytes");
+    assert_discarded(&log, log.recovery_report(), "report that cannot be read");
+    assert_discarded(&log, log.segments(), "report that cannot be read");
+    assert_discarded(
+        &log,
+        log.append_batch(&[NewRecord::new("x")]),
+        "message that cannot be read",
+    );
+    let large = vec![0; 1 << 20];
+    assert_discarded(
+        &log,
+        log.append_batch(&[NewRecord::new(&large)]),
+        "buffer outside its memory",
+    );
+}
+
+#[test]
+fn a_guest_that_refuses_is_kept() {
+    let directory = directory();
+    let log = unruly(directory.path());
+    assert_eq!(log.next_offset(), Ok(Offset(1)));
+    let error = log.read(Offset(9)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
+    assert_eq!(error.to_string(), "it is in a bad mood");
+    let batch = [NewRecord::new("x"), NewRecord::new("y")];
+    assert_eq!(
+        log.append_batch(&batch).unwrap_err().kind(),
+        ErrorKind::TooLarge
+    );
+    assert_eq!(log.next_offset(), Ok(Offset(2)));
+}
+
+#[test]
+fn what_cannot_run_is_not_started() {
+    let directory = directory();
+    let module = guest!("future").unwrap();
+    let options = Options::new();
+    let limits = Limits::of(&options);
+    let opened = WasmLog::open_module(module, directory.path(), Mode::Write, options, limits);
+    let error = opened.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Trapped);
+    assert!(
+        error.to_string().contains("could not be started"),
+        "{error}"
+    );
+
+    let refused = guest!("reaching").err().unwrap();
+    assert!(refused.contains("sock_accept"), "{refused}");
+}
+
+#[test]
+fn acknowledged_records_outlive_a_guest() {
+    let directory = directory();
+    let log = WasmLog::open(directory.path(), Mode::Write, Options::new()).unwrap();
+    for n in 0..10_u64 {
+        let offset = log
+            .append_batch(&[NewRecord::new(&n.to_string())])
+            .unwrap()
+            .start;
+        assert_eq!(offset, Offset(n));
+        // Its memory, code's tables and all, is overwritten under it.
+        match &mut *log.state() {
+            State::Open(guest) => guest.overwrite_memory(0xa5),
+            _ => panic!("no guest"),
+        }
+        let error = log.append_batch(&[NewRecord::new("lost")]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Trapped, "{error}");
+        for n in 0..=n {
+            assert_eq!(
+                log.read(Offset(n)).unwrap().value(),
+                n.to_string().as_bytes()
+            );
+        }
+        assert_eq!(log.next_offset(), Ok(Offset(n + 1)));
+    }
+    Box::new(log).close().unwrap();
+    let log = Log::open(directory.path(), Options::new()).unwrap();
+    assert_eq!(log.next_offset(), Offset(10));
+}
+
+#[test]
+fn memory_is_limited() {
+    let directory = directory();
+    let options = Options::new();
+    let limits = Limits {
+        memory_bytes_max: 12 << 20,
+        ..Limits::of(&options)
+    };
+    let log = WasmLog::open_with_limits(directory.path(), Mode::Write, options, limits).unwrap();
+    log.append_batch(&[NewRecord::new("kept")]).unwrap();
+
+    // There is no room for the request.
+    let larger = vec![b'x'; 15 << 20];
+    let error = log.append_batch(&[NewRecord::new(&larger)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+    assert!(error.to_string().contains("12582912"), "{error}");
+    // Nor here for what the log makes of it. It may refuse that or trap, but not have it.
+    let large = vec![b'x'; 7 << 20];
+    let error = log.append_batch(&[NewRecord::new(&large)]).unwrap_err();
+    assert!(error.to_string().contains("memory"), "{error}");
+
+    assert_eq!(log.read(Offset(0)).unwrap().value(), b"kept");
+    let next = log.next_offset().unwrap();
+    assert_eq!(
+        log.append_batch(&[NewRecord::new("more")]).unwrap().start,
+        next
+    );
+    assert_eq!(log.read(next).unwrap().value(), b"more");
+}
+
+#[test]
+fn one_writer_at_a_time_whatever_the_engine() {
+    let directory = directory();
+    let kind = |opened: Result<WasmLog>| opened.err().map(|error| error.kind());
+    let open = |mode| WasmLog::open(directory.path(), mode, Options::new());
+    let log = open(Mode::Write).unwrap();
+    assert_eq!(kind(open(Mode::Write)), Some(ErrorKind::Locked));
+    assert!(matches!(
+        Log::open(directory.path(), Options::new()),
+        Err(proglog::Error::Locked { .. })
+    ));
+    assert_eq!(kind(open(Mode::Read)), None);
+    drop(log);
+    let native = Log::open(directory.path(), Options::new()).unwrap();
+    assert_eq!(kind(open(Mode::Write)), Some(ErrorKind::Locked));
+    drop(native);
+    assert_eq!(kind(open(Mode::Write)), None);
+}
+
+#[test]
+fn reading_writes_nothing() {
+    let directory = directory();
+    let options = || Options::new().clock(Clock::NONE);
+    let log = WasmLog::open(directory.path(), Mode::Write, options()).unwrap();
+    log.append_batch(&[NewRecord::new("one"), NewRecord::new("two")])
+        .unwrap();
+    Box::new(log).close().unwrap();
+    // As a crash would leave it: a torn tail, and an index padded with zeros.
+    let append = |name: &str, bytes: &[u8]| {
+        let path = directory.path().join(name);
+        fs::write(&path, [fs::read(&path).unwrap(), bytes.to_vec()].concat()).unwrap();
+    };
+    append("0.store", &[0, 0, 0, 0, 0, 0, 0, 40, 1, 2]);
+    append("0.index", &[0; 48]);
+    let before = files(directory.path());
+
+    let log = WasmLog::open(directory.path(), Mode::Read, options()).unwrap();
+    assert_eq!(log.read(Offset(1)).unwrap().value(), b"two");
+    assert_eq!(log.next_offset(), Ok(Offset(2)));
+    let refused = log.append_batch(&[NewRecord::new("three")]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ReadOnly);
+    assert_eq!(log.reset().unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(
+        log.truncate_before(Offset(2)).unwrap_err().kind(),
+        ErrorKind::ReadOnly
+    );
+    log.verify().unwrap();
+    Box::new(log).close().unwrap();
+    assert_eq!(files(directory.path()), before);
+
+    let missing = directory.path().join("missing");
+    assert!(WasmLog::open(&missing, Mode::Read, options()).is_err());
+    assert!(!missing.exists());
+}
+
+#[test]
+fn a_reader_follows_a_writer() {
+    let directory = directory();
+    let open = |mode| WasmLog::open(directory.path(), mode, Options::new()).unwrap();
+    let (writer, reader) = (open(Mode::Write), open(Mode::Read));
+    for n in 0..3 {
+        writer.append_batch(&[NewRecord::new("x")]).unwrap();
+        reader.refresh().unwrap();
+        assert_eq!(reader.read(Offset(n)).unwrap().value(), b"x");
+    }
+}
+
+#[test]
+fn options_are_checked_before_a_directory_is_made() {
+    let directory = directory();
+    let path = directory.path().join("log");
+    for options in [
+        Options::new().segment_bytes_max(0),
+        Options::new().index_bytes_max(0),
+        Options::new().record_bytes_max(0),
+        Options::new().initial_offset(u64::MAX),
+    ] {
+        let error = WasmLog::open(&path, Mode::Write, options).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert!(!path.exists());
+    }
+    let log = WasmLog::open(&path, Mode::Write, Options::new().initial_offset(40)).unwrap();
+    assert_eq!(
+        log.append_batch(&[NewRecord::new("x")]),
+        Ok(Offset(40)..Offset(41))
+    );
+}
+
+#[test]
+fn a_log_is_used_from_many_threads() {
+    let directory = directory();
+    let options = Options::new().durability(Durability::Written);
+    let log = WasmLog::open(directory.path(), Mode::Write, options).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let offset = log.append_batch(&[NewRecord::new("x")]).unwrap().start;
+                    assert_eq!(log.read(offset).unwrap().value(), b"x");
+                }
+            });
+        }
+    });
+    assert_eq!(log.next_offset(), Ok(Offset(200)));
+}

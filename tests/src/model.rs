@@ -1,0 +1,331 @@
+//! The log as simply as it can be said, in memory, its frames made by [`schema`](crate::schema). The
+//! vectors are checked against it, and random scripts expect what it does.
+
+use proglog::Options;
+use serde_json::{Value, json};
+
+use crate::{
+    schema::{Fields, frames, index_of, record_of},
+    subject::Files,
+    vector::{Number, Operation, RecordRead, RecordToAppend, Settings},
+};
+
+/// The model of a log. It does not do damage.
+#[derive(Debug)]
+pub struct Model {
+    first: Settings,
+    options: Options,
+    /// Lowest first; never empty.
+    segments: Vec<Segment>,
+    /// Files that are none of the log's.
+    strays: Files,
+}
+
+#[derive(Debug)]
+struct Segment {
+    base: u64,
+    records: Vec<Stored>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    fields: Fields,
+    frame: Vec<u8>,
+    checked: bool,
+}
+
+/// What an operation gives, or the kind of error it fails with.
+pub type Outcome = Result<Option<Value>, &'static str>;
+
+impl Model {
+    /// A log in a directory of these files, all sound.
+    ///
+    /// # Panics
+    ///
+    /// A store is not sound.
+    #[must_use]
+    pub fn open(given: &Files, first: Settings) -> Self {
+        let options = first.options();
+        let mut segments: Vec<_> = given
+            .iter()
+            .filter_map(|(name, bytes)| Segment::read(name, bytes))
+            .collect();
+        segments.sort_by_key(|segment| segment.base);
+        if segments.is_empty() {
+            segments.push(Segment::new(options.initial_offset.0));
+        }
+        let strays = given.iter().filter(|(name, _)| base_of(name).is_none());
+        let strays = strays
+            .map(|(name, bytes)| (name.clone(), bytes.clone()))
+            .collect();
+        Self {
+            first,
+            options,
+            segments,
+            strays,
+        }
+    }
+
+    /// The files of the directory, once the log is closed.
+    #[must_use]
+    pub fn files(&self) -> Files {
+        let mut files = self.strays.clone();
+        for segment in &self.segments {
+            let store = segment
+                .records
+                .iter()
+                .flat_map(|record| record.frame.clone())
+                .collect::<Vec<_>>();
+            files.insert(format!("{}.index", segment.base), index_of(&store));
+            files.insert(format!("{}.store", segment.base), store);
+        }
+        files
+    }
+
+    /// The offset of the first record.
+    #[must_use]
+    pub fn lowest(&self) -> u64 {
+        self.segments[0].base
+    }
+
+    /// The offset of the next record.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.active().next()
+    }
+
+    /// Does one operation.
+    ///
+    /// # Errors
+    ///
+    /// The kind of error the operation fails with.
+    pub fn perform(&mut self, operation: &Operation) -> Outcome {
+        let (lowest, next) = (self.lowest(), self.next());
+        Ok(match operation {
+            Operation::Append(record) => {
+                self.append(std::slice::from_ref(record))?;
+                Some(json!(Number(next)))
+            }
+            Operation::AppendBatch(records) => {
+                self.append(records)?;
+                Some(json!([Number(next), Number(self.next())]))
+            }
+            Operation::Read(offset) => Some(self.record(offset.0)?),
+            Operation::ReadBatch { from, bytes_max } => Some(self.read_batch(from.0, *bytes_max)?),
+            Operation::Scan { from, to } if from.0 < to.0.min(next) => Some(
+                (from.0..to.0.min(next))
+                    .map(|offset| self.record(offset))
+                    .collect::<Result<_, _>>()?,
+            ),
+            Operation::Scan { from, to } if from.0 < to.0 && from.0 > next => {
+                return Err("offset_out_of_range");
+            }
+            Operation::Scan { .. } => Some(json!([])),
+            Operation::TruncateBefore(offset) => self.truncate_before(offset.0)?,
+            Operation::TruncateAfter(offset) if offset.0.saturating_add(1) < lowest => {
+                return Err("offset_out_of_range");
+            }
+            Operation::TruncateAfter(offset) => self.truncate_to(offset.0.saturating_add(1)),
+            Operation::Reset => {
+                self.segments = vec![Segment::new(self.options.initial_offset.0)];
+                None
+            }
+            Operation::Sync => None,
+            Operation::Reopen(settings) => {
+                let options = settings.or(self.first).options();
+                if options.segment_bytes_max == 0
+                    || options.index_bytes_max < 12
+                    || options.record_bytes_max == 0
+                {
+                    return Err("invalid_argument");
+                }
+                self.options = options;
+                None
+            }
+            Operation::LowestOffset => Some(json!(Number(lowest))),
+            Operation::NextOffset | Operation::DurableOffset => Some(json!(Number(next))),
+            Operation::Locate(offset) => {
+                let (segment, at) = self.find(offset.0)?;
+                let position: usize = segment.records[..at]
+                    .iter()
+                    .map(|record| record.frame.len())
+                    .sum();
+                Some(json!([Number(segment.base), position]))
+            }
+            Operation::Segments => {
+                let summary = |s: &Segment| json!([Number(s.base), Number(s.next()), s.bytes()]);
+                Some(self.segments.iter().map(summary).collect())
+            }
+            Operation::Verify => {
+                let unchecked = self
+                    .segments
+                    .iter()
+                    .flat_map(|s| &s.records)
+                    .filter(|record| !record.checked)
+                    .count();
+                Some(json!({"sound": true, "records": next - lowest, "unchecked": unchecked}))
+            }
+        })
+    }
+
+    fn append(&mut self, records: &[RecordToAppend]) -> Result<(), &'static str> {
+        let first = self.next();
+        let mut batch = Vec::new();
+        for (n, record) in records.iter().enumerate() {
+            let fields = record.fields(first + n as u64).in_batch(n, records.len());
+            let frame = fields.frame();
+            if frame.len() as u64 - 8 > self.options.record_bytes_max {
+                return Err("too_large");
+            }
+            batch.push(Stored {
+                fields,
+                frame,
+                checked: true,
+            });
+        }
+        let entries_max =
+            usize::try_from(self.options.index_bytes_max / 12).expect("a small index");
+        if batch.len() > entries_max {
+            return Err("invalid_argument");
+        }
+        let bytes: usize = batch.iter().map(|record| record.frame.len()).sum();
+        let active = self.active();
+        let has_room = (active.bytes() + bytes) as u64 <= self.options.segment_bytes_max
+            && active.records.len() + batch.len() <= entries_max;
+        if !batch.is_empty() && !has_room && !active.records.is_empty() {
+            self.segments.push(Segment::new(first));
+        }
+        self.active_mut().records.extend(batch);
+        Ok(())
+    }
+
+    fn read_batch(&self, from: u64, bytes_max: usize) -> Result<Value, &'static str> {
+        if from == self.next() {
+            return Ok(json!([]));
+        }
+        let (segment, at) = self.find(from)?;
+        let mut bytes = 0;
+        let fits = |record: &&Stored| {
+            bytes += record.frame.len();
+            bytes <= bytes_max || bytes == record.frame.len()
+        };
+        Ok(segment.records[at..]
+            .iter()
+            .take_while(fits)
+            .map(Stored::read)
+            .collect())
+    }
+
+    fn truncate_before(&mut self, offset: u64) -> Outcome {
+        if offset > self.next() {
+            return Err("offset_out_of_range");
+        }
+        if offset == self.next() && !self.active().records.is_empty() {
+            self.segments.push(Segment::new(offset));
+        }
+        let kept = self
+            .segments
+            .iter()
+            .position(|segment| segment.next() > offset);
+        self.segments
+            .drain(..kept.unwrap_or(self.segments.len() - 1));
+        Ok(None)
+    }
+
+    fn truncate_to(&mut self, next: u64) -> Option<Value> {
+        if next >= self.next() {
+            return None;
+        }
+        while self.segments.len() > 1 && self.active().base >= next {
+            self.segments.pop();
+        }
+        let active = self.active_mut();
+        active.records.retain(|record| record.fields.offset < next);
+        if active
+            .records
+            .last()
+            .is_some_and(|last| last.fields.batch_remaining > 0)
+        {
+            // A batch that was cut on purpose is not mistaken for one that a crash cut: what is appended
+            // goes to another segment.
+            self.segments.push(Segment::new(next));
+        }
+        None
+    }
+
+    fn record(&self, offset: u64) -> Result<Value, &'static str> {
+        let (segment, at) = self.find(offset)?;
+        Ok(segment.records[at].read())
+    }
+
+    fn find(&self, offset: u64) -> Result<(&Segment, usize), &'static str> {
+        let segment = self
+            .segments
+            .iter()
+            .rev()
+            .find(|segment| segment.base <= offset);
+        let segment = segment
+            .filter(|segment| offset < segment.next())
+            .ok_or("offset_out_of_range")?;
+        Ok((
+            segment,
+            usize::try_from(offset - segment.base).expect("a small segment"),
+        ))
+    }
+
+    fn active(&self) -> &Segment {
+        self.segments.last().expect("a log has a segment")
+    }
+
+    fn active_mut(&mut self) -> &mut Segment {
+        self.segments.last_mut().expect("a log has a segment")
+    }
+}
+
+impl Segment {
+    fn new(base: u64) -> Self {
+        Self {
+            base,
+            records: Vec::new(),
+        }
+    }
+
+    fn read(name: &str, bytes: &[u8]) -> Option<Self> {
+        let base = base_of(name).filter(|_| name.ends_with(".store"))?;
+        let record = |frame: &[u8]| {
+            let (fields, checked) = record_of(frame);
+            Stored {
+                fields,
+                frame: frame.to_vec(),
+                checked,
+            }
+        };
+        Some(Self {
+            base,
+            records: frames(bytes).map(record).collect(),
+        })
+    }
+
+    fn next(&self) -> u64 {
+        self.base + self.records.len() as u64
+    }
+
+    fn bytes(&self) -> usize {
+        self.records.iter().map(|record| record.frame.len()).sum()
+    }
+}
+
+impl Stored {
+    fn read(&self) -> Value {
+        json!(RecordRead::new(&self.fields, self.checked))
+    }
+}
+
+/// The base offset in the name of a store or an index.
+fn base_of(name: &str) -> Option<u64> {
+    let digits = name
+        .strip_suffix(".store")
+        .or(name.strip_suffix(".index"))?;
+    let base: u64 = digits.parse().ok()?;
+    (base.to_string() == digits).then_some(base)
+}

@@ -1,0 +1,356 @@
+//! The class `Log` for JavaScript, over the same session as the raw exports.
+
+use js_sys::{Array, BigInt, Error, JSON, Object, Reflect, Uint8Array};
+use proglog::{Durability, NewRecord, Record};
+use wasm_bindgen::{
+    JsCast,
+    prelude::{JsValue, wasm_bindgen},
+};
+
+use crate::{
+    Failure, Input, Session,
+    abi::{self, Flags, Status},
+    exports::{Place, with_session},
+};
+
+/// An open log. Offsets are bigints; what fails throws an `Error` whose `kind` says why, such as
+/// "OffsetOutOfRange".
+#[wasm_bindgen]
+pub struct Log {
+    handle: i32,
+}
+
+#[wasm_bindgen]
+impl Log {
+    /// Opens the log of this name, made if there is none. Options: `readOnly`, `durability`
+    /// ("synced", "written" or "buffered"), `segmentBytesMax`, `indexBytesMax`, `recordBytesMax`
+    /// (numbers) and `initialOffset` (bigint).
+    ///
+    /// # Errors
+    ///
+    /// An option is refused, or the log cannot be opened.
+    pub fn open(name: &str, options: Option<Object>) -> Result<Log> {
+        let options = OpenOptions(options.unwrap_or_default());
+        let flags = Flags {
+            read_only: options.read_only()?,
+            durability: options.durability()?,
+        };
+        let segment_bytes_max = options.number("segmentBytesMax")?;
+        let index_bytes_max = options.number("indexBytesMax")?;
+        let record_bytes_max = options.number("recordBytesMax")?;
+        let initial_offset = options.number("initialOffset")?;
+        let handle = call(|session| {
+            session.open(
+                Input::Bytes(name.as_bytes()),
+                flags.encode(),
+                segment_bytes_max,
+                index_bytes_max,
+                record_bytes_max,
+                initial_offset,
+            )
+        })?;
+        Ok(Self { handle })
+    }
+
+    /// Appends a record and gives its offset once it is as durable as the log promises.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    pub fn append(&self, value: &[u8], timestamp_ms: Option<f64>) -> Result<BigInt> {
+        let timestamp_ms = whole("timestampMs", timestamp_ms.unwrap_or(0.0))?;
+        let value = Input::Bytes(value);
+        Ok(call(|session| session.append(self.handle, value, timestamp_ms))?.into())
+    }
+
+    /// Appends a record of each value, all or none, and gives the first one's offset.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    #[wasm_bindgen(js_name = appendBatch)]
+    pub fn append_batch(
+        &self,
+        values: Vec<Uint8Array>,
+        timestamp_ms: Option<f64>,
+    ) -> Result<BigInt> {
+        let timestamp_ms = whole("timestampMs", timestamp_ms.unwrap_or(0.0))?;
+        let mut request = Vec::new();
+        for value in values {
+            let value = value.to_vec();
+            abi::put_entry(
+                &NewRecord::new(&value),
+                timestamp_ms.cast_unsigned(),
+                &mut request,
+            );
+        }
+        let request = Input::Bytes(&request);
+        Ok(call(|session| session.append_batch(self.handle, request))?.into())
+    }
+
+    /// The record of an offset: `offset`, `value`, and where it has them `key`, `headers` (pairs of
+    /// name and value) and `timestampMs`.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or damaged.
+    pub fn read(&self, offset: BigInt) -> Result<Object> {
+        let offset = whole_bigint("offset", &offset)?;
+        let frame = call(|session| session.read(self.handle, offset).map(<[u8]>::to_vec))?;
+        let record = Record::from_frame(frame.into()).map_err(|damaged| {
+            thrown(Failure {
+                status: Status::Corrupt,
+                message: damaged.to_string(),
+            })
+        })?;
+        record_object(&record)
+    }
+
+    /// The frames of consecutive records from an offset on, as they stand in the store; empty at the
+    /// end of the log.
+    ///
+    /// # Errors
+    ///
+    /// The record there is not in the log, or damaged.
+    #[wasm_bindgen(js_name = readBatch)]
+    pub fn read_batch(&self, from: BigInt, bytes_max: i32) -> Result<Uint8Array> {
+        let from = whole_bigint("from", &from)?;
+        call(|session| {
+            session
+                .read_batch(self.handle, from, bytes_max)
+                .map(Uint8Array::from)
+        })
+    }
+
+    /// Removes whole segments all of whose records are below an offset.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    #[wasm_bindgen(js_name = truncateBefore)]
+    pub fn truncate_before(&self, offset: BigInt) -> Result<()> {
+        let offset = whole_bigint("offset", &offset)?;
+        call(|session| session.truncate_before(self.handle, offset))
+    }
+
+    /// Removes every record above an offset.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    #[wasm_bindgen(js_name = truncateAfter)]
+    pub fn truncate_after(&self, offset: BigInt) -> Result<()> {
+        let offset = whole_bigint("offset", &offset)?;
+        call(|session| session.truncate_after(self.handle, offset))
+    }
+
+    /// Removes every record.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    pub fn reset(&self) -> Result<()> {
+        call(|session| session.reset(self.handle))
+    }
+
+    /// Returns once all that was appended is durable.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    pub fn sync(&self) -> Result<()> {
+        call(|session| session.sync(self.handle))
+    }
+
+    /// Closes the log. Every call after it throws.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    pub fn close(&self) -> Result<()> {
+        call(|session| session.close(self.handle))
+    }
+
+    /// The first offset that the log holds.
+    ///
+    /// # Errors
+    ///
+    /// The log was closed.
+    #[wasm_bindgen(getter, js_name = lowestOffset)]
+    pub fn lowest_offset(&self) -> Result<BigInt> {
+        Ok(call(|session| session.lowest_offset(self.handle))?.into())
+    }
+
+    /// The offset that the next record will have.
+    ///
+    /// # Errors
+    ///
+    /// The log was closed.
+    #[wasm_bindgen(getter, js_name = nextOffset)]
+    pub fn next_offset(&self) -> Result<BigInt> {
+        Ok(call(|session| session.next_offset(self.handle))?.into())
+    }
+
+    /// All records below it are durable.
+    ///
+    /// # Errors
+    ///
+    /// The log was closed.
+    #[wasm_bindgen(getter, js_name = durableOffset)]
+    pub fn durable_offset(&self) -> Result<BigInt> {
+        Ok(call(|session| session.durable_offset(self.handle))?.into())
+    }
+
+    /// What opening had to scan.
+    ///
+    /// # Errors
+    ///
+    /// The log was closed.
+    #[wasm_bindgen(js_name = recoveryReport)]
+    pub fn recovery_report(&self) -> Result<JsValue> {
+        json(|session| session.recovery_report(self.handle))
+    }
+
+    /// Checks every byte; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    pub fn verify(&self) -> Result<JsValue> {
+        json(|session| session.verify(self.handle))
+    }
+
+    /// The log's segments.
+    ///
+    /// # Errors
+    ///
+    /// The log was closed.
+    pub fn segments(&self) -> Result<JsValue> {
+        json(|session| session.segments(self.handle))
+    }
+}
+
+impl Drop for Log {
+    /// JavaScript let go of it, by `free` or by not using it any more.
+    fn drop(&mut self) {
+        // It may have been closed, and no one is left to be told of an error.
+        with_session(|session| session.close(self.handle).ok());
+    }
+}
+
+type Result<T, E = JsValue> = std::result::Result<T, E>;
+
+fn call<T>(call: impl FnOnce(&mut Session<Place>) -> Result<T, Failure>) -> Result<T> {
+    with_session(call)
+        .unwrap_or_else(|| Err(invalid("a call is under way")))
+        .map_err(thrown)
+}
+
+fn json(read: impl FnOnce(&mut Session<Place>) -> Result<&[u8], Failure>) -> Result<JsValue> {
+    let text =
+        call(|session| read(session).map(|json| String::from_utf8_lossy(json).into_owned()))?;
+    JSON::parse(&text)
+}
+
+fn thrown(failure: Failure) -> JsValue {
+    let error = Error::new(&failure.message);
+    // A new object takes any property.
+    let _ = Reflect::set(&error, &"kind".into(), &failure.status.name().into());
+    error.into()
+}
+
+fn invalid(message: impl Into<String>) -> Failure {
+    Failure {
+        status: Status::InvalidArgument,
+        message: message.into(),
+    }
+}
+
+fn record_object(record: &Record) -> Result<Object> {
+    let object = Object::new();
+    let set = |name: &str, value: JsValue| Reflect::set(&object, &name.into(), &value);
+    set("offset", BigInt::from(record.offset().0).into())?;
+    set("value", Uint8Array::from(record.value()).into())?;
+    if let Some(key) = record.key() {
+        set("key", Uint8Array::from(key).into())?;
+    }
+    let headers = record
+        .headers()
+        .map(|(name, value)| Array::of2(&name.into(), &Uint8Array::from(value).into()));
+    let headers = headers.collect::<Array>();
+    if headers.length() > 0 {
+        set("headers", headers.into())?;
+    }
+    if let Some(ms) = record.timestamp_ms() {
+        set("timestampMs", BigInt::from(ms).into())?;
+    }
+    Ok(object)
+}
+
+/// The options of [`Log::open`].
+struct OpenOptions(Object);
+
+impl OpenOptions {
+    fn get(&self, name: &str) -> Result<Option<JsValue>> {
+        let value = Reflect::get(&self.0, &name.into())?;
+        Ok((!value.is_undefined()).then_some(value))
+    }
+
+    fn read_only(&self) -> Result<bool> {
+        let Some(value) = self.get("readOnly")? else {
+            return Ok(false);
+        };
+        value
+            .as_bool()
+            .ok_or_else(|| thrown(invalid("readOnly is neither true nor false")))
+    }
+
+    fn durability(&self) -> Result<Durability> {
+        let Some(value) = self.get("durability")? else {
+            return Ok(Durability::default());
+        };
+        match value.as_string().as_deref() {
+            Some("synced") => Ok(Durability::Synced),
+            Some("written") => Ok(Durability::Written),
+            Some("buffered") => Ok(Durability::Buffered),
+            _ => Err(thrown(invalid(
+                "durability is none of \"synced\", \"written\", \"buffered\"",
+            ))),
+        }
+    }
+
+    /// A number or a bigint; 0 if it is not given.
+    fn number(&self, name: &str) -> Result<i64> {
+        let Some(value) = self.get(name)? else {
+            return Ok(0);
+        };
+        match (value.as_f64(), value.dyn_ref::<BigInt>()) {
+            (Some(number), _) => whole(name, number),
+            (_, Some(number)) => whole_bigint(name, number),
+            _ => Err(thrown(invalid(format!("{name} is no number")))),
+        }
+    }
+}
+
+fn whole(name: &str, number: f64) -> Result<i64> {
+    /// The largest integer up to which a number of JavaScript holds every one.
+    const SAFE_MAX: f64 = 9_007_199_254_740_991.0;
+    if number.fract() == 0.0 && (0.0..=SAFE_MAX).contains(&number) {
+        #[allow(clippy::cast_possible_truncation, reason = "it is whole and in range")]
+        return Ok(number as i64);
+    }
+    Err(thrown(invalid(format!(
+        "{name} is {number}; give a whole number, 0 or more"
+    ))))
+}
+
+fn whole_bigint(name: &str, number: &BigInt) -> Result<i64> {
+    let in_range = i64::try_from(number.clone())
+        .ok()
+        .filter(|&number| number >= 0);
+    in_range.ok_or_else(|| {
+        thrown(invalid(format!(
+            "{name} is out of range; give 0 to 2^63 - 1"
+        )))
+    })
+}

@@ -1,0 +1,747 @@
+//! What a module does between its exports and the log: handles, buffers, results and errors.
+
+use std::{collections::BTreeMap, fmt::Display};
+
+use proglog::{Clock, Error, Frames, Log, NewRecord, Offset, Options, Record};
+use serde::Serialize;
+
+use crate::{
+    Buffers, Storage,
+    abi::{self, Flags, Span, Status},
+};
+
+/// The open logs and buffers of one module instance. Nothing passed to its functions can make them
+/// panic.
+pub struct Session<S: Storage> {
+    storage: S,
+    logs: BTreeMap<i32, OpenLog<S>>,
+    /// Handles are not used again, so that one that was closed stays refused.
+    next_handle: i32,
+    buffers: Buffers,
+    result: Held,
+    last_error: String,
+}
+
+struct OpenLog<S: Storage> {
+    name: String,
+    read_only: bool,
+    log: Log<S::Backend>,
+}
+
+/// The bytes of the last result, which stand until the next call.
+enum Held {
+    Record(Record),
+    Frames(Frames),
+    Bytes(Vec<u8>),
+}
+
+/// Bytes that a caller gives.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// In a buffer of `alloc`.
+    Buffer(Span),
+    /// Elsewhere.
+    Bytes(&'a [u8]),
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What it returns.
+    pub status: Status,
+    /// What `last_error` gives.
+    pub message: String,
+}
+
+impl<S: Storage> Session<S> {
+    /// No log is open yet.
+    pub fn new(storage: S) -> Self {
+        Self {
+            storage,
+            logs: BTreeMap::new(),
+            next_handle: 1,
+            buffers: Buffers::default(),
+            result: Held::Bytes(Vec::new()),
+            last_error: String::new(),
+        }
+    }
+
+    /// Memory for the caller to write to.
+    pub fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    /// Gives a buffer back.
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub fn dealloc(&mut self, buffer: Span) -> Result<(), Failure> {
+        if self.buffers.dealloc(buffer) {
+            Ok(())
+        } else {
+            Err(not_a_buffer(buffer))
+        }
+    }
+
+    /// Opens a log and gives its handle, at least 1. The numbers' default is 0.
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log cannot be opened.
+    pub fn open(
+        &mut self,
+        name: Input<'_>,
+        flags: i32,
+        segment_bytes_max: i64,
+        index_bytes_max: i64,
+        record_bytes_max: i64,
+        initial_offset: i64,
+    ) -> Result<i32, Failure> {
+        let name = std::str::from_utf8(bytes_of(name, &self.buffers)?)
+            .map_err(|_| invalid("the log's name is not UTF-8"))?
+            .to_owned();
+        let Flags {
+            read_only,
+            durability,
+        } = Flags::decode(flags)
+            .ok_or_else(|| invalid(format_args!("flags {flags:#x} have bits that mean nothing")))?;
+        let mut options = Options::new().durability(durability).clock(Clock::NONE);
+        if let Some(bytes) = set("segment_bytes_max", segment_bytes_max)? {
+            options = options.segment_bytes_max(bytes);
+        }
+        if let Some(bytes) = set("index_bytes_max", index_bytes_max)? {
+            options = options.index_bytes_max(bytes);
+        }
+        if let Some(bytes) = set("record_bytes_max", record_bytes_max)? {
+            options = options.record_bytes_max(bytes);
+        }
+        if let Some(offset) = set("initial_offset", initial_offset)? {
+            options = options.initial_offset(offset);
+        }
+        if !read_only
+            && self
+                .logs
+                .values()
+                .any(|open| !open.read_only && open.name == name)
+        {
+            return Err(Error::Locked { directory: name }.into());
+        }
+        let handle = self.next_handle;
+        let next_handle = handle
+            .checked_add(1)
+            .ok_or_else(|| invalid("no handle is left"))?;
+        let files = self.storage.open(&name, read_only)?;
+        let log = if read_only {
+            Log::open_read_only_on(files, options)?
+        } else {
+            Log::open_on(files, options)?
+        };
+        self.logs.insert(
+            handle,
+            OpenLog {
+                name,
+                read_only,
+                log,
+            },
+        );
+        self.next_handle = next_handle;
+        Ok(handle)
+    }
+
+    /// Appends a record of a value alone and gives its offset. A timestamp of 0 is none.
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn append(
+        &mut self,
+        handle: i32,
+        value: Input<'_>,
+        timestamp_ms: i64,
+    ) -> Result<i64, Failure> {
+        let log = writable(&self.logs, handle)?;
+        let value = bytes_of(value, &self.buffers)?;
+        let timestamp_ms = unsigned("timestamp_ms", timestamp_ms)?;
+        result(log.append(NewRecord::new(value).timestamp_ms(timestamp_ms))?)
+    }
+
+    /// Appends the records of a [request](abi::put_entry), all or none, and gives the first one's
+    /// offset: the next offset, if there are none.
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn append_batch(&mut self, handle: i32, request: Input<'_>) -> Result<i64, Failure> {
+        let log = writable(&self.logs, handle)?;
+        let request = bytes_of(request, &self.buffers)?;
+        let entries = abi::entries(request).map_err(invalid)?;
+        result(
+            log.append_batch(entries.iter().map(abi::Entry::record))?
+                .start,
+        )
+    }
+
+    /// A record's frame.
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn read(&mut self, handle: i32, offset: i64) -> Result<&[u8], Failure> {
+        let record = log(&self.logs, handle)?.read(offset_arg(offset)?)?;
+        Ok(self.hold(Held::Record(record)))
+    }
+
+    /// Consecutive frames from an offset on; none at the end of the log.
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn read_batch(&mut self, handle: i32, from: i64, bytes_max: i32) -> Result<&[u8], Failure> {
+        let bytes_max = usize::try_from(bytes_max)
+            .map_err(|_| invalid(format_args!("bytes_max is {bytes_max}; give 0 or more")))?;
+        let frames = log(&self.logs, handle)?.read_batch(offset_arg(from)?, bytes_max)?;
+        Ok(self.hold(Held::Frames(frames)))
+    }
+
+    /// As [`Log::truncate_before`].
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn truncate_before(&mut self, handle: i32, offset: i64) -> Result<(), Failure> {
+        Ok(log(&self.logs, handle)?.truncate_before(offset_arg(offset)?)?)
+    }
+
+    /// As [`Log::truncate_after`].
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn truncate_after(&mut self, handle: i32, offset: i64) -> Result<(), Failure> {
+        Ok(log(&self.logs, handle)?.truncate_after(offset_arg(offset)?)?)
+    }
+
+    /// As [`Log::reset`].
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    pub fn reset(&mut self, handle: i32) -> Result<(), Failure> {
+        Ok(log(&self.logs, handle)?.reset()?)
+    }
+
+    /// As [`Log::sync`].
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    pub fn sync(&mut self, handle: i32) -> Result<(), Failure> {
+        Ok(log(&self.logs, handle)?.sync()?)
+    }
+
+    /// As [`Log::refresh`].
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    pub fn refresh(&mut self, handle: i32) -> Result<(), Failure> {
+        Ok(log(&self.logs, handle)?.refresh()?)
+    }
+
+    /// Closes a log. Whatever this returns, the handle is void.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    pub fn close(&mut self, handle: i32) -> Result<(), Failure> {
+        let open = self.logs.remove(&handle).ok_or_else(|| not_open(handle))?;
+        Ok(open.log.close()?)
+    }
+
+    /// As [`Log::lowest_offset`].
+    ///
+    /// # Errors
+    ///
+    /// The handle is refused.
+    pub fn lowest_offset(&self, handle: i32) -> Result<i64, Failure> {
+        result(log(&self.logs, handle)?.lowest_offset())
+    }
+
+    /// As [`Log::next_offset`].
+    ///
+    /// # Errors
+    ///
+    /// The handle is refused.
+    pub fn next_offset(&self, handle: i32) -> Result<i64, Failure> {
+        result(log(&self.logs, handle)?.next_offset())
+    }
+
+    /// As [`Log::durable_offset`].
+    ///
+    /// # Errors
+    ///
+    /// The handle is refused.
+    pub fn durable_offset(&self, handle: i32) -> Result<i64, Failure> {
+        result(log(&self.logs, handle)?.durable_offset())
+    }
+
+    /// Where a record stands: `u64` LE segment, `u64` LE position.
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn locate(&mut self, handle: i32, offset: i64) -> Result<&[u8], Failure> {
+        let place = log(&self.logs, handle)?.locate(offset_arg(offset)?)?;
+        let mut bytes = place.segment.0.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&place.position.to_le_bytes());
+        Ok(self.hold(Held::Bytes(bytes)))
+    }
+
+    /// [`Log::recovery_report`] as JSON.
+    ///
+    /// # Errors
+    ///
+    /// The handle is refused.
+    pub fn recovery_report(&mut self, handle: i32) -> Result<&[u8], Failure> {
+        let report = log(&self.logs, handle)?.recovery_report();
+        self.hold_json(&report)
+    }
+
+    /// [`Log::verify`] as JSON.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    pub fn verify(&mut self, handle: i32) -> Result<&[u8], Failure> {
+        let report = log(&self.logs, handle)?.verify()?;
+        self.hold_json(&report)
+    }
+
+    /// [`Log::segments`] as JSON.
+    ///
+    /// # Errors
+    ///
+    /// The handle is refused.
+    pub fn segments(&mut self, handle: i32) -> Result<&[u8], Failure> {
+        let segments = log(&self.logs, handle)?.segments();
+        self.hold_json(&segments)
+    }
+
+    /// Remembers the message of a failed call and gives its status.
+    pub fn fail(&mut self, failure: Failure) -> Status {
+        self.last_error = failure.message;
+        failure.status
+    }
+
+    /// The message of the last call that failed.
+    pub fn last_error(&self) -> &str {
+        &self.last_error
+    }
+
+    fn hold_json(&mut self, value: &impl Serialize) -> Result<&[u8], Failure> {
+        let json = serde_json::to_vec(value).map_err(|e| Failure {
+            status: Status::Io,
+            message: e.to_string(),
+        })?;
+        Ok(self.hold(Held::Bytes(json)))
+    }
+
+    fn hold(&mut self, result: Held) -> &[u8] {
+        self.result = result;
+        match &self.result {
+            Held::Record(record) => record.frame(),
+            Held::Frames(frames) => frames.as_bytes(),
+            Held::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            status: Status::of(&error),
+            message: error.to_string(),
+        }
+    }
+}
+
+fn bytes_of<'a>(input: Input<'a>, buffers: &'a Buffers) -> Result<&'a [u8], Failure> {
+    match input {
+        Input::Bytes(bytes) => Ok(bytes),
+        Input::Buffer(span) => buffers.get(span).ok_or_else(|| not_a_buffer(span)),
+    }
+}
+
+type Logs<S> = BTreeMap<i32, OpenLog<S>>;
+
+fn log<S: Storage>(logs: &Logs<S>, handle: i32) -> Result<&Log<S::Backend>, Failure> {
+    logs.get(&handle)
+        .map(|open| &open.log)
+        .ok_or_else(|| not_open(handle))
+}
+
+/// The log to append to. It must have an offset left that a result can be.
+fn writable<S: Storage>(logs: &Logs<S>, handle: i32) -> Result<&Log<S::Backend>, Failure> {
+    let log = log(logs, handle)?;
+    result(log.next_offset().next())?;
+    Ok(log)
+}
+
+fn offset_arg(offset: i64) -> Result<Offset, Failure> {
+    Ok(Offset(unsigned("offset", offset)?))
+}
+
+fn unsigned(name: &str, number: i64) -> Result<u64, Failure> {
+    u64::try_from(number).map_err(|_| invalid(format_args!("{name} is {number}; give 0 or more")))
+}
+
+/// A number of `open`, unless it is to have its default.
+fn set(name: &str, number: i64) -> Result<Option<u64>, Failure> {
+    Ok(Some(unsigned(name, number)?).filter(|&number| number != 0))
+}
+
+fn result(offset: Offset) -> Result<i64, Failure> {
+    i64::try_from(offset.0).map_err(|_| {
+        invalid(format_args!(
+            "offset {offset} is beyond {}, the last here",
+            i64::MAX
+        ))
+    })
+}
+
+fn invalid(message: impl Display) -> Failure {
+    Failure {
+        status: Status::InvalidArgument,
+        message: message.to_string(),
+    }
+}
+
+fn not_open(handle: i32) -> Failure {
+    invalid(format_args!("{handle} is no open log's handle"))
+}
+
+fn not_a_buffer(span: Span) -> Failure {
+    invalid(format_args!(
+        "{} bytes at {:#x} do not lie in a buffer of alloc",
+        span.len, span.ptr
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Directories, Memory};
+
+    /// A session with a log open in memory.
+    fn memory() -> (Session<Memory>, i32) {
+        let mut session = Session::new(Memory::default());
+        let handle = open(&mut session, b"log", 0).unwrap();
+        (session, handle)
+    }
+
+    fn open<S: Storage>(session: &mut Session<S>, name: &[u8], flags: i32) -> Result<i32, Failure> {
+        session.open(Input::Bytes(name), flags, 0, 0, 0, 0)
+    }
+
+    /// Puts bytes into a buffer of `alloc`.
+    fn buffer<S: Storage>(session: &mut Session<S>, bytes: &[u8]) -> Span {
+        let span = session
+            .buffers()
+            .alloc(u32::try_from(bytes.len()).unwrap())
+            .unwrap();
+        session
+            .buffers()
+            .get_mut(span)
+            .unwrap()
+            .copy_from_slice(bytes);
+        span
+    }
+
+    fn status<T>(result: Result<T, Failure>) -> Status {
+        match result {
+            Ok(_) => panic!("it succeeded"),
+            Err(failure) => {
+                assert!(!failure.message.is_empty());
+                failure.status
+            }
+        }
+    }
+
+    fn value(frame: &[u8]) -> Vec<u8> {
+        Record::from_frame(frame.to_vec().into())
+            .unwrap()
+            .value()
+            .to_vec()
+    }
+
+    #[test]
+    fn records_come_back_through_buffers() {
+        let (mut session, log) = memory();
+        let hello = buffer(&mut session, b"hello, world");
+        assert_eq!(session.append(log, Input::Buffer(hello), 5), Ok(0));
+        let part = Span {
+            ptr: hello.ptr + 7,
+            len: 5,
+        };
+        assert_eq!(session.append(log, Input::Buffer(part), 0), Ok(1));
+        assert_eq!(session.dealloc(hello), Ok(()));
+
+        let frame = session.read(log, 0).unwrap().to_vec();
+        let record = Record::from_frame(frame.into()).unwrap();
+        assert_eq!(
+            (record.value(), record.timestamp_ms()),
+            (&b"hello, world"[..], Some(5))
+        );
+        assert_eq!(value(session.read(log, 1).unwrap()), b"world");
+        let frames = Frames::new(session.read_batch(log, 0, 1 << 20).unwrap().to_vec());
+        assert_eq!(frames.count(), 2);
+        assert_eq!(session.read_batch(log, 2, 1 << 20).unwrap(), b"");
+        let at = session.locate(log, 1).unwrap();
+        assert_eq!((at.len(), &at[..8]), (16, &[0; 8][..]));
+    }
+
+    #[test]
+    fn a_batch_is_appended_whole_or_not_at_all() {
+        let (mut session, log) = memory();
+        let mut request = Vec::new();
+        abi::put_entry(&NewRecord::new("one").key("k"), 7, &mut request);
+        abi::put_entry(&NewRecord::new("two"), 0, &mut request);
+        let torn = buffer(&mut session, &request[..request.len() - 1]);
+        assert_eq!(
+            status(session.append_batch(log, Input::Buffer(torn))),
+            Status::InvalidArgument
+        );
+        assert_eq!(session.next_offset(log), Ok(0));
+
+        let whole = buffer(&mut session, &request);
+        assert_eq!(session.append_batch(log, Input::Buffer(whole)), Ok(0));
+        assert_eq!(session.append_batch(log, Input::Bytes(&[])), Ok(2));
+        assert_eq!(session.next_offset(log), Ok(2));
+        let record = Record::from_frame(session.read(log, 0).unwrap().to_vec().into()).unwrap();
+        assert_eq!(
+            (record.key(), record.timestamp_ms()),
+            (Some(&b"k"[..]), Some(7))
+        );
+    }
+
+    #[test]
+    fn a_handle_is_refused_unless_its_log_is_open() {
+        let (mut session, log) = memory();
+        assert_eq!(session.close(log), Ok(()));
+        for handle in [log, 0, -1, 2, i32::MIN, i32::MAX] {
+            let refused = [
+                status(session.append(handle, Input::Bytes(b"x"), 0)),
+                status(session.append_batch(handle, Input::Bytes(b""))),
+                status(session.read(handle, 0)),
+                status(session.read_batch(handle, 0, 1)),
+                status(session.truncate_before(handle, 0)),
+                status(session.truncate_after(handle, 0)),
+                status(session.reset(handle)),
+                status(session.sync(handle)),
+                status(session.refresh(handle)),
+                status(session.close(handle)),
+                status(session.lowest_offset(handle)),
+                status(session.next_offset(handle)),
+                status(session.durable_offset(handle)),
+                status(session.locate(handle, 0)),
+                status(session.recovery_report(handle)),
+                status(session.verify(handle)),
+                status(session.segments(handle)),
+            ];
+            assert_eq!(refused, [Status::InvalidArgument; 17], "{handle}");
+        }
+        // And its number is not another log's.
+        assert_ne!(open(&mut session, b"log", 0).unwrap(), log);
+    }
+
+    #[test]
+    fn pointers_outside_a_buffer_are_refused() {
+        let (mut session, log) = memory();
+        let hello = buffer(&mut session, b"hello");
+        let spans = [
+            Span { ptr: 0, len: 1 },
+            Span {
+                ptr: hello.ptr,
+                len: 6,
+            },
+            Span {
+                ptr: hello.ptr.wrapping_sub(1),
+                len: 2,
+            },
+            Span {
+                ptr: hello.ptr,
+                len: u32::MAX,
+            },
+            Span {
+                ptr: u32::MAX,
+                len: u32::MAX,
+            },
+        ];
+        for span in spans {
+            let input = Input::Buffer(span);
+            assert_eq!(
+                status(session.append(log, input, 0)),
+                Status::InvalidArgument
+            );
+            assert_eq!(
+                status(session.append_batch(log, input)),
+                Status::InvalidArgument
+            );
+            assert_eq!(
+                status(session.open(input, 0, 0, 0, 0, 0)),
+                Status::InvalidArgument
+            );
+            assert_eq!(status(session.dealloc(span)), Status::InvalidArgument);
+        }
+        assert_eq!(session.dealloc(hello), Ok(()));
+        assert_eq!(
+            status(session.append(log, Input::Buffer(hello), 0)),
+            Status::InvalidArgument
+        );
+        assert_eq!(session.next_offset(log), Ok(0));
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        let (mut session, log) = memory();
+        for number in [-1, i64::MIN] {
+            let x = Input::Bytes(b"x");
+            assert_eq!(
+                status(session.append(log, x, number)),
+                Status::InvalidArgument
+            );
+            assert_eq!(status(session.read(log, number)), Status::InvalidArgument);
+            assert_eq!(
+                status(session.read_batch(log, number, 1)),
+                Status::InvalidArgument
+            );
+            assert_eq!(
+                status(session.truncate_before(log, number)),
+                Status::InvalidArgument
+            );
+            assert_eq!(
+                status(session.truncate_after(log, number)),
+                Status::InvalidArgument
+            );
+            assert_eq!(status(session.locate(log, number)), Status::InvalidArgument);
+            for at in 0..4 {
+                let mut numbers = [0; 4];
+                numbers[at] = number;
+                let [segment, index, record, initial] = numbers;
+                let opened = session.open(x, 0, segment, index, record, initial);
+                assert_eq!(status(opened), Status::InvalidArgument, "{numbers:?}");
+            }
+        }
+        assert_eq!(
+            status(session.read_batch(log, 0, -1)),
+            Status::InvalidArgument
+        );
+        assert_eq!(
+            status(session.read(log, i64::MAX)),
+            Status::OffsetOutOfRange
+        );
+        assert_eq!(status(session.read(log, 0)), Status::OffsetOutOfRange);
+    }
+
+    #[test]
+    fn names_and_flags_are_checked() {
+        let mut session = Session::new(Memory::default());
+        assert_eq!(
+            status(open(&mut session, &[0xff, 0xfe], 0)),
+            Status::InvalidArgument
+        );
+        for flags in [6, 8, -1, i32::MIN] {
+            assert_eq!(
+                status(open(&mut session, b"log", flags)),
+                Status::InvalidArgument
+            );
+        }
+        assert_eq!(
+            status(open(&mut session, b"nowhere", 1)),
+            Status::InvalidArgument
+        );
+    }
+
+    #[test]
+    fn no_offset_beyond_a_result_is_given() {
+        let mut session = Session::new(Memory::default());
+        let last = Input::Bytes(b"last");
+        let log = session.open(last, 0, 0, 0, 0, i64::MAX - 1).unwrap();
+        assert_eq!(session.append(log, Input::Bytes(b"x"), 0), Ok(i64::MAX - 1));
+        assert_eq!(session.next_offset(log), Ok(i64::MAX));
+        assert_eq!(
+            status(session.append(log, Input::Bytes(b"x"), 0)),
+            Status::InvalidArgument
+        );
+        assert_eq!(session.next_offset(log), Ok(i64::MAX));
+    }
+
+    #[test]
+    fn one_handle_writes_and_others_read() {
+        let (mut session, log) = memory();
+        assert_eq!(session.append(log, Input::Bytes(b"x"), 0), Ok(0));
+        assert_eq!(status(open(&mut session, b"log", 0)), Status::Locked);
+        let reader = open(&mut session, b"log", 1).unwrap();
+        assert_eq!(value(session.read(reader, 0).unwrap()), b"x");
+        assert_eq!(
+            status(session.append(reader, Input::Bytes(b"y"), 0)),
+            Status::ReadOnly
+        );
+        assert_eq!(session.append(log, Input::Bytes(b"y"), 0), Ok(1));
+        assert_eq!(session.refresh(reader), Ok(()));
+        assert_eq!(session.next_offset(reader), Ok(2));
+        assert_eq!(session.close(log), Ok(()));
+        assert!(open(&mut session, b"log", 0).is_ok());
+    }
+
+    #[test]
+    fn a_log_is_found_again_under_its_name() {
+        let (mut session, log) = memory();
+        assert_eq!(session.append(log, Input::Bytes(b"kept"), 0), Ok(0));
+        assert_eq!(session.close(log), Ok(()));
+        let other = open(&mut session, b"other", 0).unwrap();
+        assert_eq!(session.next_offset(other), Ok(0));
+        let log = open(&mut session, b"log", 0).unwrap();
+        assert_eq!(value(session.read(log, 0).unwrap()), b"kept");
+    }
+
+    #[test]
+    fn reports_are_json() {
+        let (mut session, log) = memory();
+        assert_eq!(session.append(log, Input::Bytes(b"x"), 0), Ok(0));
+        let segments =
+            serde_json::from_slice::<Vec<proglog::SegmentSummary>>(session.segments(log).unwrap())
+                .unwrap();
+        assert_eq!((segments.len(), segments[0].next), (1, Offset(1)));
+        let report =
+            serde_json::from_slice::<proglog::Report>(session.verify(log).unwrap()).unwrap();
+        assert_eq!((report.is_sound(), report.records()), (true, 1));
+        serde_json::from_slice::<proglog::Report>(session.recovery_report(log).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_last_failure_stays_until_the_next() {
+        let (mut session, log) = memory();
+        let failure = session.read(log, 3).unwrap_err();
+        assert_eq!(session.fail(failure), Status::OffsetOutOfRange);
+        assert!(
+            session.last_error().contains("offset 3"),
+            "{}",
+            session.last_error()
+        );
+        assert_eq!(session.next_offset(log), Ok(0));
+        assert!(session.last_error().contains("offset 3"));
+    }
+
+    #[test]
+    fn directories_are_opened_by_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = directory.path().to_str().unwrap().as_bytes();
+        let mut session = Session::new(Directories);
+        let log = open(&mut session, name, 0).unwrap();
+        assert_eq!(session.append(log, Input::Bytes(b"x"), 0), Ok(0));
+        assert_eq!(session.close(log), Ok(()));
+        assert!(directory.path().join("0.store").exists());
+    }
+}

@@ -1,0 +1,266 @@
+// A record's frame, as it stands in a store: eight bytes of length, then the record in protobuf's
+// wire format, as core/proto/log.proto defines it.
+
+/** The bytes of a frame's length, before the record. */
+export const LENGTH_BYTES = 8;
+
+const VARINT = 0;
+const FIXED64 = 1;
+const BYTES = 2;
+const FIXED32 = 5;
+
+const VALUE = 1;
+const OFFSET = 2;
+const TIMESTAMP_MS = 5;
+const KEY = 6;
+const HEADERS = 7;
+const BATCH_REMAINING = 8;
+const CHECKSUM = 15;
+
+/**
+ * @typedef {"length" | "value" | "offset" | "timestamp_ms" | "key" | "headers" | "batch_remaining"
+ *   | "checksum" | "other"} FieldName
+ */
+
+/**
+ * Where a field stands in a frame: its tag (and length) from `start`, what it holds from `content`
+ * up to `end`.
+ *
+ * @typedef {{ field: FieldName, start: number, content: number, end: number }} Part
+ */
+
+/** @typedef {{ name: string, value: Uint8Array }} Header */
+
+/**
+ * A record as it stands in the log.
+ *
+ * @typedef {object} LogRecord
+ * @property {bigint} offset its number in the log: a u64, so a bigint
+ * @property {Uint8Array} value what was appended
+ * @property {Uint8Array | undefined} key
+ * @property {Header[]} headers
+ * @property {number | undefined} timestampMs milliseconds since 1970-01-01 UTC, if it has one
+ * @property {number} batchRemaining how many records of the same batch follow it
+ * @property {bigint | undefined} checksum XXH3-64 of all before it; the book's program writes none
+ * @property {Uint8Array} frame all its bytes
+ * @property {Part[]} parts where each field stands in `frame`, in order, with no gap
+ */
+
+/**
+ * A record to append. A string is taken as UTF-8.
+ *
+ * @typedef {object} NewRecord
+ * @property {Uint8Array | string} value
+ * @property {Uint8Array | string | undefined} [key] empty is none
+ * @property {{ name: string, value: Uint8Array | string }[]} [headers]
+ * @property {number | undefined} [timestampMs] 0 is none
+ */
+
+/**
+ * Reads the record in one whole frame. Its checksum was checked by the log that read it.
+ *
+ * @param {Uint8Array} frame
+ * @returns {LogRecord}
+ * @throws {RangeError} if the bytes are no frame
+ */
+export function decodeFrame(frame) {
+  const view = viewOf(frame);
+  if (frame.length < LENGTH_BYTES || view.getBigUint64(0) !== BigInt(frame.length - LENGTH_BYTES)) {
+    throw new RangeError("a frame's length does not match its bytes");
+  }
+  /** @type {LogRecord} */
+  const record = {
+    offset: 0n,
+    value: new Uint8Array(),
+    key: undefined,
+    headers: [],
+    timestampMs: undefined,
+    batchRemaining: 0,
+    checksum: undefined,
+    frame,
+    parts: [{ field: "length", start: 0, content: 0, end: LENGTH_BYTES }],
+  };
+  for (const { number, type, start, content, end, varint } of fields(frame, LENGTH_BYTES)) {
+    /** @type {FieldName} */
+    let field = "other";
+    if (number === VALUE && type === BYTES) {
+      field = "value";
+      record.value = frame.subarray(content, end);
+    } else if (number === OFFSET && type === VARINT) {
+      field = "offset";
+      record.offset = varint;
+    } else if (number === TIMESTAMP_MS && type === VARINT) {
+      field = "timestamp_ms";
+      record.timestampMs = Number(varint) || undefined;
+    } else if (number === KEY && type === BYTES) {
+      field = "key";
+      record.key = content < end ? frame.subarray(content, end) : undefined;
+    } else if (number === HEADERS && type === BYTES) {
+      field = "headers";
+      record.headers.push(decodeHeader(frame.subarray(content, end)));
+    } else if (number === BATCH_REMAINING && type === VARINT) {
+      field = "batch_remaining";
+      record.batchRemaining = Number(varint);
+    } else if (number === CHECKSUM && type === FIXED64) {
+      field = "checksum";
+      record.checksum = view.getBigUint64(content, true);
+    }
+    record.parts.push({ field, start, content, end });
+  }
+  return record;
+}
+
+/**
+ * Reads the records of frames that stand one after the other.
+ *
+ * @param {Uint8Array} frames
+ * @returns {LogRecord[]}
+ * @throws {RangeError} if the bytes are no frames
+ */
+export function decodeFrames(frames) {
+  const records = [];
+  for (let at = 0; at < frames.length; ) {
+    if (frames.length - at < LENGTH_BYTES) throw new RangeError("a frame is cut short");
+    const end = at + LENGTH_BYTES + Number(viewOf(frames).getBigUint64(at));
+    records.push(decodeFrame(frames.subarray(at, end)));
+    at = end;
+  }
+  return records;
+}
+
+/**
+ * Writes records to append as the module's `append_batch` takes them: for each its length and its
+ * fields, with neither offset nor checksum, which the log gives.
+ *
+ * @param {NewRecord[]} records
+ * @returns {Uint8Array}
+ */
+export function encodeBatch(records) {
+  const encoded = records.map(encodeRecord);
+  const batch = new Uint8Array(encoded.reduce((sum, record) => sum + LENGTH_BYTES + record.length, 0));
+  let at = 0;
+  for (const record of encoded) {
+    viewOf(batch).setBigUint64(at, BigInt(record.length));
+    batch.set(record, at + LENGTH_BYTES);
+    at += LENGTH_BYTES + record.length;
+  }
+  return batch;
+}
+
+/**
+ * The bytes of a value: a string's UTF-8.
+ *
+ * @param {Uint8Array | string} value
+ */
+export function toBytes(value) {
+  return typeof value === "string" ? new TextEncoder().encode(value) : value;
+}
+
+/** @param {NewRecord} record */
+function encodeRecord({ value, key = "", headers = [], timestampMs = 0 }) {
+  if (timestampMs < 0) throw new RangeError(`a timestamp of ${timestampMs} ms is before 1970`);
+  return concat([
+    bytesField(VALUE, toBytes(value)),
+    timestampMs === 0 ? [] : [...varint((TIMESTAMP_MS << 3) | VARINT), ...varint(timestampMs)],
+    bytesField(KEY, toBytes(key)),
+    ...headers.map((header) => {
+      const encoded = concat([bytesField(1, toBytes(header.name)), bytesField(2, toBytes(header.value))]);
+      return concat([varint((HEADERS << 3) | BYTES), varint(encoded.length), encoded]);
+    }),
+  ]);
+}
+
+/**
+ * A field of bytes; nothing for none, as proto3 has it.
+ *
+ * @param {number} number
+ * @param {Uint8Array} bytes
+ */
+function bytesField(number, bytes) {
+  if (bytes.length === 0) return [];
+  return concat([varint((number << 3) | BYTES), varint(bytes.length), bytes]);
+}
+
+/** @param {ArrayLike<number>[]} parts */
+function concat(parts) {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** @param {number} number */
+function varint(number) {
+  const bytes = [];
+  let rest = BigInt(number);
+  for (; rest >= 0x80n; rest >>= 7n) bytes.push(Number(rest & 0x7fn) | 0x80);
+  bytes.push(Number(rest));
+  return bytes;
+}
+
+/**
+ * @param {Uint8Array} header
+ * @returns {Header}
+ */
+function decodeHeader(header) {
+  /** @type {Header} */
+  const decoded = { name: "", value: new Uint8Array() };
+  for (const { number, type, content, end } of fields(header, 0)) {
+    if (type !== BYTES) continue;
+    if (number === 1) decoded.name = new TextDecoder().decode(header.subarray(content, end));
+    if (number === 2) decoded.value = header.subarray(content, end);
+  }
+  return decoded;
+}
+
+/**
+ * The fields of a protobuf message, from a byte of it to its end.
+ *
+ * @param {Uint8Array} bytes
+ * @param {number} from
+ */
+function* fields(bytes, from) {
+  for (let at = from; at < bytes.length; ) {
+    const start = at;
+    const tag = readVarint(bytes, at);
+    const type = Number(tag.varint & 7n);
+    let [content, end, varint] = [tag.end, tag.end, 0n];
+    if (type === VARINT) {
+      ({ varint, end } = readVarint(bytes, content));
+    } else if (type === BYTES) {
+      const length = readVarint(bytes, content);
+      content = length.end;
+      end = content + Number(length.varint);
+    } else if (type === FIXED64 || type === FIXED32) {
+      end = content + (type === FIXED64 ? 8 : 4);
+    } else {
+      throw new RangeError(`a field has the unknown wire type ${type}`);
+    }
+    if (end > bytes.length) throw new RangeError("a field runs past the end of its record");
+    yield { number: Number(tag.varint >> 3n), type, start, content, end, varint };
+    at = end;
+  }
+}
+
+/**
+ * @param {Uint8Array} bytes
+ * @param {number} at
+ */
+function readVarint(bytes, at) {
+  let varint = 0n;
+  for (let shift = 0n; shift < 70n; shift += 7n) {
+    const byte = bytes[at++];
+    if (byte === undefined) break;
+    varint |= BigInt(byte & 0x7f) << shift;
+    if (byte < 0x80) return { varint: BigInt.asUintN(64, varint), end: at };
+  }
+  throw new RangeError("a number is cut short or longer than ten bytes");
+}
+
+/** @param {Uint8Array} bytes */
+function viewOf(bytes) {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,321 @@
+// A log in the wasm module, through the same raw exports that the server's host calls.
+
+import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
+
+/** @typedef {import("./frame.js").LogRecord} LogRecord */
+/** @typedef {import("./frame.js").NewRecord} NewRecord */
+
+/**
+ * The module's raw exports. A result of bytes is packed, `length << 32 | pointer`, and stands until
+ * the next call; a negative result is a status, and `last_error` says more.
+ *
+ * @typedef {object} Exports
+ * @property {WebAssembly.Memory} memory
+ * @property {() => number} abi_version
+ * @property {(length: number) => number} alloc
+ * @property {(pointer: number, length: number) => number} dealloc
+ * @property {(name: number, nameLength: number, flags: number, segmentBytesMax: bigint,
+ *   indexBytesMax: bigint, recordBytesMax: bigint, initialOffset: bigint) => number} open
+ * @property {(handle: number, value: number, valueLength: number, timestampMs: bigint) => bigint} append
+ * @property {(handle: number, batch: number, batchLength: number) => bigint} append_batch
+ * @property {(handle: number, offset: bigint) => bigint} read
+ * @property {(handle: number, from: bigint, bytesMax: number) => bigint} read_batch
+ * @property {(handle: number, offset: bigint) => number} truncate_before
+ * @property {(handle: number, offset: bigint) => number} truncate_after
+ * @property {(handle: number) => number} reset
+ * @property {(handle: number) => number} sync
+ * @property {(handle: number) => number} close
+ * @property {(handle: number) => bigint} lowest_offset
+ * @property {(handle: number) => bigint} next_offset
+ * @property {(handle: number) => bigint} durable_offset
+ * @property {(handle: number, offset: bigint) => bigint} locate
+ * @property {() => bigint} last_error
+ */
+
+/**
+ * @typedef {object} Options
+ * @property {boolean} [readOnly]
+ * @property {"synced" | "written" | "buffered"} [durability]
+ * @property {number} [segmentBytesMax] a segment is sealed once its store holds so many bytes
+ * @property {number} [indexBytesMax]
+ * @property {number} [recordBytesMax]
+ * @property {bigint} [initialOffset] the first offset of a new log
+ */
+
+/** The version of the exports that this file calls. */
+const ABI_VERSION = 1;
+
+/** What went wrong, by status. Each is something that a caller would act on in its own way. */
+const KINDS = /** @type {const} */ ({
+  "-1": "InvalidArgument",
+  "-2": "OffsetOutOfRange",
+  "-3": "Corrupt",
+  "-4": "Poisoned",
+  "-5": "Locked",
+  "-6": "ReadOnly",
+  "-7": "Closed",
+  "-8": "TooLarge",
+  "-9": "IndexFull",
+  "-10": "Io",
+  "-11": "OutOfMemory",
+});
+
+const DURABILITIES = ["synced", "written", "buffered"];
+
+/** Why a call on a log failed. Decide by `kind`; the message is for people. */
+export class LogError extends Error {
+  /**
+   * @param {number} status
+   * @param {string} message
+   */
+  constructor(status, message) {
+    super(message);
+    this.name = "LogError";
+    this.status = status;
+    /** @type {typeof KINDS[keyof typeof KINDS]} */
+    this.kind = KINDS[/** @type {keyof typeof KINDS} */ (`${status}`)] ?? "Io";
+  }
+}
+
+/** An open log. */
+export class Log {
+  #exports;
+  #handle;
+
+  /**
+   * Opens the log of this name, and makes it if there is none.
+   *
+   * @param {Exports} exports
+   * @param {string} name
+   * @param {Options} [options]
+   * @returns {Log}
+   * @throws {LogError}
+   */
+  static open(exports, name, options = {}) {
+    const version = exports.abi_version();
+    if (version !== ABI_VERSION) {
+      throw new Error(`the module's ABI is version ${version}, and this page knows ${ABI_VERSION}; reload it`);
+    }
+    const durability = DURABILITIES.indexOf(options.durability ?? "synced");
+    const flags = (options.readOnly ? 1 : 0) | (durability << 1);
+    const limit = (/** @type {number | undefined} */ bytes) => BigInt(bytes ?? 0);
+    const handle = withBytes(exports, toBytes(name), (pointer, length) =>
+      exports.open(
+        pointer,
+        length,
+        flags,
+        limit(options.segmentBytesMax),
+        limit(options.indexBytesMax),
+        limit(options.recordBytesMax),
+        options.initialOffset ?? 0n,
+      ),
+    );
+    return new Log(exports, check(exports, handle));
+  }
+
+  /**
+   * Use {@link Log.open}.
+   *
+   * @param {Exports} exports
+   * @param {number} handle
+   */
+  constructor(exports, handle) {
+    this.#exports = exports;
+    this.#handle = handle;
+  }
+
+  /**
+   * Appends a record, and gives its offset once it is as durable as the log promises.
+   *
+   * @param {NewRecord | Uint8Array | string} record
+   * @returns {bigint}
+   * @throws {LogError}
+   */
+  append(record) {
+    if (typeof record === "string" || record instanceof Uint8Array) record = { value: record };
+    if (record.key?.length || record.headers?.length) return this.appendBatch([record]);
+    const { value, timestampMs = 0 } = record;
+    return this.#call((exports) =>
+      withBytes(exports, toBytes(value), (pointer, length) =>
+        exports.append(this.#handle, pointer, length, BigInt(timestampMs)),
+      ),
+    );
+  }
+
+  /**
+   * Appends records, all or none, and gives the first one's offset.
+   *
+   * @param {NewRecord[]} records
+   * @returns {bigint}
+   * @throws {LogError}
+   */
+  appendBatch(records) {
+    return this.#call((exports) =>
+      withBytes(exports, encodeBatch(records), (pointer, length) =>
+        exports.append_batch(this.#handle, pointer, length),
+      ),
+    );
+  }
+
+  /**
+   * @param {bigint} offset
+   * @returns {LogRecord}
+   * @throws {LogError}
+   */
+  read(offset) {
+    return decodeFrame(this.#bytes((exports) => exports.read(this.#handle, toI64(offset))));
+  }
+
+  /**
+   * Reads records from an offset on, about `bytesMax` of them but at least one; none at the end.
+   *
+   * @param {bigint} from
+   * @param {number} bytesMax
+   * @returns {LogRecord[]}
+   * @throws {LogError}
+   */
+  readBatch(from, bytesMax) {
+    return decodeFrames(
+      this.#bytes((exports) => exports.read_batch(this.#handle, toI64(from), bytesMax)),
+    );
+  }
+
+  /** The first offset that the log holds. */
+  get lowestOffset() {
+    return this.#call((exports) => exports.lowest_offset(this.#handle));
+  }
+
+  /** The offset that the next append will give. */
+  get nextOffset() {
+    return this.#call((exports) => exports.next_offset(this.#handle));
+  }
+
+  /** Every record below this offset is on stable storage. */
+  get durableOffset() {
+    return this.#call((exports) => exports.durable_offset(this.#handle));
+  }
+
+  /**
+   * Where a record stands: its segment's base offset, which names the files, and the byte of the
+   * store where its frame starts.
+   *
+   * @param {bigint} offset
+   * @throws {LogError}
+   */
+  locate(offset) {
+    const bytes = this.#bytes((exports) => exports.locate(this.#handle, toI64(offset)));
+    const view = new DataView(bytes.buffer);
+    return { segment: view.getBigUint64(0, true), position: view.getBigUint64(8, true) };
+  }
+
+  /**
+   * Drops whole segments that hold only records below this offset.
+   *
+   * @param {bigint} offset
+   * @throws {LogError}
+   */
+  truncateBefore(offset) {
+    this.#call((exports) => exports.truncate_before(this.#handle, toI64(offset)));
+  }
+
+  /**
+   * Drops the records above this offset.
+   *
+   * @param {bigint} offset
+   * @throws {LogError}
+   */
+  truncateAfter(offset) {
+    this.#call((exports) => exports.truncate_after(this.#handle, toI64(offset)));
+  }
+
+  /** Drops every record. */
+  reset() {
+    this.#call((exports) => exports.reset(this.#handle));
+  }
+
+  /** Puts all that was appended on stable storage. */
+  sync() {
+    this.#call((exports) => exports.sync(this.#handle));
+  }
+
+  /** Closes the log. Calls on it fail from then on. */
+  close() {
+    this.#call((exports) => exports.close(this.#handle));
+  }
+
+  /**
+   * A call that gives a number, which is a status if it is negative.
+   *
+   * @template {number | bigint} T
+   * @param {(exports: Exports) => T} call
+   * @returns {T}
+   */
+  #call(call) {
+    return check(this.#exports, call(this.#exports));
+  }
+
+  /**
+   * A call that gives bytes, copied, for the module's own stand only until the next call.
+   *
+   * @param {(exports: Exports) => bigint} call
+   */
+  #bytes(call) {
+    return unpack(this.#exports, this.#call(call));
+  }
+}
+
+/**
+ * Runs `call` with a copy of these bytes in the module's memory.
+ *
+ * @template T
+ * @param {Exports} exports
+ * @param {Uint8Array} bytes
+ * @param {(pointer: number, length: number) => T} call
+ * @returns {T}
+ */
+function withBytes(exports, bytes, call) {
+  const { length } = bytes;
+  // There are no buffers without bytes, and none is needed.
+  if (length === 0) return call(0, 0);
+  const pointer = exports.alloc(length) >>> 0;
+  if (pointer === 0) throw new LogError(-11, `the module has no memory for ${length} bytes`);
+  try {
+    new Uint8Array(exports.memory.buffer, pointer, length).set(bytes);
+    return call(pointer, length);
+  } finally {
+    exports.dealloc(pointer, length);
+  }
+}
+
+/**
+ * @template {number | bigint} T
+ * @param {Exports} exports
+ * @param {T} result
+ * @returns {T}
+ */
+function check(exports, result) {
+  if (result >= 0) return result;
+  const message = unpack(exports, exports.last_error());
+  throw new LogError(Number(result), new TextDecoder().decode(message));
+}
+
+/**
+ * @param {Exports} exports
+ * @param {bigint} packed
+ */
+function unpack(exports, packed) {
+  const pointer = Number(packed & 0xffff_ffffn);
+  return new Uint8Array(exports.memory.buffer, pointer, Number(packed >> 32n)).slice();
+}
+
+/**
+ * An offset as the module takes it. A larger one would wrap on its way there, and name another record.
+ *
+ * @param {bigint} offset
+ */
+function toI64(offset) {
+  if (BigInt.asIntN(64, offset) !== offset) {
+    throw new LogError(-1, `no log has an offset ${offset}: the largest is ${2n ** 63n - 1n}`);
+  }
+  return offset;
+}

@@ -1,0 +1,219 @@
+// log.js and frame.js, over the module that the program serves to browsers.
+
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
+
+import { decodeFrame } from "../frame.js";
+import { Log, LogError } from "../log.js";
+import { hex } from "../text.js";
+import { Scratch, Server, nativeStore } from "./program.js";
+
+/** @type {import("../log.js").Exports} */
+let exports;
+const scratch = new Scratch();
+let names = 0;
+
+before(async () => {
+  const server = await Server.start(join(scratch.path, "log"));
+  const glue = join(scratch.path, "proglog.mjs");
+  writeFileSync(glue, await fetchBytes(`${server.url}pkg/proglog.js`));
+  const module_or_path = await fetchBytes(`${server.url}pkg/proglog_bg.wasm`);
+  await server.stop();
+  exports = await (await import(pathToFileURL(glue).href)).default({ module_or_path });
+});
+
+after(() => scratch.remove());
+
+test("a record comes back as it was appended, and its frame is what the program writes natively", () => {
+  const log = newLog();
+  assert.equal(log.nextOffset, 0n);
+  const records = [
+    { value: "hello world", timestampMs: 0 },
+    { value: "b", timestampMs: 0 },
+    { value: "", timestampMs: 0 },
+    { value: "Grüße, 世界\nzwei", key: "Schlüssel", timestampMs: 1_795_348_768_204 },
+    { value: Uint8Array.of(0xff, 0x00, 0x80, 0x79), timestampMs: 1 },
+  ];
+  records.forEach((record, index) => assert.equal(log.append(record), BigInt(index)));
+
+  const read = records.map((_, index) => log.read(BigInt(index)));
+  read.forEach((record, index) => {
+    const { value, key, timestampMs } = records[index] ?? assert.fail();
+    assert.equal(record.offset, BigInt(index));
+    assert.deepEqual(Buffer.from(record.value), Buffer.from(value));
+    assert.equal(record.key && Buffer.from(record.key).toString(), key);
+    assert.equal(record.timestampMs, timestampMs || undefined);
+    assert.equal(record.batchRemaining, 0);
+  });
+  assert.equal(hex(read[0]?.frame.subarray(0, -8) ?? assert.fail()), "00000000000000160a0b68656c6c6f20776f726c6479");
+  assert.equal(
+    hex(Buffer.concat(read.map(({ frame }) => frame))),
+    hex(nativeStore(join(scratch.path, "native"), records)),
+  );
+  assert.deepEqual(
+    [log.lowestOffset, log.nextOffset, log.durableOffset],
+    [0n, 5n, 5n],
+  );
+});
+
+test("the parts of a frame cover it, each field named", () => {
+  const log = newLog();
+  log.append("first");
+  log.append({
+    value: "value",
+    key: "key",
+    headers: [{ name: "trace", value: "4bf9" }, { name: "empty", value: "" }],
+    timestampMs: 300,
+  });
+  const { parts, frame, headers, checksum } = log.read(1n);
+  assert.deepEqual(
+    parts.map(({ field }) => field),
+    ["length", "value", "offset", "timestamp_ms", "key", "headers", "headers", "checksum"],
+  );
+  let end = 0;
+  for (const part of parts) {
+    assert.equal(part.start, end);
+    ({ end } = part);
+  }
+  assert.equal(end, frame.length);
+  assert.deepEqual(
+    headers.map(({ name, value }) => [name, Buffer.from(value).toString()]),
+    [["trace", "4bf9"], ["empty", ""]],
+  );
+  assert.equal(checksum, Buffer.from(frame).readBigUInt64LE(frame.length - 8));
+  assert.deepEqual(log.locate(1n), { segment: 0n, position: BigInt(log.read(0n).frame.length) });
+});
+
+test("a batch is appended as one, and read as one", () => {
+  const log = newLog();
+  log.append("before");
+  const values = Array.from({ length: 300 }, (_, index) => `value ${index}`);
+  assert.equal(log.appendBatch(values.map((value) => ({ value, timestampMs: 7 }))), 1n);
+  assert.equal(log.nextOffset, 301n);
+  const read = log.readBatch(1n, 1 << 20);
+  assert.deepEqual(read.map(({ value }) => Buffer.from(value).toString()), values);
+  assert.deepEqual(read.map(({ batchRemaining }) => batchRemaining), values.map((_, index) => 299 - index));
+  assert.ok(log.readBatch(1n, 1000).length < 300);
+  assert.deepEqual(log.readBatch(301n, 1 << 20), []);
+});
+
+test("values of a megabyte make the module's memory grow, and come back whole", () => {
+  const log = newLog();
+  const memoryBytes = exports.memory.buffer.byteLength;
+  const value = Uint8Array.from({ length: 1 << 20 }, (_, index) => (index * 31) >> 3);
+  for (let offset = 0n; offset < 16n; offset++) {
+    value[0] = Number(offset);
+    assert.equal(log.append(value), offset);
+  }
+  for (let offset = 0n; offset < 16n; offset++) {
+    value[0] = Number(offset);
+    assert.deepEqual(Buffer.compare(log.read(offset).value, value), 0);
+  }
+  assert.ok(exports.memory.buffer.byteLength > memoryBytes);
+});
+
+test("what cannot be done is an error of a kind to act on", () => {
+  const name = newName();
+  const log = Log.open(exports, name, { recordBytesMax: 1000 });
+  log.append("only");
+  assert.throws(() => log.read(1n), failure("OffsetOutOfRange", /offset 1 /));
+  assert.throws(() => log.read(-1n), failure("InvalidArgument", /-1/));
+  assert.throws(() => log.read(2n ** 64n), failure("InvalidArgument", /18446744073709551616/));
+  assert.throws(() => log.append(new Uint8Array(1001)), failure("TooLarge", /1000/));
+  assert.throws(() => log.append({ value: "early", timestampMs: -1 }), failure("InvalidArgument", /./));
+  assert.throws(() => Log.open(exports, name), failure("Locked", /./));
+  assert.equal(log.nextOffset, 1n);
+
+  const reader = Log.open(exports, name, { readOnly: true });
+  assert.equal(Buffer.from(reader.read(0n).value).toString(), "only");
+  assert.throws(() => reader.append("more"), failure("ReadOnly", /./));
+  log.close();
+  assert.throws(() => log.read(0n), LogError);
+  assert.throws(() => log.close(), LogError);
+});
+
+test("no argument of the raw exports brings the module down", () => {
+  const log = newLog();
+  log.append("still there");
+  const { open, append, append_batch, read, alloc, dealloc } = exports;
+  const bad = -1;
+  assert.equal(read(12345, 0n), BigInt(bad));
+  assert.equal(read(-1, 0n), BigInt(bad));
+  assert.equal(append(0, 0, 0, 0n), BigInt(bad));
+  assert.equal(open(1 << 30, 100, 0, 0n, 0n, 0n, 0n), bad);
+  assert.equal(open(0, 0, 0xff, 0n, 0n, 0n, 0n), bad);
+  assert.equal(alloc(0), 0);
+  assert.equal(alloc(-1), 0);
+  assert.equal(dealloc(16, 16), bad);
+  const pointer = alloc(16);
+  assert.ok(pointer > 0);
+  assert.equal(append_batch(1, pointer, -1), BigInt(bad));
+  // A batch whose entry says it is longer than the batch.
+  new Uint8Array(exports.memory.buffer, pointer, 16).fill(0xff);
+  assert.equal(append_batch(1, pointer, 16), BigInt(bad));
+  assert.equal(dealloc(pointer, 16), 0);
+  assert.equal(dealloc(pointer, 16), bad);
+  assert.equal(Buffer.from(log.read(0n).value).toString(), "still there");
+});
+
+test("a log that is closed and opened again has its records; one that is reset has none", () => {
+  const name = newName();
+  let log = Log.open(exports, name, { initialOffset: 10n, segmentBytesMax: 64 });
+  for (let index = 0; index < 20; index++) log.append(`value ${index}`);
+  log.close();
+  log = Log.open(exports, name);
+  assert.deepEqual([log.lowestOffset, log.nextOffset], [10n, 30n]);
+  log.truncateBefore(20n);
+  assert.throws(() => log.read(10n), failure("OffsetOutOfRange", /./));
+  assert.ok(log.lowestOffset > 10n && log.lowestOffset <= 20n);
+  log.truncateAfter(25n);
+  assert.equal(log.nextOffset, 26n);
+  assert.equal(Buffer.from(log.read(25n).value).toString(), "value 15");
+  log.sync();
+  log.reset();
+  assert.equal(log.lowestOffset, log.nextOffset);
+  log.close();
+});
+
+test("bytes that are no frame are refused", () => {
+  const log = newLog();
+  log.append({ value: "value", key: "key", timestampMs: 300 });
+  const { frame } = log.read(0n);
+  for (let length = 0; length < frame.length; length++) {
+    assert.throws(() => decodeFrame(frame.slice(0, length)), RangeError);
+  }
+  const cut = frame.slice(0, -4);
+  new DataView(cut.buffer).setBigUint64(0, BigInt(cut.length - 8));
+  assert.throws(() => decodeFrame(cut), RangeError);
+});
+
+function newLog() {
+  return Log.open(exports, newName());
+}
+
+function newName() {
+  return `log ${names++}`;
+}
+
+/**
+ * @param {LogError["kind"]} kind
+ * @param {RegExp} message
+ */
+function failure(kind, message) {
+  return (/** @type {unknown} */ error) => {
+    assert.ok(error instanceof LogError, `${error}`);
+    assert.equal(error.kind, kind);
+    assert.match(error.message, message);
+    return true;
+  };
+}
+
+/** @param {string} url */
+async function fetchBytes(url) {
+  const response = await fetch(url);
+  assert.equal(response.status, 200, url);
+  return new Uint8Array(await response.arrayBuffer());
+}
