@@ -471,10 +471,10 @@ fn lone_value<'a>(
     timestamp_ms: impl Fn(&NewRecord<'_>) -> u64,
 ) -> Option<(&'a [u8], i64)> {
     let [record] = records else { return None };
-    match record.parts() {
-        (value, [], [], _) => Some((value, i64::try_from(timestamp_ms(record)).ok()?)),
-        _ => None,
+    if !record.key.is_empty() || !record.headers.is_empty() {
+        return None;
     }
+    Some((record.value, i64::try_from(timestamp_ms(record)).ok()?))
 }
 
 type OpenParams = (i32, i32, i32, i64, i64, i64, i64);

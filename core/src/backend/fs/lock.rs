@@ -17,7 +17,16 @@ use crate::Result;
 #[derive(Debug)]
 pub struct DirectoryLock {
     #[cfg(not(target_os = "wasi"))]
-    _file: std::fs::File,
+    file: std::fs::File,
+}
+
+#[cfg(not(target_os = "wasi"))]
+impl Drop for DirectoryLock {
+    /// Closing the file would do, were it not for a child process that another thread starts just now:
+    /// until it runs its program it has the file open too.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 impl DirectoryLock {
@@ -33,7 +42,7 @@ impl DirectoryLock {
         let directory = directory.as_ref();
         let file = open(directory).map_err(|e| Error::io("open directory", show(directory), e))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked {
                 directory: show(directory),
             }),
