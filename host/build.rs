@@ -126,7 +126,9 @@ fn compile(workspace: &Path, out: &Path) -> Result<PathBuf> {
             cargo.env_remove(name);
         }
     }
-    // But both share the processors.
+    // But the compiler is the same.
+    cargo.envs(env::var_os("RUSTC").map(|rustc| ("RUSTC", rustc)));
+    // And both share the processors.
     if let Some(jobs) = env::var_os("CARGO_MAKEFLAGS") {
         cargo.env("MAKEFLAGS", jobs);
     }

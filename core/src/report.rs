@@ -128,7 +128,6 @@ pub struct SegmentSummary {
 
 /// Where a record stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct Location {
     /// The base offset of its segment.
     pub segment: Offset,

@@ -162,7 +162,7 @@ impl BackendFile for FsFile {
             return Ok(map.read_at(buffer, position));
         }
         loop {
-            match positional::read_at(&self.file, buffer, position) {
+            match platform::read_at(&self.file, buffer, position) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 done => return done,
             }
@@ -175,7 +175,7 @@ impl BackendFile for FsFile {
             return map.write_at(bytes, position);
         }
         while !bytes.is_empty() {
-            match positional::write_at(&self.file, bytes, position) {
+            match platform::write_at(&self.file, bytes, position) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     bytes = &bytes[written..];
@@ -200,7 +200,7 @@ impl BackendFile for FsFile {
         if let Some(map) = &self.map {
             map.flush()?;
         }
-        self.file.sync_data()
+        platform::sync_data(&self.file)
     }
 
     fn prepare(&mut self, bytes: u64) -> io::Result<()> {
@@ -246,8 +246,8 @@ fn show(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Reads and writes at a position, by whatever the platform calls it.
-mod positional {
+/// Reads and writes at a position, and syncs, by whatever the platform calls it.
+mod platform {
     use std::{fs::File, io};
 
     #[cfg(unix)]
@@ -268,6 +268,17 @@ mod positional {
     #[cfg(windows)]
     pub(super) fn write_at(file: &File, bytes: &[u8], position: u64) -> io::Result<usize> {
         std::os::windows::fs::FileExt::seek_write(file, bytes, position)
+    }
+
+    #[cfg(not(target_os = "wasi"))]
+    pub(super) fn sync_data(file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    /// The standard library's would sync times and all else too.
+    #[cfg(target_os = "wasi")]
+    pub(super) fn sync_data(file: &File) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(file)?)
     }
 
     #[cfg(target_os = "wasi")]

@@ -7,10 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proglog::{Frames, Location, NewRecord, Offset, Record};
 use proglog_wasm::abi::{self, Flags, Span, Status};
-use serde::{
-    Deserialize,
-    de::{self, DeserializeOwned, value::MapDeserializer},
-};
+use serde::de::DeserializeOwned;
 use wasmtime::{
     Instance, Memory, Store, StoreLimitsBuilder, Trap, TypedFunc, UpdateDeadline, WasmParams,
     WasmResults,
@@ -269,13 +266,9 @@ impl Guest {
                 "it gave a place that is not 16 bytes".to_owned(),
             ));
         };
-        let fields = [("segment", segment), ("position", position)];
-        let fields = fields
-            .into_iter()
-            .map(|(name, bytes)| (name, u64::from_le_bytes(bytes)));
-        // It may grow fields, so it cannot be made as a struct here.
-        Location::deserialize(MapDeserializer::<_, de::value::Error>::new(fields))
-            .map_err(|e| Fault::Broken(format!("it gave a place that is none: {e}")))
+        let segment = Offset(u64::from_le_bytes(segment));
+        let position = u64::from_le_bytes(position);
+        Ok(Location { segment, position })
     }
 
     pub(super) fn recovery_report<T: DeserializeOwned>(&mut self) -> Result<T> {
