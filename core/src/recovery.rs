@@ -270,13 +270,20 @@ impl<F: BackendFile> Scan<'_, F> {
                 },
                 _,
             ) => (after - position, offset.since(first)),
-            (After::Nothing { zeros }, End::MayBeTorn { vouched }) if first >= vouched => {
+            // Nothing that was promised, or that another segment does not hold.
+            (
+                found,
+                End::MayBeTorn {
+                    vouched: first_lost,
+                }
+                | End::Sealed { next: first_lost },
+            ) if first >= first_lost && !matches!(found, After::Misplaced { .. }) => {
                 scanned.torn_tail = Some(TornTail {
                     segment: self.base,
                     position,
                     bytes: to_end,
                     batch_records: 0,
-                    zeros,
+                    zeros: matches!(found, After::Nothing { zeros: true }),
                 });
                 return Ok(());
             }

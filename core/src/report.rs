@@ -28,7 +28,7 @@ impl Report {
         self.segments.iter().flat_map(|segment| &segment.damage)
     }
 
-    /// The torn tail, if there is one: it can only be the last segment's.
+    /// The torn tail of the last segment, if there is one.
     #[must_use]
     pub fn torn_tail(&self) -> Option<&TornTail> {
         self.segments.last()?.torn_tail.as_ref()
@@ -57,8 +57,8 @@ pub struct SegmentReport {
     pub unchecked_records: u64,
     /// How its index was found.
     pub index: IndexState,
-    /// Bytes at the end of the store that an unclean stop left behind. Opening for writing cuts them
-    /// off.
+    /// Bytes at the end of the store that hold no record that was promised: an unclean stop left them
+    /// behind. Opening for writing cuts them off in the last segment, and leaves them in others.
     pub torn_tail: Option<TornTail>,
     /// What is damaged, in order.
     pub damage: Vec<Damage>,
@@ -79,8 +79,7 @@ pub enum IndexState {
     Disagrees,
 }
 
-/// Bytes at the end of the last segment's store that are no whole record, or the beginning of a batch
-/// whose end is missing.
+/// Bytes at the end of a store that are no whole record, or a batch that is not whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TornTail {

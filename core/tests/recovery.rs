@@ -365,3 +365,28 @@ fn headers_keys_and_times_come_back() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn bytes_after_a_sealed_segment_take_nothing_from_the_next() -> Result<()> {
+    let files = MemoryBackend::new();
+    let log = Log::open_on(files.clone(), options().segment_bytes_max(40))?;
+    log.append("zero, sealed with it alone")?;
+    log.append("one, in the next")?;
+    log.close()?;
+    let mut longer = store(&files);
+    longer.extend_from_slice(b"garbage");
+    files.insert("0.store", longer.clone());
+    let log = Log::open_on(files.clone(), options())?;
+    assert_eq!(values(&log).iter().flatten().count(), 2);
+    assert!(log.verify()?.is_sound());
+    assert_eq!(
+        log.verify()?.segments[0]
+            .torn_tail
+            .as_ref()
+            .map(|tail| tail.bytes),
+        Some(7)
+    );
+    log.close()?;
+    assert_eq!(store(&files), longer);
+    Ok(())
+}

@@ -364,12 +364,14 @@ fn a_closed_output_is_no_failure(engine: &str) {
     assert_eq!(append.line(), "50000\n");
     append.close_stdout();
     append.write(b"two\n");
+    while log.info()["next_offset"] != json!(50_002) {
+        thread::yield_now();
+    }
+    append.write(b"three\n");
     append.stdin = None;
     assert_eq!(append.end().0, Some(0));
-    assert_eq!(
-        printed(log.verb("tail", &[&"-n", &"2"]), b""),
-        b"one\ntwo\n"
-    );
+    let last = printed(log.verb("tail", &[&"-n", &"3"]), b"");
+    assert_eq!(last, b"one\ntwo\nthree\n");
 }
 
 fn a_kill_at_any_moment_loses_nothing_acknowledged(engine: &str) {

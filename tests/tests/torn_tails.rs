@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         every_length_of_the_last_store_then_zeros,
         a_torn_tail_without_an_index,
         a_torn_tail_is_left_alone_by_a_reader,
+        records_without_checksums_before_a_torn_tail,
         bytes_after_the_last_record_are_a_torn_tail,
         a_frame_that_the_index_vouches_for_is_never_cut_off,
         a_sealed_store_is_never_cut,
@@ -173,6 +174,44 @@ fn a_torn_tail_is_left_alone_by_a_reader(subject: &dyn Subject) {
     assert_eq!(refused.kind(), ErrorKind::ReadOnly);
     log.close().unwrap();
     assert_same_files(&before, &subject.files(), "a reader changes nothing");
+}
+
+/// Without a checksum it is the record itself that says where it ends.
+fn records_without_checksums_before_a_torn_tail(subject: &dyn Subject) {
+    let values = ["first", "second", "third"];
+    let frames: Vec<_> = (0..)
+        .zip(values)
+        .map(|(n, value)| Fields::new(n, value).book_frame())
+        .collect();
+    let tails: [&[u8]; 5] = [
+        b"\0",
+        &[0; 40],
+        &[0xff; 40],
+        &frames[1][..9],
+        b"some text, but no frame",
+    ];
+    for records in 1..=values.len() {
+        let store = frames[..records].concat();
+        for (tail, padding) in tails.into_iter().flat_map(|tail| [(tail, 0), (tail, 100)]) {
+            subject.write("0.store", &[&store, tail].concat());
+            subject.write("0.index", &[index_of(&store), vec![0; padding]].concat());
+            for mode in [Mode::Read, Mode::Write, Mode::Read] {
+                let what = format!(
+                    "{records} records, {mode:?}, padding {padding}, tail {}",
+                    hex::encode(tail)
+                );
+                let log = subject.open(mode, options()).unwrap();
+                assert_eq!(log.next_offset().unwrap(), Offset(records as u64), "{what}");
+                for (offset, value) in (0..).zip(&values[..records]) {
+                    let read = log
+                        .read(Offset(offset))
+                        .unwrap_or_else(|error| panic!("{error}; {what}"));
+                    assert_eq!(read.value(), value.as_bytes(), "{what}");
+                }
+                log.close().unwrap();
+            }
+        }
+    }
 }
 
 fn bytes_after_the_last_record_are_a_torn_tail(subject: &dyn Subject) {
