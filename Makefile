@@ -9,12 +9,12 @@ WASM_TARGETS := wasm32-wasip1 wasm32-unknown-unknown
 # The crates that are compiled to wasm.
 GUEST := --package proglog --package proglog-wasm
 
-.PHONY: help run test setup setup-rust setup-node fmt lint types doc
+.PHONY: help run test setup setup-rust setup-node fmt lint types doc bench-checksum
 # The steps share cargo's target directory, and their output is to be read in order.
 .NOTPARALLEL:
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup-rust ## serve REST and the page on http://127.0.0.1:8080 from ./data (LISTEN=, DATA=, ENGINE=)
 	@echo '==> Building the server and serving $(DATA) on http://$(LISTEN) with the $(ENGINE) engine'
@@ -53,3 +53,12 @@ types: setup-node ## check the types of the page's code
 doc: setup-rust ## build the documentation
 	@echo '==> Documentation'
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --lib --no-deps
+
+# The benchmark is a program of the test profile's: cargo says where it put it.
+bench-checksum: setup-rust ## time the candidates for the checksum, natively and in node's V8
+	@cargo bench --package proglog --bench checksum
+	@CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS='-C target-feature=+simd128' \
+		cargo build --release --package proglog --bench checksum --target wasm32-wasip1 \
+		--message-format json-render-diagnostics \
+		| node -p 'fs.readFileSync(0, "utf8").match(/"executable":"([^"]*checksum[^"]*)"/)[1]' \
+		| xargs node --no-warnings core/benches/wasi.mjs

@@ -128,6 +128,12 @@ pub enum Damaged {
 
 impl Error {
     pub(crate) fn io(action: &'static str, file: impl Into<String>, source: io::Error) -> Self {
+        // The numbers of WASI's errors mean other errors to who reads the message outside.
+        #[cfg(target_os = "wasi")]
+        let source = match source.to_string().split_once(" (os error ") {
+            Some((text, _)) => io::Error::new(source.kind(), text),
+            None => source,
+        };
         Self::Io {
             action,
             file: file.into(),

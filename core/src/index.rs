@@ -7,6 +7,11 @@ const ENTRY: usize = size_of::<u32>() + size_of::<u64>();
 pub(crate) const ENTRY_BYTES: u64 = ENTRY as u64;
 const _: () = assert!(ENTRY_BYTES == 12);
 
+/// What is prepared of a file at first.
+const PREPARED_BYTES_MIN: u64 = 1 << 20;
+/// An entry's offset is a `u32`.
+const ENTRIES_LIMIT: u64 = 1 << 32;
+
 /// The entries of one segment, dense: entry *n* is that of offset base + *n*.
 ///
 /// It is derived from the store and can be made anew from it. Entries wait in memory until
@@ -36,7 +41,7 @@ pub struct Index<F> {
     waiting: Vec<u8>,
     /// The bytes the file was prepared for, once it was.
     prepared_bytes: u64,
-    /// How large it is expected to get; what is prepared at first.
+    /// How large it is expected to get, at the most.
     expected_bytes: u64,
 }
 
@@ -63,7 +68,7 @@ impl<F: BackendFile> Index<F> {
         Self {
             file: None,
             name: name.into(),
-            entries_max: bytes_max / ENTRY_BYTES,
+            entries_max: (bytes_max / ENTRY_BYTES).min(ENTRIES_LIMIT),
             written: 0,
             waiting: Vec::new(),
             prepared_bytes: 0,
@@ -150,13 +155,12 @@ impl<F: BackendFile> Index<F> {
         let start = self.written * ENTRY_BYTES;
         let end = start + self.waiting.len() as u64;
         if end > self.prepared_bytes {
-            // What is expected at first, all there can be if that was too little.
-            let whole = (self.entries_max * ENTRY_BYTES).max(end);
-            let bytes = if self.prepared_bytes == 0 {
-                self.expected_bytes.max(end)
-            } else {
-                whole
-            };
+            // A little at first, then twice as much each time: an index is small beside its store.
+            let more = self
+                .prepared_bytes
+                .saturating_mul(2)
+                .max(PREPARED_BYTES_MIN);
+            let bytes = more.min(self.expected_bytes).max(end);
             let prepared = file.prepare(bytes);
             prepared.map_err(|e| Error::io("prepare", &self.name, e))?;
             self.prepared_bytes = bytes;
@@ -280,7 +284,7 @@ impl<F: BackendFile> Index<F> {
             self.read_file(&mut entry, n)?;
             Ok(u64::from(decode(entry).0) == n)
         };
-        let all = self.written.min(1 << 32);
+        let all = self.written.min(ENTRIES_LIMIT);
         if all == 0 || in_place(all - 1)? {
             return Ok(all);
         }

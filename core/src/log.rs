@@ -369,17 +369,25 @@ impl<B: Backend> Log<B> {
         let place = Place::Sealed {
             next: state.place_end(at),
         };
-        let opened = if proven {
-            // Its index is wrong, so it is put right, if only in memory where it cannot be in the file.
-            let scan = |mend| Segment::scan_files(&self.backend, base, place, mend, &self.options);
-            let mended = if self.read_only {
+        let options = &self.options;
+        let scan = |mend| Segment::scan_files(&self.backend, base, place, mend, options);
+        let open_files = || {
+            if !proven {
+                Segment::recover(&self.backend, base, place, false, options)
+            } else if self.read_only {
                 scan(false)
             } else {
-                scan(true)
-            };
-            mended.or_else(|_| scan(false))?
-        } else {
-            Segment::recover(&self.backend, base, place, false, &self.options)?
+                // Its index is wrong, so it is put right, if only in memory where it cannot be in the file.
+                scan(true).or_else(|_| scan(false))
+            }
+        };
+        let opened = match open_files() {
+            Err(Error::Io { .. }) if !open.is_empty() => {
+                // Perhaps the process may not have more files open.
+                open.clear();
+                open_files()?
+            }
+            opened => opened?,
         };
         let segment = Arc::new(opened.segment);
         if open.len() >= SEALED_OPEN_MAX {

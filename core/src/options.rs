@@ -106,7 +106,12 @@ impl Options {
         (self.index_bytes_max / ENTRY_BYTES).min(1 << 32)
     }
 
-    pub(crate) fn validate(&self) -> Result<()> {
+    /// Checks that the options make sense; opening a log does so by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`], which says what to give instead.
+    pub fn validate(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::InvalidArgument(what));
         if self.index_entries_max() == 0 {
             return refuse(format!(

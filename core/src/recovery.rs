@@ -105,6 +105,10 @@ pub(crate) fn scan<F: BackendFile>(
     let mut batches = Batches::default();
     while scanned.end < length {
         match scan.record_at(scanned.end, scanned.next)? {
+            Ok(_) if matches!(end, End::Sealed { next } if scanned.next >= next) => {
+                scan.overlap(&mut scanned)?;
+                batches = Batches::default();
+            }
             Ok((layout, bytes)) => {
                 batches.record(&layout, &scanned);
                 scan.push(&mut scanned, 1)?;
@@ -159,7 +163,13 @@ impl<F: BackendFile> Scan<'_, F> {
             return Ok(found);
         };
         if layout.offset != expected {
-            return Ok(Err(Damaged::Misplaced));
+            let zeros = bytes == LENGTH_BYTES as u64;
+            let reason = if zeros {
+                Damaged::Malformed
+            } else {
+                Damaged::Misplaced
+            };
+            return Ok(Err(reason));
         }
         if bytes == LENGTH_BYTES as u64 {
             // Eight zeros: the book's empty record at offset 0, or space that was never written. It is a
@@ -193,6 +203,12 @@ impl<F: BackendFile> Scan<'_, F> {
     /// Whether this unchecked frame is a checked one with a flipped bit in its length, so that its
     /// checksum is left out.
     fn is_cut_short(&mut self, position: u64, bytes: u64) -> Result<bool> {
+        // The rest of its fields would follow. After a record of the book's comes the next one's length,
+        // whose first byte is zero.
+        match self.window.peek(position + bytes)? {
+            None | Some(0) => return Ok(false),
+            Some(_) => {}
+        }
         let record_bytes = bytes - LENGTH_BYTES as u64;
         for bit in 0..30 {
             let whole = (record_bytes ^ (1 << bit)) + LENGTH_BYTES as u64;
@@ -203,7 +219,8 @@ impl<F: BackendFile> Scan<'_, F> {
                 return Ok(true);
             }
         }
-        Ok(false)
+        // Once too much was read to go on looking, it is not believed.
+        Ok(self.budget_bytes == 0)
     }
 
     /// Whether a frame of `whole` bytes would fit at `position` and have a checksum field at its end.
@@ -277,7 +294,10 @@ impl<F: BackendFile> Scan<'_, F> {
                     vouched: first_lost,
                 }
                 | End::Sealed { next: first_lost },
-            ) if first >= first_lost && !matches!(found, After::Misplaced { .. }) => {
+            ) if first >= first_lost
+                && (matches!(end, End::Sealed { .. })
+                    || matches!(found, After::Nothing { .. })) =>
+            {
                 scanned.torn_tail = Some(TornTail {
                     segment: self.base,
                     position,
@@ -295,19 +315,51 @@ impl<F: BackendFile> Scan<'_, F> {
             }
             (After::Nothing { .. }, End::MayBeTorn { vouched }) => (to_end, vouched.since(first)),
         };
-        let lost = lost.clamp(1, most_records(bytes));
-        let last = Offset(first.plus(lost).0 - 1);
-        let segment = self.base;
+        let next = first.plus(lost.max(1));
         scanned.damage.push(Damage {
-            segment,
+            segment: self.base,
             first,
-            last,
+            last: Offset(next.0 - 1),
             position,
             bytes,
             reason,
         });
-        self.push(scanned, lost)?;
+        // Where records follow, each lost one needs its entry. At the end a record without one is lost
+        // anyway, and bad bytes may claim to have been more records than there is memory for.
+        let vouched = self.vouched_entries(end).since(first);
+        let entries = if bytes < to_end {
+            lost
+        } else {
+            vouched.max(LOST_ENTRIES_MAX)
+        };
+        self.push(scanned, entries.min(next.since(first)))?;
+        scanned.next = next;
         scanned.end = position + bytes;
+        Ok(())
+    }
+
+    fn vouched_entries(&self, end: End) -> Offset {
+        match end {
+            End::MayBeTorn { vouched } => vouched,
+            End::Sealed { .. } => self.base,
+        }
+    }
+
+    /// Whole records that continue a sealed segment past the base of the next: someone put the files
+    /// of two logs together. Those of the next segment are read; these are damage, not lost silently.
+    fn overlap(&mut self, scanned: &mut Scanned) -> Result<()> {
+        let position = scanned.end;
+        let records = self.misplaced_records(position)?.max(1);
+        let length = self.window.length();
+        scanned.damage.push(Damage {
+            segment: self.base,
+            first: scanned.next,
+            last: Offset(scanned.next.plus(records).0 - 1),
+            position,
+            bytes: length - position,
+            reason: Damaged::Misplaced,
+        });
+        scanned.end = length;
         Ok(())
     }
 
@@ -505,6 +557,9 @@ const HEAD_BYTES: usize = LENGTH_BYTES + 1 + 10;
 fn most_records(bytes: u64) -> u64 {
     bytes.div_ceil(LENGTH_BYTES as u64)
 }
+
+/// How many lost records at the end of a segment have entries, if none vouches for more.
+const LOST_ENTRIES_MAX: u64 = 4096;
 
 /// What a read past the window counts at the least.
 const READ_COST_BYTES: u64 = 512;

@@ -100,14 +100,18 @@ impl<B: Backend> Segment<B> {
 
     /// Makes an empty segment, its files durably in the directory.
     pub(crate) fn create(backend: &B, base: Offset, options: &Options) -> Result<Self> {
+        let name = store_name(base);
+        let store = Store::new(open_file(backend, &name, Access::Create)?, name)?;
+        if !store.is_empty() {
+            let error = io::ErrorKind::AlreadyExists.into();
+            return Err(Error::io("make", store.name(), error));
+        }
         let name = index_name(base);
         let mut index = open_file(backend, &name, Access::Create)?;
         // What an index without a store held counts for nothing.
         index
             .set_len(0)
             .map_err(|e| Error::io("truncate", &name, e))?;
-        let name = store_name(base);
-        let store = Store::new(open_file(backend, &name, Access::Create)?, name)?;
         sync_directory(backend)?;
         let index = Index::new(index, index_name(base), options.index_bytes_max)?;
         Ok(Self::of(base, base, store, index, options, true))
@@ -124,6 +128,7 @@ impl<B: Backend> Segment<B> {
     ) -> Result<Opened<B>> {
         if let (mut store, Some(index)) = Self::open_files(backend, base, place, writable, options)?
             && let Some((next, last)) = closed_cleanly(&store, &index, base)?
+            && !matches!(place, Place::Sealed { next: limit } if next > limit)
         {
             if writable && matches!(place, Place::Last) {
                 // A killed process may have left it so without a sync, as a truncation does.
@@ -214,14 +219,15 @@ impl<B: Backend> Segment<B> {
         // A sealed segment is never written; its index is made anew by other means.
         let write = writable && matches!(place, Place::Last);
         let access = if write { Access::Write } else { Access::Read };
-        let name = store_name(base);
-        let store = Store::new(open_file(backend, &name, access)?, name)?;
+        // The index is measured first: beside a writer, what it vouches for is then in the store.
         let name = index_name(base);
         let index = match open_file(backend, &name, access) {
             Ok(file) => Some(Index::new(file, name, options.index_bytes_max)?),
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
+        let name = store_name(base);
+        let store = Store::new(open_file(backend, &name, access)?, name)?;
         Ok((store, index))
     }
 

@@ -390,3 +390,51 @@ fn bytes_after_a_sealed_segment_take_nothing_from_the_next() -> Result<()> {
     assert_eq!(store(&files), longer);
     Ok(())
 }
+
+#[test]
+fn records_of_two_segments_with_the_same_offsets_are_not_sound() -> Result<()> {
+    let files = log_of(&[b"0", b"1", b"2", b"3", b"4", b"5"])?;
+    let other = MemoryBackend::new();
+    let log = Log::open_on(other.clone(), options().initial_offset(4))?;
+    log.append_batch(["other 4", "other 5", "other 6"])?;
+    log.close()?;
+    for name in ["4.store", "4.index"] {
+        files.insert(name, other.get(name).unwrap());
+    }
+    let log = Log::open_on(files.clone(), options())?;
+    let damage: Vec<_> = log
+        .verify()?
+        .damage()
+        .map(|d| (d.first.0, d.last.0))
+        .collect();
+    assert_eq!(damage, [(4, 5)]);
+    assert!(!log.recovery_report().is_sound());
+    let scanned: Vec<_> = log.scan(..).map(|record| record.unwrap()).collect();
+    assert_eq!(scanned.len(), 7);
+    for record in &scanned {
+        assert_eq!(log.read(record.offset())?.value(), record.value());
+    }
+    assert_eq!(scanned[4].value(), b"other 4");
+    assert_eq!(log.read_batch(Offset(3), 1 << 20)?.count(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_hole_at_the_end_of_a_segment_takes_no_memory_for_what_it_may_have_held() -> Result<()> {
+    let files = log_of(&[b"zero", b"one"])?;
+    let mut bytes = store(&files);
+    bytes.resize(bytes.len() + (8 << 20), 0);
+    files.insert("0.store", bytes);
+    files.insert("900000000.store", []);
+    let log = Log::open_on(files.clone(), options())?;
+    assert_eq!(log.next_offset(), Offset(900_000_000));
+    assert!(matches!(log.read(Offset(2)), Err(Error::Corrupt { .. })));
+    assert!(matches!(
+        log.read(Offset(899_999_999)),
+        Err(Error::Corrupt { .. })
+    ));
+    assert_eq!(log.scan(..).filter(Result::is_ok).count(), 2);
+    log.close()?;
+    assert!(files.get("0.index").unwrap().len() < 100_000);
+    Ok(())
+}

@@ -62,8 +62,7 @@ pub use serve::{GRACE, serve};
 const GET_BODY_BYTES_MAX: usize = 4 << 10;
 /// How much memory the bodies of all requests take at most, and more where one alone may take more.
 const BODIES_BYTES_MAX: usize = 256 << 20;
-/// How many calls of the engine go on at once. Appends that wait for the disk share its sync, so there
-/// are more of them than processors.
+/// How many calls of the engine go on at once, more than processors: most wait for the disk.
 const ENGINE_CALLS_MAX: usize = 64;
 /// How long a request waits for its turn at the engine.
 const ENGINE_WAIT: Duration = Duration::from_secs(30);

@@ -93,7 +93,9 @@ impl Backend for FsBackend {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let kind = entry.file_type()?;
-            if kind.is_file() || (kind.is_symlink() && entry.path().is_file()) {
+            // A link is listed, to be refused by name when it is opened, rather than passed over as if its
+            // records were not there.
+            if kind.is_file() || kind.is_symlink() {
                 // A name that is not Unicode is none of ours.
                 names.extend(entry.file_name().into_string());
             }
@@ -103,18 +105,18 @@ impl Backend for FsBackend {
 
     fn open(&self, name: &str, access: Access) -> io::Result<FsFile> {
         let path = self.directory.join(name);
+        // Before it is opened: that of a pipe would wait for a writer.
+        if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+            let what =
+                "it is not a regular file; a log's files cannot be links, directories or pipes";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         let file = OpenOptions::new()
             .read(true)
             .write(access != Access::Read)
             .create(access == Access::Create)
             .truncate(false)
             .open(&path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it is not a regular file",
-            ));
-        }
         Ok(FsFile {
             file,
             #[cfg(any(unix, windows))]
@@ -206,7 +208,9 @@ impl BackendFile for FsFile {
     fn prepare(&mut self, bytes: u64) -> io::Result<()> {
         #[cfg(any(unix, windows))]
         if self.index_mapping == IndexMapping::Mapped {
-            self.map = mapped::Map::of(&self.file, bytes)?;
+            // The old one first: the file is made longer.
+            drop(self.map.take());
+            self.map = mapped::Map::of(&self.file, bytes);
         }
         let _ = bytes;
         Ok(())

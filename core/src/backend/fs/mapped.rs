@@ -11,16 +11,17 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// Gives the file `bytes` of length, really allocated, and maps it; `None` where this file system
-    /// cannot allocate ahead or map.
+    /// Gives the file `bytes` of length, really allocated, and maps it; `None` where that cannot be, and
+    /// the file is as it was.
     ///
     /// A write to a mapped hole on a full disk would kill the process (SIGBUS), so there are no holes.
-    pub(super) fn of(file: &File, bytes: u64) -> io::Result<Option<Self>> {
-        let Ok(length) = usize::try_from(bytes) else {
-            return Ok(None);
-        };
-        if length == 0 || !allocate(file, bytes)? {
-            return Ok(None);
+    pub(super) fn of(file: &File, bytes: u64) -> Option<Self> {
+        let length = usize::try_from(bytes).ok().filter(|&length| length > 0)?;
+        let old_bytes = file.metadata().ok()?.len();
+        if allocate(file, bytes).is_err() {
+            // What was allocated before the disk was full is needed for records.
+            let _ = file.set_len(old_bytes);
+            return None;
         }
         // SAFETY: the memory stays valid and unaliased as long as the file is not cut below `length` or
         // written by others meanwhile. This crate cuts it only in `FsFile::set_len`, which drops the
@@ -28,7 +29,7 @@ impl Map {
         // directory's lock never opens it for writing. Who breaks the lock can make reads here give
         // other bytes, which no index entry is trusted not to be, or end the process by SIGBUS.
         let mapped = unsafe { memmap2::MmapOptions::new().len(length).map_mut(file) };
-        Ok(mapped.ok().map(|bytes| Self { bytes }))
+        mapped.ok().map(|bytes| Self { bytes })
     }
 
     pub(super) fn read_at(&self, buffer: &mut [u8], position: u64) -> usize {
@@ -56,40 +57,31 @@ impl Map {
     }
 }
 
-/// Grows the file to `bytes` with its blocks allocated. `false` where the file system cannot.
+/// Grows the file to `bytes` with its blocks allocated.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn allocate(file: &File, bytes: u64) -> io::Result<bool> {
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     use rustix::{fs::FallocateFlags, io::Errno};
 
     loop {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => return Ok(true),
             Err(Errno::INTR) => {}
-            // A full disk: the entries that are needed may still fit, one write at a time.
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                return Ok(false);
-            }
-            Err(e) => return Err(e.into()),
+            done => return Ok(done?),
         }
     }
 }
 
 /// Elsewhere the blocks are allocated by writing zeros past the end.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn allocate(mut file: &File, bytes: u64) -> io::Result<bool> {
+fn allocate(mut file: &File, bytes: u64) -> io::Result<()> {
     use std::io::{Seek, SeekFrom, Write};
 
     const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let mut position = file.seek(SeekFrom::End(0))?;
     while position < bytes {
-        let part = usize::try_from(bytes - position)
-            .unwrap_or(usize::MAX)
-            .min(ZEROS.len());
-        match file.write_all(&ZEROS[..part]) {
-            Ok(()) => position += part as u64,
-            Err(e) if e.kind() == io::ErrorKind::StorageFull => return Ok(false),
-            Err(e) => return Err(e),
-        }
+        let part = usize::try_from(bytes - position).unwrap_or(usize::MAX);
+        let part = part.min(ZEROS.len());
+        file.write_all(&ZEROS[..part])?;
+        position += part as u64;
     }
-    Ok(true)
+    Ok(())
 }
