@@ -359,7 +359,9 @@ impl<B: Backend> Segment<B> {
     /// Whether the record after this one starts at `position`, or the store ends there. An unchecked
     /// record has to: by itself it says too little.
     fn ends_at(&self, offset: Offset, position: u64) -> Result<bool> {
-        Ok(self.position(offset.next())? == position)
+        // After the last one a torn tail may stand, if the scan that proved the index found one.
+        let is_last = offset.next() == self.next;
+        Ok((is_last && self.proven) || self.position(offset.next())? == position)
     }
 
     fn record_at(&self, offset: Offset, position: u64) -> Result<Record> {
