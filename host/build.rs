@@ -103,19 +103,22 @@ fn require_targets() -> Result<()> {
 /// Compiles the guest for both targets; gives cargo's target directory.
 fn compile(workspace: &Path, out: &Path) -> Result<PathBuf> {
     let target_directory = out.join("guest");
+    for target in [WASI, BROWSER] {
+        compile_for(target, workspace, &target_directory)?;
+    }
+    Ok(target_directory)
+}
+
+fn compile_for(target: &str, workspace: &Path, target_directory: &Path) -> Result<()> {
     let mut cargo = Command::new(env::var_os("CARGO").context("run this with cargo")?);
+    // The library is made a module here and not in its Cargo.toml: cargo would then give it one file name
+    // for all builds, of whatever features.
     cargo
         .current_dir(workspace)
-        .args([
-            "build",
-            "--package",
-            "proglog-wasm",
-            "--lib",
-            "--profile",
-            "guest",
-        ])
-        .args(["--target", WASI, "--target", BROWSER, "--target-dir"])
-        .arg(&target_directory);
+        .args(["rustc", "--package", "proglog-wasm", "--lib"])
+        .args(["--crate-type", "cdylib", "--profile", "guest"])
+        .args(["--target", target, "--target-dir"])
+        .arg(target_directory);
     if workspace.join("Cargo.lock").exists() {
         cargo.arg("--locked");
     }
@@ -146,7 +149,7 @@ fn compile(workspace: &Path, out: &Path) -> Result<PathBuf> {
         eprintln!("{}", String::from_utf8_lossy(&built.stderr));
         bail!("the guest could not be compiled; what the compiler said is above");
     }
-    Ok(target_directory)
+    Ok(())
 }
 
 /// Whether a variable is the outer build's, or changes what the compiler makes.
