@@ -304,6 +304,7 @@ impl<F: BackendFile> Scan<'_, F> {
                     bytes: to_end,
                     batch_records: 0,
                     zeros: matches!(found, After::Nothing { zeros: true }),
+                    sealed: matches!(end, End::Sealed { .. }),
                 });
                 return Ok(());
             }

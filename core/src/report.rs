@@ -28,10 +28,18 @@ impl Report {
         self.segments.iter().flat_map(|segment| &segment.damage)
     }
 
+    /// What stands after the last records of segments: a torn tail in the last one, which opening for
+    /// writing cuts off; in a [sealed](TornTail::sealed) one bytes that stay.
+    pub fn torn_tails(&self) -> impl Iterator<Item = &TornTail> {
+        self.segments
+            .iter()
+            .filter_map(|segment| segment.torn_tail.as_ref())
+    }
+
     /// The torn tail of the last segment, if there is one.
     #[must_use]
     pub fn torn_tail(&self) -> Option<&TornTail> {
-        self.segments.last()?.torn_tail.as_ref()
+        self.torn_tails().find(|tail| !tail.sealed)
     }
 
     /// How many sound records were seen.
@@ -93,6 +101,9 @@ pub struct TornTail {
     pub batch_records: u64,
     /// Whether all its bytes are zeros: space that was never written.
     pub zeros: bool,
+    /// Whether the segment is sealed: its bytes are left where they are.
+    #[serde(default)]
+    pub sealed: bool,
 }
 
 /// A stretch of a store that holds no readable record, where some were.

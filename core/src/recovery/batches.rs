@@ -34,6 +34,7 @@ impl Mark {
             bytes: length - self.position,
             batch_records: scanned.records - self.records,
             zeros: false,
+            sealed: false,
         });
         scanned.end = self.position;
         scanned.next = self.next;
