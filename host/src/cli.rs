@@ -59,6 +59,7 @@ enum Verb {
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
     let verb = Cli::parse().verb;
+    signals::take_file_size_signal();
     let (json, done) = match &verb {
         Verb::Append(append) => (append.json, append.run()),
         Verb::Read(read) => (read.output.json, read.run()),

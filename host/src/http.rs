@@ -25,6 +25,7 @@
 //! | 500 | `corrupt`, `io`, … | the record is damaged; the disk failed |
 //! | 503 | `poisoned`, `trapped`, `locked`, `closed`, `busy` | nothing is wrong with the request: restart the server, or try again |
 
+mod answer;
 mod body;
 mod problem;
 mod record;
@@ -38,6 +39,7 @@ use std::{
 
 use axum::{
     Router,
+    body::Bytes,
     extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -48,7 +50,8 @@ use serde::Serialize;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
 use self::{
-    body::{read_body, room_for},
+    answer::{AnswerRoom, Attempt},
+    body::{BodyLimit, read_body, room_for},
     problem::Problem,
     request::AppendRequest,
 };
@@ -59,7 +62,11 @@ pub use record::RecordJson;
 pub use serve::{GRACE, serve};
 
 /// The body of a `GET` holds one number.
-const GET_BODY_BYTES_MAX: usize = 4 << 10;
+const GET_BODY: BodyLimit = BodyLimit {
+    bytes_max: 4 << 10,
+    advice: "a read needs no more than {\"offset\":0}; records are appended with POST",
+};
+const POST_ADVICE: &str = "`proglog serve --body-bytes-max` and `--record-bytes-max` raise that";
 /// How much memory the bodies of all requests take at most, and more where one alone may take more.
 const BODIES_BYTES_MAX: usize = 256 << 20;
 /// How many calls of the engine go on at once, more than processors: most wait for the disk.
@@ -97,7 +104,11 @@ pub fn app(engine: Arc<Box<dyn Engine>>, options: HttpOptions) -> Router {
         engine,
         calls: Arc::new(Semaphore::new(ENGINE_CALLS_MAX)),
         health: Arc::default(),
-        body_bytes_max: options.body_bytes_max,
+        post_body: BodyLimit {
+            bytes_max: options.body_bytes_max,
+            advice: POST_ADVICE,
+        },
+        answers: AnswerRoom::default(),
         room: room_for(options.body_bytes_max.max(BODIES_BYTES_MAX)),
     };
     Router::new()
@@ -115,7 +126,8 @@ struct Server {
     engine: Arc<Box<dyn Engine>>,
     calls: Arc<Semaphore>,
     health: Arc<Health>,
-    body_bytes_max: usize,
+    post_body: BodyLimit,
+    answers: AnswerRoom,
     room: Arc<Semaphore>,
 }
 
@@ -175,7 +187,7 @@ async fn append(State(server): State<Server>, request: Request) -> Result<Respon
             "an append takes no query; send the record as the body, {\"record\":{\"value\":\"<base64>\"}}",
         ));
     }
-    let body = read_body(&parts.headers, body, server.body_bytes_max, &server.room).await?;
+    let body = read_body(&parts.headers, body, server.post_body, &server.room).await?;
     let health = Arc::clone(&server.health);
     let appended = server.call(move |engine| {
         let request = AppendRequest::parse(&body.bytes)?;
@@ -191,19 +203,22 @@ async fn append(State(server): State<Server>, request: Request) -> Result<Respon
 
 async fn read(State(server): State<Server>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let body = read_body(&parts.headers, body, GET_BODY_BYTES_MAX, &server.room).await?;
+    let body = read_body(&parts.headers, body, GET_BODY, &server.room).await?;
     let query = parts.uri.query().unwrap_or_default();
     if query.is_empty() && body.bytes.is_empty() && accepts_html(&parts.headers) {
         return Ok(page::index());
     }
     let offset = request::parse_offset(query, &body.bytes)?;
-    let record = server.call(move |engine| Ok(engine.read(offset)?)).await?;
-    Ok(json(
-        StatusCode::OK,
-        &AnsweredRecord {
-            record: RecordJson::from(&record),
-        },
-    ))
+    let mut taken = None;
+    loop {
+        let (answers, room) = (server.answers.clone(), taken.take());
+        let attempt = server.call(move |engine| Ok(answers.answer(engine.read(offset)?, room)));
+        match attempt.await? {
+            Attempt::Made(response) => return Ok(response),
+            // Reading the record again costs less than all who wait holding theirs.
+            Attempt::NeedsRoom(bytes) => taken = Some(server.answers.take(bytes).await?),
+        }
+    }
 }
 
 async fn health(State(server): State<Server>) -> Result<Response, Problem> {
@@ -263,11 +278,6 @@ struct OffsetJson {
 }
 
 #[derive(Serialize)]
-struct AnsweredRecord {
-    record: RecordJson,
-}
-
-#[derive(Serialize)]
 struct HealthJson {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -282,8 +292,12 @@ fn json(status: StatusCode, answer: &impl Serialize) -> Response {
     match serde_json::to_vec(answer) {
         Ok(mut body) => {
             body.push(b'\n');
-            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+            json_answer(status, body.into())
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+fn json_answer(status: StatusCode, body: Bytes) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -143,8 +143,9 @@ impl WasmLog {
         options: Options,
         limits: Limits,
     ) -> Result<Self> {
-        let with = |guest_path| OpenWith::new(guest_path, mode, &options);
         // Refuse bad options before a directory is made.
+        options.validate()?;
+        let with = |guest_path| OpenWith::new(guest_path, mode, &options);
         with(String::new())?;
         let sandbox = Sandbox::open(directory, mode)?;
         // The guest's messages name files as the user would find them.
@@ -159,13 +160,9 @@ impl WasmLog {
             options,
             limits,
         };
-        let guest = match opening.open() {
-            Ok(guest) => guest,
-            Err(Fault::Refused(error)) => return Err(error),
-            Err(Fault::Broken(reason)) => return Err(not_started(&reason)),
-        };
+        let guest = opening.start()?;
         Ok(Self {
-            guest: Mutex::new(State::Open(Box::new(guest))),
+            guest: Mutex::new(State::Open(guest)),
             opening,
         })
     }
@@ -176,11 +173,7 @@ impl WasmLog {
         // Until the call is over: a panic in it leaves no guest to trust.
         let mut guest = match std::mem::replace(&mut *state, State::Broken) {
             State::Open(guest) => guest,
-            State::Broken => match self.opening.open() {
-                Ok(guest) => Box::new(guest),
-                Err(Fault::Refused(error)) => return Err(error),
-                Err(Fault::Broken(reason)) => return Err(not_started(&reason)),
-            },
+            State::Broken => self.opening.start()?,
             State::Closed => {
                 *state = State::Closed;
                 return Err(proglog::Error::Closed.into());
@@ -212,15 +205,18 @@ impl WasmLog {
         self.guest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the guest's log, so that the next opening finds it as it should be.
+    /// Closes the guest's log, so that the next opening finds it as it should be. Where the last guest
+    /// broke, that takes another.
     fn shut(&self) -> Result<()> {
-        match std::mem::replace(&mut *self.state(), State::Closed) {
-            State::Open(mut guest) => guest.close().map_err(|fault| match fault {
-                Fault::Refused(error) => error,
-                Fault::Broken(reason) => self.opening.broke_on_closing(&reason),
-            }),
-            State::Broken | State::Closed => Ok(()),
-        }
+        let mut guest = match std::mem::replace(&mut *self.state(), State::Closed) {
+            State::Open(guest) => guest,
+            State::Broken => self.opening.start()?,
+            State::Closed => return Ok(()),
+        };
+        guest.close().map_err(|fault| match fault {
+            Fault::Refused(error) => error,
+            Fault::Broken(reason) => self.opening.broke_on_closing(&reason),
+        })
     }
 }
 
@@ -296,14 +292,26 @@ impl Engine for WasmLog {
 
 impl Drop for WasmLog {
     fn drop(&mut self) {
-        // No one is left to be told of an error; `close` is for who wants to know.
-        let _ = self.shut();
+        // No one is left to be told of an error, nor to wait for another guest; `close` is for who wants
+        // to know.
+        if !matches!(*self.state(), State::Broken) {
+            let _ = self.shut();
+        }
     }
 }
 
 impl Opening {
     fn open(&self) -> Result<Guest, Fault> {
         Guest::open(&self.module, &self.sandbox, &self.with, &self.limits)
+    }
+
+    /// Opens the log where no guest has it.
+    fn start(&self) -> Result<Box<Guest>> {
+        match self.open() {
+            Ok(guest) => Ok(Box::new(guest)),
+            Err(Fault::Refused(error)) => Err(error),
+            Err(Fault::Broken(reason)) => Err(not_started(&reason)),
+        }
     }
 
     fn trapped(&self, reason: &str, reopening: Option<&Fault>) -> Error {
@@ -339,13 +347,10 @@ impl Opening {
 }
 
 impl OpenWith {
+    /// The options are valid: to the module 0 is a default, and to no one else.
     fn new(guest_path: String, mode: Mode, options: &Options) -> Result<Self> {
-        // To the module 0 is a default, and to no one else.
-        let limit = |name: &str, bytes: u64| match bytes {
-            0 => Err(invalid(format!("{name} is 0; give at least 1"))),
-            // More than this and this are the same: no disk holds either.
-            bytes => Ok(i64::try_from(bytes).unwrap_or(i64::MAX)),
-        };
+        // More than this and this are the same: no disk holds either.
+        let limit = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let initial_offset = options.initial_offset;
         Ok(Self {
             guest_path,
@@ -354,13 +359,14 @@ impl OpenWith {
                 durability: options.durability,
             },
             numbers: [
-                limit("segment_bytes_max", options.segment_bytes_max)?,
-                limit("index_bytes_max", options.index_bytes_max)?,
-                limit("record_bytes_max", options.record_bytes_max)?,
+                limit(options.segment_bytes_max),
+                limit(options.index_bytes_max),
+                limit(options.record_bytes_max),
                 i64::try_from(initial_offset.0).map_err(|_| {
                     let beyond = i64::MAX;
                     invalid(format!(
-                        "initial_offset {initial_offset} is beyond the wasm engine's last, {beyond}"
+                        "initial_offset {initial_offset} is beyond the wasm engine's last, {beyond}; use \
+                         the native engine for such a log"
                     ))
                 })?,
             ],

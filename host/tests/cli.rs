@@ -40,6 +40,7 @@ on_both_engines!(
     exit_codes_tell_what_failed,
     a_second_writer_is_told_so,
     info_says_what_there_is,
+    a_file_over_its_limit_is_an_error_like_others,
     verify_judges_and_never_writes,
     dump_shows_frames_and_goes_on_after_damage,
 );
@@ -196,6 +197,14 @@ fn a_line_over_the_limit_is_named_and_what_stands_before_it_stays(engine: &str) 
         "{error}"
     );
     assert_eq!(log.all(&[]), b"short\nalso short\n");
+    let (_, error) = failed(
+        log.verb("append", &[&"--record-bytes-max", &"1K"]),
+        &[b'x'; 1100],
+    );
+    assert!(
+        error.starts_with("proglog: line 1 of") && error.ends_with("; nothing was appended\n"),
+        "{error}"
+    );
 
     // Within the limit alone, over it with what is stored around it: the log itself refuses it.
     let mut input = b"fits\n".repeat(9);
@@ -468,6 +477,10 @@ fn exit_codes_tell_what_failed(engine: &str) {
         &["--header", "novalue"][..],
         &["--segment-bytes-max", "big"],
         &["--engine", "go"],
+        &["--index-bytes-max", "1"],
+        &["--segment-bytes-max", "0"],
+        &["--record-bytes-max", "2G"],
+        &["--initial-offset", "18446744073709551615"],
     ] {
         let mut append = Command::new(env!("CARGO_BIN_EXE_proglog"));
         append
@@ -477,6 +490,7 @@ fn exit_codes_tell_what_failed(engine: &str) {
             .stdin(Stdio::null());
         assert_eq!(append.output().unwrap().status.code(), Some(2), "{wrong:?}");
     }
+    assert!(!log.dir.exists(), "options without sense make no log");
     log.append(&[], b"");
     let (exit, error) = failed(log.verb("read", &[&"0"]), b"");
     assert_eq!(exit, 3);
@@ -526,6 +540,33 @@ fn info_says_what_there_is(engine: &str) {
     assert!(text.contains("last stop  not clean"), "{text}");
     assert!(text.contains("segment 0: its index is missing"), "{text}");
     assert_eq!(log.info()["clean"], json!(false));
+
+    // A stray file is no reason to count records that never were.
+    fs::write(log.dir.join("9000000000.store"), "").unwrap();
+    assert_eq!(log.info()["records"], json!(null));
+    let text = String::from_utf8(printed(log.verb("info", &[]), b"")).unwrap();
+    assert!(text.contains("with records missing"), "{text}");
+}
+
+/// The limit is that of `ulimit -f`, in the shell's blocks of 512 or 1024 bytes.
+fn a_file_over_its_limit_is_an_error_like_others(engine: &str) {
+    let log = NewLog::new(engine);
+    log.append(&[], b"first\n");
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -f 100; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_proglog"))
+        .args(["append", "--engine", engine, "--index-bytes-max", "1K"])
+        .arg(&log.dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = run(limited, &[b'x'; 500 << 10]);
+    let error = stderr(&output);
+    assert_eq!(output.status.code(), Some(4), "{error}");
+    assert!(error.contains("nothing more was acknowledged"), "{error}");
+    assert_eq!(output.stdout, b"nothing was acknowledged\n");
+    assert_eq!(log.all(&[]), b"first\n");
 }
 
 fn verify_judges_and_never_writes(engine: &str) {

@@ -154,6 +154,15 @@ fn bodies_over_the_limit_are_refused(engine: &str) {
         "{answer}"
     );
 
+    // No option raises the limit of a read's.
+    let (status, answer) = server.get("/", &" ".repeat(4097));
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let error = answer["error"].as_str().unwrap();
+    assert!(
+        error.contains("4096 bytes") && !error.contains("--"),
+        "{error}"
+    );
+
     // Nothing is read of one that announces more. (Those above announced nothing.)
     let announced = [("content-length", "101")];
     let (status, _) = server.call_json(request("POST", "/", &announced, &body(100)));

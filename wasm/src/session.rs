@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use proglog::{Clock, Error, Frames, Log, NewRecord, Offset, Options, Record};
+use proglog::{Backend, Clock, Error, Frames, Log, NewRecord, Offset, Options, Record};
 use serde::Serialize;
 
 use crate::{
     Buffers, Storage,
     abi::{self, Flags, Span, Status},
 };
+
+/// The last offset that is given to a record: the one after it must be a result too.
+const OFFSET_LAST: i64 = i64::MAX - 1;
 
 /// The open logs and buffers of one module instance. Nothing passed to its functions can make them
 /// panic.
@@ -119,6 +122,8 @@ impl<S: Storage> Session<S> {
         if let Some(offset) = set("initial_offset", initial_offset)? {
             options = options.initial_offset(offset);
         }
+        // Before storage makes a place for the log.
+        options.validate()?;
         if !read_only
             && self
                 .logs
@@ -160,7 +165,8 @@ impl<S: Storage> Session<S> {
         value: Input<'_>,
         timestamp_ms: i64,
     ) -> Result<i64, Failure> {
-        let log = writable(&self.logs, handle)?;
+        let log = log(&self.logs, handle)?;
+        require_room(log, 1)?;
         let value = bytes_of(value, &self.buffers)?;
         let timestamp_ms = unsigned("timestamp_ms", timestamp_ms)?;
         result(log.append(NewRecord::new(value).timestamp_ms(timestamp_ms))?)
@@ -173,9 +179,10 @@ impl<S: Storage> Session<S> {
     ///
     /// An argument is refused, or the log's error.
     pub fn append_batch(&mut self, handle: i32, request: Input<'_>) -> Result<i64, Failure> {
-        let log = writable(&self.logs, handle)?;
+        let log = log(&self.logs, handle)?;
         let request = bytes_of(request, &self.buffers)?;
         let entries = abi::entries(request).map_err(invalid)?;
+        require_room(log, entries.len() as u64)?;
         result(
             log.append_batch(entries.iter().map(abi::Entry::record))?
                 .start,
@@ -381,11 +388,16 @@ fn log<S: Storage>(logs: &Logs<S>, handle: i32) -> Result<&Log<S::Backend>, Fail
         .ok_or_else(|| not_open(handle))
 }
 
-/// The log to append to. It must have an offset left that a result can be.
-fn writable<S: Storage>(logs: &Logs<S>, handle: i32) -> Result<&Log<S::Backend>, Failure> {
-    let log = log(logs, handle)?;
-    result(log.next_offset().next())?;
-    Ok(log)
+/// Refuses records after which the log's next offset could not be a result.
+fn require_room<B: Backend>(log: &Log<B>, records: u64) -> Result<(), Failure> {
+    let next = log.next_offset();
+    match next.0.checked_add(records).map(Offset).map(result) {
+        Some(Ok(_)) => Ok(()),
+        _ => Err(invalid(format_args!(
+            "appending {records} at offset {next} would go beyond offset {OFFSET_LAST}, the last that \
+             the wasm engine gives; use the native engine for such a log"
+        ))),
+    }
 }
 
 fn offset_arg(offset: i64) -> Result<Offset, Failure> {
@@ -404,7 +416,8 @@ fn set(name: &str, number: i64) -> Result<Option<u64>, Failure> {
 fn result(offset: Offset) -> Result<i64, Failure> {
     i64::try_from(offset.0).map_err(|_| {
         invalid(format_args!(
-            "offset {offset} is beyond {}, the last here",
+            "offset {offset} is beyond {}, the last that the wasm engine knows; use the native engine \
+             for such a log",
             i64::MAX
         ))
     })
@@ -670,11 +683,63 @@ mod tests {
         let log = session.open(last, 0, 0, 0, 0, i64::MAX - 1).unwrap();
         assert_eq!(session.append(log, Input::Bytes(b"x"), 0), Ok(i64::MAX - 1));
         assert_eq!(session.next_offset(log), Ok(i64::MAX));
-        assert_eq!(
-            status(session.append(log, Input::Bytes(b"x"), 0)),
-            Status::InvalidArgument
+        let refused = session.append(log, Input::Bytes(b"x"), 0).unwrap_err();
+        assert_eq!(refused.status, Status::InvalidArgument);
+        assert!(
+            refused.message.contains("use the native engine"),
+            "{}",
+            refused.message
         );
+        assert_eq!(session.append_batch(log, Input::Bytes(b"")), Ok(i64::MAX));
         assert_eq!(session.next_offset(log), Ok(i64::MAX));
+    }
+
+    #[test]
+    fn no_part_of_a_batch_is_beyond_a_result() {
+        let mut session = Session::new(Memory::default());
+        let mut request = Vec::new();
+        for n in 0..5 {
+            abi::put_entry(&NewRecord::new(&[n]), 0, &mut request);
+        }
+        for (room, fits) in [(1, false), (4, false), (5, true)] {
+            let name = format!("with room for {room}");
+            let initial = i64::MAX - room;
+            let log = session
+                .open(Input::Bytes(name.as_bytes()), 0, 0, 0, 0, initial)
+                .unwrap();
+            let appended = session.append_batch(log, Input::Bytes(&request));
+            if fits {
+                assert_eq!(appended, Ok(initial));
+                for (n, offset) in (0..).zip(initial..i64::MAX) {
+                    assert_eq!(value(session.read(log, offset).unwrap()), [n]);
+                }
+            } else {
+                assert_eq!(status(appended), Status::InvalidArgument, "{room}");
+                assert_eq!(session.next_offset(log), Ok(initial));
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_beyond_a_result_is_the_native_engines() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options::new().initial_offset(1 << 63);
+        let log = Log::open(directory.path(), options).unwrap();
+        log.append(NewRecord::new("x")).unwrap();
+        log.close().unwrap();
+
+        let name = directory.path().to_str().unwrap().as_bytes();
+        let mut session = Session::new(Directories);
+        let log = open(&mut session, name, 1).unwrap();
+        for refused in [session.lowest_offset(log), session.next_offset(log)] {
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.status, Status::InvalidArgument);
+            assert!(
+                refused.message.contains("use the native engine"),
+                "{}",
+                refused.message
+            );
+        }
     }
 
     #[test]
@@ -743,5 +808,18 @@ mod tests {
         assert_eq!(session.append(log, Input::Bytes(b"x"), 0), Ok(0));
         assert_eq!(session.close(log), Ok(()));
         assert!(directory.path().join("0.store").exists());
+    }
+
+    #[test]
+    fn options_are_checked_before_a_directory_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let name = Input::Bytes(path.to_str().unwrap().as_bytes());
+        let mut session = Session::new(Directories);
+        for (index_bytes_max, record_bytes_max) in [(1, 0), (0, i64::MAX)] {
+            let opened = session.open(name, 0, 0, index_bytes_max, record_bytes_max, 0);
+            assert_eq!(status(opened), Status::InvalidArgument);
+            assert!(!path.exists());
+        }
     }
 }

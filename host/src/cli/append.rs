@@ -14,7 +14,7 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use proglog::{Header, NewRecord, Offset};
-use proglog_host::{Engine, ErrorKind};
+use proglog_host::{Engine, Error, ErrorKind};
 use serde_json::json;
 
 use super::{
@@ -106,9 +106,9 @@ impl Append {
         appender.progress.clear();
         let (first, next) = (appender.first, appender.next);
         let closed = log.close();
-        let told = self.tell_summary(first, next);
+        let told = self.tell_summary(first, next, done.is_ok() && closed.is_ok());
         let exit = done?;
-        closed?;
+        closed.map_err(not_acknowledged)?;
         told?;
         Ok(exit)
     }
@@ -151,7 +151,12 @@ impl Append {
         }
     }
 
-    fn tell_summary(&self, first: Option<Offset>, next: Offset) -> Result<(), Failure> {
+    fn tell_summary(
+        &self,
+        first: Option<Offset>,
+        next: Offset,
+        is_whole: bool,
+    ) -> Result<(), Failure> {
         let last = next.0.saturating_sub(1);
         let summary = match first {
             _ if self.json => {
@@ -159,7 +164,8 @@ impl Append {
                 let last = first.map(|_| last);
                 json!({ "first": first, "last": last, "records": records }).to_string()
             }
-            None => "appended nothing".to_owned(),
+            None if is_whole => "appended nothing".to_owned(),
+            None => "nothing was acknowledged".to_owned(),
             Some(first) => {
                 format!(
                     "appended {first}..={last} ({})",
@@ -284,7 +290,7 @@ impl Appender<'_> {
             Err(error) if error.kind() == ErrorKind::TooLarge => {
                 return Err(self.too_large(&error.to_string()));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(not_acknowledged(error)),
         };
         self.records.drop_first(records);
         self.first.get_or_insert(offsets.start);
@@ -298,10 +304,30 @@ impl Appender<'_> {
     fn too_large(&self, what: &str) -> Failure {
         let number = self.appended + 1;
         let noun = if self.append.null { "record" } else { "line" };
-        let message = format!(
-            "{noun} {number} of the input is too large: {what}; what stands before it was appended"
-        );
+        let before = match self.appended {
+            0 => "nothing was appended".to_owned(),
+            1 => format!("the {noun} before it was appended"),
+            appended => format!("the {} before it were appended", count(appended, noun)),
+        };
+        let message = format!("{noun} {number} of the input is too large: {what}; {before}");
         Failure::new("too_large", message)
+    }
+}
+
+/// An append that failed, which is not the same as one that did not happen.
+fn not_acknowledged(error: Error) -> Failure {
+    let is_unknown = matches!(
+        error.kind(),
+        ErrorKind::Io | ErrorKind::Poisoned | ErrorKind::Trapped
+    );
+    let failure = Failure::from(error);
+    if is_unknown {
+        failure.context(
+            "nothing more was acknowledged, but some may be in the log: see `proglog tail` before \
+             you append it again",
+        )
+    } else {
+        failure
     }
 }
 

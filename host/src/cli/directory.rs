@@ -37,6 +37,9 @@ pub(crate) fn open_to_write(
     if fs::metadata(directory).is_ok_and(|found| !found.is_dir()) {
         return Err(not_a_directory(directory));
     }
+    options
+        .validate()
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let log = open(kind, directory, Mode::Write, options)?;
     tell_recovery(directory, &log.recovery_report()?);
     Ok(log)

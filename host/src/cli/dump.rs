@@ -151,9 +151,9 @@ impl Dumper<'_> {
                 self.show(&Item::Damage(damage))?;
             }
         }
-        match scanned.torn_tail() {
-            Some(tail) if tail.segment == base => self.show(&Item::TornTail(tail)),
-            _ => Ok(()),
+        match scanned.torn_tails().find(|tail| tail.segment == base) {
+            Some(tail) => self.show(&Item::TornTail(tail)),
+            None => Ok(()),
         }
     }
 

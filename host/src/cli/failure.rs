@@ -12,6 +12,7 @@ use serde_json::json;
 /// The exit codes, which `proglog --help` lists.
 pub(crate) mod exit {
     pub(crate) const DAMAGED: u8 = 1;
+    pub(crate) const USAGE: u8 = 2;
     pub(crate) const OFFSET_OUT_OF_RANGE: u8 = 3;
     pub(crate) const FAILED: u8 = 4;
     pub(crate) const LOCKED: u8 = 5;
@@ -36,6 +37,15 @@ impl Failure {
         Self::Told {
             exit: exit::FAILED,
             kind,
+            message: message.into(),
+        }
+    }
+
+    /// Options that make no sense, as far as the parser of the command line cannot tell.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::Told {
+            exit: exit::USAGE,
+            kind: "invalid_argument",
             message: message.into(),
         }
     }

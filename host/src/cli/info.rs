@@ -42,7 +42,8 @@ struct Summary<'a> {
     engine: String,
     lowest_offset: Offset,
     next_offset: Offset,
-    records: u64,
+    /// Not known where some are damaged or missing.
+    records: Option<u64>,
     segments: &'a [SegmentSummary],
     store_bytes: u64,
     index_bytes: u64,
@@ -64,7 +65,7 @@ impl Info {
             engine: engine.map_or_else(String::new, |value| value.get_name().to_owned()),
             lowest_offset: lowest,
             next_offset: next,
-            records: next.since(lowest),
+            records: is_gapless(&segments, &scanned).then(|| next.since(lowest)),
             segments: &segments,
             store_bytes: segments.iter().map(|segment| segment.store_bytes).sum(),
             index_bytes: segments
@@ -88,6 +89,11 @@ impl Info {
     }
 }
 
+/// Whether each offset has a record, as far as opening the log looked.
+fn is_gapless(segments: &[SegmentSummary], scanned: &Report) -> bool {
+    scanned.is_sound() && segments.is_sorted_by(|one, after| one.next == after.base)
+}
+
 fn index_bytes(directory: &Path, segment: &SegmentSummary) -> u64 {
     // A missing index has none.
     fs::metadata(directory.join(format!("{}.index", segment.base))).map_or(0, |found| found.len())
@@ -99,7 +105,7 @@ fn print(out: &mut impl Write, summary: &Summary<'_>) -> io::Result<()> {
     writeln!(
         out,
         "offsets    {}",
-        offsets(summary.lowest_offset, summary.next_offset)
+        offsets(summary.lowest_offset, summary.next_offset, summary.records)
     )?;
     writeln!(out, "segments   {}", summary.segments.len())?;
     writeln!(out, "stores     {}", bytes(summary.store_bytes))?;
@@ -122,7 +128,7 @@ pub(crate) fn print_findings(out: &mut impl Write, report: &Report) -> io::Resul
             )?;
         }
     }
-    if let Some(tail) = report.torn_tail() {
+    for tail in report.torn_tails() {
         writeln!(out, "note       {}", tail_note(tail))?;
     }
     for damage in report.damage() {
@@ -158,7 +164,11 @@ pub(crate) fn tail_note(tail: &TornTail) -> String {
         note.push_str(&count(tail.batch_records, "record"));
         note.push_str(" of an unfinished batch");
     }
-    note + "); the next append will cut them off"
+    note + if tail.sealed {
+        "); they are left where they are"
+    } else {
+        "); the next append will cut them off"
+    }
 }
 
 pub(crate) fn damage_note(damage: &proglog::Damage) -> String {

@@ -48,6 +48,20 @@ impl Signals {
     }
 }
 
+/// Has a write past the limit of a file's size (`ulimit -f`) fail with an error instead of a signal
+/// that ends the process.
+pub(crate) fn take_file_size_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        // The handler stays when the runtime has gone. Without it, all else works the same.
+        if let Ok(runtime) = Builder::new_current_thread().enable_io().build() {
+            let _in_runtime = runtime.enter();
+            let _ = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()));
+        }
+    }
+}
+
 /// Calls `stop` on the first signal, from a thread of its own.
 pub(crate) fn on_stop(stop: impl FnOnce(u8) + Send + 'static) -> Result<(), Failure> {
     let runtime = Builder::new_current_thread().enable_io().build();

@@ -29,11 +29,15 @@ pub(crate) fn bytes(number: u64) -> String {
     text
 }
 
-/// `0..=41`, or what an empty log has.
-pub(crate) fn offsets(lowest: Offset, next: Offset) -> String {
-    match next.since(lowest) {
-        0 => format!("none; the next record will be {next}"),
-        records => format!("{lowest}..={} ({})", next.0 - 1, count(records, "record")),
+/// `0..=41`, with the number of records where it is known, or what an empty log has.
+pub(crate) fn offsets(lowest: Offset, next: Offset, records: Option<u64>) -> String {
+    if next <= lowest {
+        return format!("none; the next record will be {next}");
+    }
+    let offsets = format!("{lowest}..={}", next.0 - 1);
+    match records {
+        Some(records) => format!("{offsets} ({})", count(records, "record")),
+        None => format!("{offsets}, with records missing: `proglog verify` counts those there are"),
     }
 }
 

@@ -58,7 +58,7 @@ impl Verify {
             damaged_records: report
                 .damage()
                 .map(|damage| damage.last.next().since(damage.first))
-                .sum(),
+                .fold(0, u64::saturating_add),
             report: &report,
         };
         let mut out = io::stdout().lock();

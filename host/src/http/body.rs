@@ -27,26 +27,35 @@ pub(super) fn room_for(bytes: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)))
 }
 
+/// How large a body may be.
+#[derive(Clone, Copy)]
+pub(super) struct BodyLimit {
+    pub(super) bytes_max: usize,
+    /// What to do about one that is larger.
+    pub(super) advice: &'static str,
+}
+
 /// A body as it has arrived, and the room it takes until it is dropped.
 pub(super) struct ReceivedBody {
     pub(super) bytes: Vec<u8>,
     room: Option<OwnedSemaphorePermit>,
 }
 
-/// The whole body, at most `bytes_max` bytes of it. What is held in memory is what has arrived,
+/// The whole body, if it is within its limit. What is held in memory is what has arrived,
 /// whatever the client announced.
 pub(super) async fn read_body(
     headers: &HeaderMap,
     mut body: Body,
-    bytes_max: usize,
+    limit: BodyLimit,
     room: &Arc<Semaphore>,
 ) -> Result<ReceivedBody, Problem> {
+    let bytes_max = limit.bytes_max;
     if announced_bytes(headers).is_some_and(|bytes| bytes > bytes_max as u64) {
         // A client that waits for 100 Continue must not be told to go on: nothing is read for it.
         if !headers.contains_key(header::EXPECT) {
             discard(body).await;
         }
-        return Err(Problem::body_too_large(bytes_max));
+        return Err(Problem::body_too_large(limit));
     }
     let deadline = Instant::now() + BODY_WAIT;
     let mut received = ReceivedBody {
@@ -69,7 +78,7 @@ pub(super) async fn read_body(
         };
         if data.len() > bytes_max - received.bytes.len() {
             discard(body).await;
-            return Err(Problem::body_too_large(bytes_max));
+            return Err(Problem::body_too_large(limit));
         }
         if !received.add(data, room) {
             discard(body).await;
@@ -115,11 +124,18 @@ async fn discard(mut body: Body) {
 mod tests {
     use axum::http::StatusCode;
 
-    use super::{Body, HeaderMap, read_body, room_for};
+    use super::{Body, BodyLimit, HeaderMap, read_body, room_for};
+
+    fn limit(bytes_max: usize) -> BodyLimit {
+        BodyLimit {
+            bytes_max,
+            advice: "",
+        }
+    }
 
     async fn refused(body: &'static str, bytes_max: usize, room: usize) -> Option<StatusCode> {
         let (headers, room) = (HeaderMap::new(), room_for(room));
-        let read = read_body(&headers, Body::from(body), bytes_max, &room);
+        let read = read_body(&headers, Body::from(body), limit(bytes_max), &room);
         read.await.err().map(|problem| problem.status)
     }
 
@@ -136,7 +152,7 @@ mod tests {
     #[tokio::test]
     async fn gives_back_the_room_of_a_body_that_is_done() {
         let (headers, room) = (HeaderMap::new(), room_for(5));
-        let read = || read_body(&headers, Body::from("123"), 5, &room);
+        let read = || read_body(&headers, Body::from("123"), limit(5), &room);
         let first = read().await.map_err(|problem| problem.message).unwrap();
         assert_eq!(first.bytes, b"123");
         assert!(read().await.is_err());

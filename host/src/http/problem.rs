@@ -6,7 +6,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::json;
+use super::{body::BodyLimit, json};
 use crate::{Error, ErrorKind};
 
 /// An error as an answer: `{"error":"…","kind":"…"}`.
@@ -30,11 +30,10 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
-    pub(super) fn body_too_large(bytes_max: usize) -> Self {
-        let message = format!(
-            "the body is larger than the {bytes_max} bytes this server takes; \
-             `proglog serve --body-bytes-max` and `--record-bytes-max` raise that"
-        );
+    pub(super) fn body_too_large(limit: BodyLimit) -> Self {
+        let BodyLimit { bytes_max, advice } = limit;
+        let message =
+            format!("the body is larger than the {bytes_max} bytes this server takes; {advice}");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 

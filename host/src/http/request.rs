@@ -1,6 +1,6 @@
 //! What requests ask for, read from JSON and the query.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use base64::{
     DecodeError, Engine as _, alphabet,
@@ -16,28 +16,38 @@ use super::problem::Problem;
 
 /// The body of an append.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `record`")]
+#[serde(deny_unknown_fields)]
 pub(super) struct AppendRequest {
     pub(super) record: PostedRecord,
 }
 
 impl AppendRequest {
     pub(super) fn parse(body: &[u8]) -> Result<Self, Problem> {
-        parse_json(body, r#"{"record":{"value":"<base64>"}}"#)
+        let Object(request) = parse_json(body, r#"{"record":{"value":"<base64>"}}"#)?;
+        Ok(request)
     }
+}
+
+impl Fields for AppendRequest {
+    const EXPECTED: &'static str = "an object with `record`";
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadRequest {
+    offset: WholeNumber,
+}
+
+impl Fields for ReadRequest {
+    const EXPECTED: &'static str = "an object with `offset`";
 }
 
 /// The offset that a read asks for, by its query or its body.
 pub(super) fn parse_offset(query: &str, body: &[u8]) -> Result<Offset, Problem> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, expecting = "an object with `offset`")]
-    struct ReadRequest {
-        offset: WholeNumber,
-    }
     match (query.is_empty(), body.is_empty()) {
         (false, true) => parse_query(query),
         (true, false) => {
-            let request: ReadRequest = parse_json(body, r#"{"offset":0}"#)?;
+            let Object::<ReadRequest>(request) = parse_json(body, r#"{"offset":0}"#)?;
             Ok(Offset(request.offset.0))
         }
         (false, false) => Err(Problem::bad_request(
@@ -57,7 +67,9 @@ fn parse_query(query: &str) -> Result<Offset, Problem> {
                 "unknown query parameter `{name}`, expected `offset`"
             )));
         }
-        let number = value.parse().map_err(|_| {
+        // Rust would take a plus sign too.
+        let is_digits = value.bytes().all(|byte| byte.is_ascii_digit());
+        let number = value.parse().ok().filter(|_| is_digits).ok_or_else(|| {
             Problem::bad_request(format!("offset={value} is no offset: give {WHOLE_NUMBER}"))
         })?;
         if offset.replace(Offset(number)).is_some() {
@@ -120,7 +132,9 @@ impl<'de> Deserialize<'de> for PostedRecord {
                 Ok(PostedRecord {
                     value: fields.value.0,
                     key: fields.key.0,
-                    headers: headers.map(|h| Header::new(h.name, h.value.0)).collect(),
+                    headers: headers
+                        .map(|Object(h)| Header::new(h.name, h.value.0))
+                        .collect(),
                     timestamp_ms: fields.timestamp_ms.map(|ms| ms.0),
                 })
             }
@@ -135,7 +149,7 @@ struct RecordFields {
     value: Base64,
     #[serde(default)]
     key: Base64,
-    headers: Option<Vec<HeaderFields>>,
+    headers: Option<Vec<Object<HeaderFields>>>,
     timestamp_ms: Option<WholeNumber>,
     /// A program built on the book's `Record` sends it, and the log gives its own, as the book's does.
     #[serde(rename = "offset")]
@@ -143,14 +157,41 @@ struct RecordFields {
 }
 
 #[derive(Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a header: an object with `name` and `value`"
-)]
+#[serde(deny_unknown_fields)]
 struct HeaderFields {
     name: String,
     #[serde(default)]
     value: Base64,
+}
+
+impl Fields for HeaderFields {
+    const EXPECTED: &'static str = "a header: an object with `name` and `value`";
+}
+
+/// The fields of an object.
+trait Fields {
+    const EXPECTED: &'static str;
+}
+
+/// `T` from an object alone: what serde derives takes an array of the fields' values too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de> + Fields> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectOnly<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Fields> Visitor<'de> for ObjectOnly<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(T::EXPECTED)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectOnly(PhantomData))
+    }
 }
 
 /// Bytes, as base64. `null` is none, as Go writes a nil slice.
@@ -271,6 +312,13 @@ mod tests {
             ("", "the body is empty"),
             ("{", "EOF while parsing"),
             ("[]", "expected an object with `record`"),
+            (r#"["aGk="]"#, "expected an object with `record`"),
+            (r#"[{"value":"aGk="}]"#, "expected an object with `record`"),
+            (r#"{"record":["aGk="]}"#, "an object with `value`"),
+            (
+                r#"{"record":{"value":"","headers":[["n","aGk="]]}}"#,
+                "a header: an object with `name`",
+            ),
             ("{}", "missing field `record`"),
             (r#"{"record":{}}"#, "missing field `value`"),
             (
@@ -311,6 +359,7 @@ mod tests {
             ("offset=1", r#"{"offset":1}"#, "both the query and the body"),
             ("offset=-1", "", "offset=-1 is no offset"),
             ("offset=1.5", "", "a whole number"),
+            ("offset=%2B0", "", "offset=+0 is no offset"),
             ("offset=", "", "a whole number"),
             ("offset=18446744073709551616", "", "a whole number"),
             ("offset=1&offset=2", "", "more than one"),
@@ -319,6 +368,7 @@ mod tests {
             ("", r#"{"offset":1.5}"#, "a whole number"),
             ("", r#"{"offset":"1"}"#, "a whole number"),
             ("", r#"{"offset":null}"#, "a whole number"),
+            ("", "[0]", "expected an object with `offset`"),
             ("", r#"{"ofset":1}"#, "unknown field `ofset`"),
             ("", "{}", "missing field `offset`"),
         ] {

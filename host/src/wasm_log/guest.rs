@@ -218,12 +218,23 @@ impl Guest {
     }
 
     pub(super) fn truncate_before(&mut self, offset: Offset) -> Result<()> {
+        if i64::try_from(offset.0).is_err() {
+            // It removes nothing, but is refused where the log may not be changed.
+            self.done(|exports| &exports.truncate_before, (self.handle, 0))?;
+        }
         let at = self.offset_arg(offset)?;
         self.done(|exports| &exports.truncate_before, (self.handle, at))
     }
 
     pub(super) fn truncate_after(&mut self, offset: Offset) -> Result<()> {
-        let at = self.offset_arg(offset)?;
+        let at = match i64::try_from(offset.0) {
+            Ok(at) => at,
+            Err(_) => {
+                // Nothing is above either of them, if the guest can say what its next offset is.
+                self.next_offset()?;
+                i64::MAX
+            }
+        };
         self.done(|exports| &exports.truncate_after, (self.handle, at))
     }
 
@@ -383,16 +394,20 @@ impl Guest {
             .map_err(|e| Fault::Broken(format!("it gave a report that cannot be read: {e}")))
     }
 
-    /// The guest speaks of offsets up to `i64::MAX`; no log of its has one above.
+    /// The guest speaks of offsets up to `i64::MAX`: one above is none of its log's, or the guest
+    /// refuses to say what its log holds.
     fn offset_arg(&mut self, offset: Offset) -> Result<i64> {
         match i64::try_from(offset.0) {
             Ok(offset) => Ok(offset),
             Err(_) => {
-                let message = format!("offset {offset} is not in the log");
-                Err(Fault::Refused(Error::new(
-                    ErrorKind::OffsetOutOfRange,
-                    message,
-                )))
+                let lowest = self.lowest_offset()?;
+                let next = self.next_offset()?;
+                let error = proglog::Error::OffsetOutOfRange {
+                    offset,
+                    lowest,
+                    next,
+                };
+                Err(Fault::Refused(error.into()))
             }
         }
     }

@@ -365,14 +365,75 @@ mod tests {
                 open(&sandbox, "dangling", OFlags::CREATE, true),
                 Err(Errno::Inval)
             );
-            // Opening a pipe would wait for a writer.
             let socket = directory.path().join("socket");
             let _listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
             assert_eq!(
                 open(&sandbox, "socket", OFlags::empty(), false),
                 Err(Errno::Inval)
             );
+            assert!(!elsewhere.path().with_extension("made").exists());
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_listed_as_what_it_is_and_not_opened() {
+        let (directory, sandbox) = sandbox(Mode::Write);
+        let path = |name| directory.path().join(name);
+        let elsewhere = tempfile::NamedTempFile::new().unwrap();
+        fs::write(path("0.store"), "").unwrap();
+        fs::create_dir(path("1.store")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), path("2.store")).unwrap();
+        std::os::unix::fs::symlink(path("nowhere"), path("3.store")).unwrap();
+        let mkfifo = std::process::Command::new("mkfifo")
+            .arg(path("4.store"))
+            .status();
+        assert!(mkfifo.unwrap().success());
+
+        let types = [
+            ("0.store", FileType::RegularFile),
+            ("1.store", FileType::Directory),
+            ("2.store", FileType::SymbolicLink),
+            ("3.store", FileType::SymbolicLink),
+            // WASI has no word for a pipe.
+            ("4.store", FileType::Unknown),
+        ];
+        let entries = run(sandbox.readdir(ReaddirCursor::from(0)))
+            .unwrap()
+            .ok()
+            .unwrap();
+        let mut listed = entries
+            .map(|entry| entry.ok().unwrap())
+            .map(|entry| (entry.name, entry.filetype))
+            .collect::<Vec<_>>();
+        listed.sort_by(|a, b| a.0.cmp(&b.0));
+        let expected = types.map(|(name, filetype)| (name.to_owned(), filetype));
+        assert_eq!(listed[2..], expected);
+
+        for (name, filetype) in types {
+            for follow in [false, true] {
+                let stat = run(sandbox.get_path_filestat(name, follow)).unwrap();
+                assert_eq!(stat.ok().unwrap().filetype, filetype, "{name}");
+            }
+            if filetype == FileType::RegularFile {
+                continue;
+            }
+            // Opening a pipe would wait for who opens its other end.
+            for (oflags, write) in [
+                (OFlags::empty(), false),
+                (OFlags::empty(), true),
+                (OFlags::CREATE, true),
+                (OFlags::TRUNCATE, true),
+                (OFlags::DIRECTORY, false),
+            ] {
+                assert_eq!(
+                    open(&sandbox, name, oflags, write),
+                    Err(Errno::Inval),
+                    "{name} with {oflags:?}"
+                );
+            }
+        }
+        assert!(!path("nowhere").exists());
     }
 
     #[test]

@@ -412,17 +412,150 @@ fn options_are_checked_before_a_directory_is_made() {
         Options::new().segment_bytes_max(0),
         Options::new().index_bytes_max(0),
         Options::new().record_bytes_max(0),
+        Options::new().index_bytes_max(1),
+        Options::new().record_bytes_max(u64::MAX),
         Options::new().initial_offset(u64::MAX),
     ] {
-        let error = WasmLog::open(&path, Mode::Write, options).err().unwrap();
+        let error = WasmLog::open(&path, Mode::Write, options.clone())
+            .err()
+            .unwrap();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert_eq!(error, options.validate().unwrap_err().into());
         assert!(!path.exists());
     }
+    let beyond = Options::new().initial_offset(1 << 63);
+    let error = WasmLog::open(&path, Mode::Write, beyond).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert!(
+        error.to_string().contains("use the native engine"),
+        "{error}"
+    );
+    assert!(!path.exists());
     let log = WasmLog::open(&path, Mode::Write, Options::new().initial_offset(40)).unwrap();
     assert_eq!(
         log.append_batch(&[NewRecord::new("x")]),
         Ok(Offset(40)..Offset(41))
     );
+}
+
+#[test]
+fn offsets_beyond_the_guests_are_refused_as_by_the_native_log() {
+    type Open = fn(&Path, Mode) -> Box<dyn Engine>;
+    for records in [0, 3] {
+        let (wasm, native) = (directory(), directory());
+        let records = vec![NewRecord::new("x"); records];
+        let open: [Open; 2] = [
+            |at, mode| Box::new(WasmLog::open(at, mode, Options::new()).unwrap()),
+            |at, mode| match mode {
+                Mode::Write => Box::new(Log::open(at, Options::new()).unwrap()),
+                Mode::Read => Box::new(Log::open_read_only(at, Options::new()).unwrap()),
+            },
+        ];
+        let [found, expected] =
+            [(open[0], wasm.path()), (open[1], native.path())].map(|(open, at)| {
+                let mut outcomes = Vec::new();
+                for mode in [Mode::Write, Mode::Read] {
+                    let log = open(at, mode);
+                    if mode == Mode::Write {
+                        log.append_batch(&records).unwrap();
+                    }
+                    for offset in [1 << 63, u64::MAX - 1].map(Offset) {
+                        outcomes.push(log.read(offset).map(drop));
+                        outcomes.push(log.read_batch(offset, 1).map(drop));
+                        outcomes.push(log.locate(offset).map(drop));
+                        outcomes.push(log.truncate_before(offset));
+                        outcomes.push(log.truncate_after(offset));
+                    }
+                    assert_eq!(log.next_offset(), Ok(Offset(records.len() as u64)));
+                    log.close().unwrap();
+                }
+                outcomes
+            });
+        assert_eq!(found, expected);
+        assert_eq!(
+            found[0].as_ref().unwrap_err().kind(),
+            ErrorKind::OffsetOutOfRange
+        );
+    }
+}
+
+#[test]
+fn offsets_that_the_guest_cannot_say_are_not_given() {
+    let directory = directory();
+    let initial = i64::MAX.cast_unsigned() - 1;
+    let options = Options::new().initial_offset(initial);
+    let log = WasmLog::open(directory.path(), Mode::Write, options).unwrap();
+    let refused = log
+        .append_batch(&[NewRecord::new("x"), NewRecord::new("y")])
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument, "{refused}");
+    assert!(
+        refused.to_string().contains("use the native engine"),
+        "{refused}"
+    );
+    assert_eq!(log.next_offset(), Ok(Offset(initial)));
+    let offsets = log.append_batch(&[NewRecord::new("x")]).unwrap();
+    assert_eq!(log.read(offsets.start).unwrap().value(), b"x");
+    assert_eq!(log.next_offset(), Ok(offsets.end));
+    Box::new(log).close().unwrap();
+
+    // One more of the native log's, and the guest must not cut it off.
+    let native = Log::open(directory.path(), Options::new()).unwrap();
+    native
+        .append_batch([NewRecord::new("y"), NewRecord::new("z")])
+        .unwrap();
+    native.close().unwrap();
+    let log = WasmLog::open(directory.path(), Mode::Write, Options::new()).unwrap();
+    let last = Offset(initial + 2);
+    for refused in [log.read(last).map(drop), log.truncate_after(last)] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidArgument, "{refused}");
+        assert!(
+            refused.to_string().contains("use the native engine"),
+            "{refused}"
+        );
+    }
+    Box::new(log).close().unwrap();
+    let native = Log::open(directory.path(), Options::new()).unwrap();
+    assert_eq!(native.read(last).unwrap().value(), b"z");
+}
+
+#[cfg(unix)]
+#[test]
+fn closing_says_so_when_it_could_not() {
+    let directory = directory();
+    let store = directory.path().join("0.store");
+    let moved = directory.path().join("moved");
+    let broken = || {
+        let log = WasmLog::open(directory.path(), Mode::Write, Options::new()).unwrap();
+        log.append_batch(&[NewRecord::new("kept")]).unwrap();
+        match &mut *log.state() {
+            State::Open(guest) => guest.overwrite_memory(0xa5),
+            _ => panic!("no guest"),
+        }
+        // A link is none of a log's files.
+        fs::rename(&store, &moved).unwrap();
+        std::os::unix::fs::symlink(&moved, &store).unwrap();
+        let error = log.sync().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Trapped, "{error}");
+        assert!(
+            error.to_string().contains("opening the log again failed"),
+            "{error}"
+        );
+        log
+    };
+    let mend = || fs::rename(&moved, &store).unwrap();
+
+    let error = Box::new(broken()).close().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(error.to_string().contains("0.store"), "{error}");
+    mend();
+
+    let log = broken();
+    mend();
+    assert_eq!(Box::new(log).close(), Ok(()));
+    let log = Log::open(directory.path(), Options::new()).unwrap();
+    assert_eq!(log.next_offset(), Offset(2));
 }
 
 #[test]
