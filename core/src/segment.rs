@@ -44,6 +44,8 @@ pub struct Segment<B: Backend> {
     base: Offset,
     next: Offset,
     store: Store<B::File>,
+    /// Where the records end in the store. A reader may find a torn tail after it.
+    end: u64,
     index: Index<B::File>,
     options: Options,
     /// Whether every entry of the index was seen to be right. Otherwise a record that is not where its
@@ -183,7 +185,8 @@ impl<B: Backend> Segment<B> {
         if writable {
             index.trim()?;
         }
-        let segment = Self::of(base, scanned.next, store, index, options, true);
+        let mut segment = Self::of(base, scanned.next, store, index, options, true);
+        segment.end = scanned.end;
         let durable = if writable {
             segment.next
         } else {
@@ -246,6 +249,7 @@ impl<B: Backend> Segment<B> {
         Self {
             base,
             next,
+            end: store.len(),
             store,
             index,
             options: options.clone(),
@@ -289,6 +293,7 @@ impl<B: Backend> Segment<B> {
             frame.encode(frame.record_bytes(), self.store.buffer());
         }
         self.next = batch.next();
+        self.end = self.store.len();
         Ok(batch.first..self.next)
     }
 
@@ -296,7 +301,7 @@ impl<B: Backend> Segment<B> {
     pub(crate) fn take_back(&mut self, next: Offset, store_bytes: u64) {
         self.store.take_back(store_bytes);
         self.index.truncate(next.since(self.base));
-        self.next = next;
+        (self.next, self.end) = (next, store_bytes);
     }
 
     /// Reads a record.
@@ -351,17 +356,15 @@ impl<B: Backend> Segment<B> {
         match self.index.read(i64::try_from(n).unwrap_or(i64::MAX))? {
             Some((relative, position)) if u64::from(relative) == n => Ok(position),
             Some((_, position)) => Err(self.corrupt(offset, position, Damaged::Misplaced)),
-            // A lost record without an entry: it would stand at the end.
-            None => Ok(self.store.len()),
+            // The next one, or a lost one without an entry: it would stand at the end.
+            None => Ok(self.end),
         }
     }
 
     /// Whether the record after this one starts at `position`, or the store ends there. An unchecked
     /// record has to: by itself it says too little.
     fn ends_at(&self, offset: Offset, position: u64) -> Result<bool> {
-        // After the last one a torn tail may stand, if the scan that proved the index found one.
-        let is_last = offset.next() == self.next;
-        Ok((is_last && self.proven) || self.position(offset.next())? == position)
+        Ok(self.position(offset.next())? == position)
     }
 
     fn record_at(&self, offset: Offset, position: u64) -> Result<Record> {
@@ -411,6 +414,7 @@ impl<B: Backend> Segment<B> {
             push_entry(&mut scanned.entries, relative, scanned.end);
             scanned.next = scanned.next.next();
         }
+        self.end = scanned.end;
         self.index.replace(scanned.entries)?;
         self.proven = true;
         Ok(())
@@ -428,7 +432,7 @@ impl<B: Backend> Segment<B> {
             // Should records have been replaced meanwhile, reads find out and look again.
             self.proven &= scanned.entries.is_empty();
             self.index.extend(&scanned.entries);
-            self.next = scanned.next;
+            (self.next, self.end) = (scanned.next, scanned.end);
         }
         Ok(self.store.len() >= end)
     }
@@ -467,7 +471,7 @@ impl<B: Backend> Segment<B> {
         self.index.truncate(next.since(self.base));
         self.index.trim()?;
         self.store.truncate(position)?;
-        self.next = next;
+        (self.next, self.end) = (next, position);
         Ok(())
     }
 
