@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, path::Path};
 
 use proglog::{Clock, Header, NewRecord, Offset, Options, Record};
-use proglog_host::ErrorKind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{schema::Fields, subject::Files};
@@ -420,22 +419,7 @@ impl Vector {
 }
 
 /// What a kind of error is called in a vector.
-#[must_use]
-pub fn kind_name(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::InvalidArgument => "invalid_argument",
-        ErrorKind::OffsetOutOfRange => "offset_out_of_range",
-        ErrorKind::Corrupt => "corrupt",
-        ErrorKind::Poisoned => "poisoned",
-        ErrorKind::Locked => "locked",
-        ErrorKind::ReadOnly => "read_only",
-        ErrorKind::Closed => "closed",
-        ErrorKind::TooLarge => "too_large",
-        ErrorKind::Io => "io",
-        ErrorKind::Trapped => "trapped",
-        _ => "unknown",
-    }
-}
+pub use proglog_host::http::kind_name;
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
