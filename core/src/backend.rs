@@ -5,7 +5,12 @@ pub(crate) mod fault;
 pub(crate) mod fs;
 pub(crate) mod memory;
 
-use std::{fmt, io};
+use std::{
+    fmt,
+    io::{self, IoSlice},
+};
+
+use crate::{Tail, Views};
 
 /// A directory of files, as a log needs it: the file system ([`FsBackend`](crate::FsBackend)), memory
 /// ([`MemoryBackend`](crate::MemoryBackend)), or one of your own. Everything that the log promises
@@ -42,6 +47,24 @@ pub trait Backend: fmt::Debug {
     ///
     /// The file cannot be removed.
     fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Cuts a file to its first `bytes` bytes, durably. Memory mapped from it keeps what it showed, if
+    /// [`BackendFile::map`] gives any: then the file is replaced by a shorter copy.
+    ///
+    /// # Errors
+    ///
+    /// The file then has either length.
+    fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
+        let file = self.open(name, Access::Write)?;
+        file.set_len(bytes)?;
+        file.sync()
+    }
+
+    /// How many bytes past its records the active store is to be filled with zeros ahead of time, so
+    /// that a sync writes records alone and not where they are. 0 where that gains nothing.
+    fn prepare_bytes(&self) -> u64 {
+        0
+    }
 
     /// Returns once all files made and removed before are so on stable storage.
     ///
@@ -92,14 +115,14 @@ pub trait BackendFile {
     /// # Errors
     ///
     /// Any part of the bytes may then have been written.
-    fn write_at(&mut self, bytes: &[u8], position: u64) -> io::Result<()>;
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
 
     /// Cuts the file, or grows it with zeros, to `bytes`.
     ///
     /// # Errors
     ///
     /// It may then have either length.
-    fn set_len(&mut self, bytes: u64) -> io::Result<()>;
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
 
     /// Returns once all that was written, and the length, is on stable storage.
     ///
@@ -109,15 +132,51 @@ pub trait BackendFile {
     /// itself.
     fn sync(&self) -> io::Result<()>;
 
-    /// Told of an index file before entries are written to it: it will hold at most `bytes`. A
-    /// backend may give it that length now, with zeros, and map it into memory. `set_len` ends that.
+    /// Writes all of `parts`, one after the other, from `position` on, as one write where that can be.
     ///
     /// # Errors
     ///
-    /// The space cannot be had. One that cannot map should go on without instead.
-    fn prepare(&mut self, bytes: u64) -> io::Result<()> {
-        let _ = bytes;
+    /// Those of [`BackendFile::write_at`].
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], mut position: u64) -> io::Result<()> {
+        for part in parts {
+            self.write_at(part, position)?;
+            position += part.len() as u64;
+        }
         Ok(())
+    }
+
+    /// Whether the name it was opened by no longer leads to it: it was removed, or replaced.
+    ///
+    /// # Errors
+    ///
+    /// That cannot be told.
+    fn is_removed(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// The first `bytes` bytes of the file as memory that shows what is written to it, for reading
+    /// without a call or a copy. They may be more than the file has; what is past its end is not
+    /// touched. `None` where files cannot be so mapped: then they are read.
+    ///
+    /// # Errors
+    ///
+    /// None that matters: one is taken for `None`.
+    fn map(&self, bytes: u64) -> io::Result<Option<Views>> {
+        let _ = bytes;
+        Ok(None)
+    }
+
+    /// Memory that is the file's bytes from `position` on: what is put there is with the operating
+    /// system at once. `bytes` of it or a few less; the file is made as long as that, with zeros whose space
+    /// is really there, so that no write to the memory can fail. `None` where that cannot be promised: then
+    /// the file is written.
+    ///
+    /// # Errors
+    ///
+    /// The space cannot be had, and the file is as it was.
+    fn map_tail(&self, position: u64, bytes: usize) -> io::Result<Option<Tail>> {
+        let _ = (position, bytes);
+        Ok(None)
     }
 }
 

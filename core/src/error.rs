@@ -131,7 +131,15 @@ impl Error {
         // The numbers of WASI's errors mean other errors to who reads the message outside.
         #[cfg(target_os = "wasi")]
         let source = match source.to_string().split_once(" (os error ") {
-            Some((text, _)) => io::Error::new(source.kind(), text),
+            Some((text, _)) => {
+                // Which the standard library has no kind for here.
+                let full = rustix::io::Errno::NOSPC.raw_os_error();
+                let kind = match source.raw_os_error() {
+                    Some(number) if number == full => io::ErrorKind::StorageFull,
+                    _ => source.kind(),
+                };
+                io::Error::new(kind, text)
+            }
             None => source,
         };
         Self::Io {

@@ -1,14 +1,28 @@
 //! The index: the file of 12-byte entries that maps an offset to a position.
 
-use crate::{Error, Result, backend::BackendFile};
+mod positions;
+
+use std::{
+    io,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use self::positions::Positions;
+use crate::{Error, Result, Tail, Views, backend::BackendFile, store::out_of_memory};
 
 /// An entry: the offset less the segment's base (u32), then the position (u64), both big-endian.
 const ENTRY: usize = size_of::<u32>() + size_of::<u64>();
 pub(crate) const ENTRY_BYTES: u64 = ENTRY as u64;
 const _: () = assert!(ENTRY_BYTES == 12);
 
+/// The longest file in which a first entry, which is all zeros, vouches for its record though nothing
+/// but zeros follows it. What is prepared is longer.
+pub(crate) const LONE_ENTRY_BYTES_MAX: u64 = 2 * ENTRY_BYTES;
+
 /// What is prepared of a file at first.
-const PREPARED_BYTES_MIN: u64 = 1 << 20;
+const PREPARED_BYTES_MIN: u64 = 64 << 10;
+/// What is handed to the file at a time, in whole entries.
+const FLUSHED_AT_A_TIME: usize = 4096 / ENTRY * ENTRY;
 /// An entry's offset is a `u32`.
 const ENTRIES_LIMIT: u64 = 1 << 32;
 
@@ -35,14 +49,26 @@ pub struct Index<F> {
     file: Option<F>,
     name: String,
     entries_max: u64,
+    /// The entries of the file that count and were there when it was opened.
+    opened: u64,
+    /// Those of them that are mapped, once one was read.
+    views: OnceLock<Option<Views>>,
+    /// The positions of the entries after those.
+    recent: Positions,
+    writing: Mutex<Writing>,
+}
+
+/// What only who writes the file has to know of it.
+#[derive(Debug)]
+struct Writing {
     /// The entries of the file that count.
     written: u64,
-    /// The entries after those.
-    waiting: Vec<u8>,
     /// The bytes the file was prepared for, once it was.
     prepared_bytes: u64,
     /// How large it is expected to get, at the most.
     expected_bytes: u64,
+    /// The file's memory from the next entry on.
+    tail: Option<Tail>,
 }
 
 impl<F: BackendFile> Index<F> {
@@ -57,9 +83,9 @@ impl<F: BackendFile> Index<F> {
         let length = file.len().map_err(|e| Error::io("measure", &name, e))?;
         let mut index = Self::in_memory(name, bytes_max);
         index.file = Some(file);
-        // As if all counted, so that they can be read.
-        index.written = length / ENTRY_BYTES;
-        index.written = index.leading_entries()?;
+        let opened = index.leading_entries(length / ENTRY_BYTES)?;
+        index.opened = opened;
+        index.writing().written = opened;
         Ok(index)
     }
 
@@ -69,10 +95,15 @@ impl<F: BackendFile> Index<F> {
             file: None,
             name: name.into(),
             entries_max: (bytes_max / ENTRY_BYTES).min(ENTRIES_LIMIT),
-            written: 0,
-            waiting: Vec::new(),
-            prepared_bytes: 0,
-            expected_bytes: bytes_max,
+            opened: 0,
+            views: OnceLock::new(),
+            recent: Positions::default(),
+            writing: Mutex::new(Writing {
+                written: 0,
+                prepared_bytes: 0,
+                expected_bytes: bytes_max,
+                tail: None,
+            }),
         }
     }
 
@@ -84,20 +115,47 @@ impl<F: BackendFile> Index<F> {
     /// [`Error::Io`].
     pub fn read(&self, n: i64) -> Result<Option<(u32, u64)>> {
         let from_end = || self.entries().checked_sub(n.unsigned_abs());
-        let Some(n) = u64::try_from(n).ok().or_else(from_end) else {
-            return Ok(None);
+        match u64::try_from(n).ok().or_else(from_end) {
+            Some(n) => self.entry(n),
+            None => Ok(None),
+        }
+    }
+
+    /// Entry `n`, without a call or a lock where the file is mapped.
+    #[inline]
+    pub(crate) fn entry(&self, n: u64) -> Result<Option<(u32, u64)>> {
+        let Some(recent) = n.checked_sub(self.opened) else {
+            return self.opened_entry(n).map(Some);
         };
-        if n >= self.entries() {
-            return Ok(None);
+        Ok(self
+            .recent
+            .get(recent)
+            .and_then(|position| Some((u32::try_from(n).ok()?, position))))
+    }
+
+    #[inline]
+    fn opened_entry(&self, n: u64) -> Result<(u32, u64)> {
+        let mapped = self.views().and_then(|views| {
+            let at = bytes_in_memory(n);
+            views.bytes().get(at..)?.first_chunk()
+        });
+        match mapped {
+            Some(&entry) => Ok(decode(entry)),
+            None => {
+                let mut entry = [0; ENTRY];
+                self.read_file(&mut entry, n)?;
+                Ok(decode(entry))
+            }
         }
-        let mut entry = [0; ENTRY];
-        if n < self.written {
-            self.read_file(&mut entry, n)?;
-        } else {
-            let at = bytes_in_memory(n - self.written);
-            entry.copy_from_slice(&self.waiting[at..at + ENTRY]);
-        }
-        Ok(Some(decode(entry)))
+    }
+
+    #[inline]
+    fn views(&self) -> Option<&Views> {
+        let made = || {
+            let file = self.file.as_ref()?;
+            file.map(self.opened * ENTRY_BYTES).ok().flatten()
+        };
+        self.views.get_or_init(made).as_ref()
     }
 
     /// Adds the entry of the next offset.
@@ -108,9 +166,7 @@ impl<F: BackendFile> Index<F> {
     /// number of entries before it: an index has no gaps.
     pub fn write(&mut self, offset: u32, position: u64) -> Result<()> {
         if self.is_full() {
-            return Err(Error::IndexFull {
-                entries: self.entries(),
-            });
+            return Err(self.full());
         }
         if u64::from(offset) != self.entries() {
             return Err(Error::InvalidArgument(format!(
@@ -119,14 +175,29 @@ impl<F: BackendFile> Index<F> {
                 self.entries()
             )));
         }
-        push_entry(&mut self.waiting, offset, position);
-        Ok(())
+        self.push(position)
+    }
+
+    /// Adds an entry, be there room or not. By one thread at a time.
+    #[inline]
+    pub(crate) fn push(&self, position: u64) -> Result<()> {
+        if self.recent.push(position) {
+            Ok(())
+        } else {
+            Err(self.full())
+        }
+    }
+
+    pub(crate) fn full(&self) -> Error {
+        Error::IndexFull {
+            entries: self.entries(),
+        }
     }
 
     /// How many entries it holds.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        self.written + self.waiting.len() as u64 / ENTRY_BYTES
+        self.opened + self.recent.len()
     }
 
     /// Whether there is room for no more.
@@ -146,29 +217,69 @@ impl<F: BackendFile> Index<F> {
     ///
     /// [`Error::Io`].
     pub fn flush(&mut self) -> Result<()> {
-        let Some(file) = &mut self.file else {
+        self.flush_to(self.entries())
+    }
+
+    /// Hands the entries before `end` to the file.
+    pub(crate) fn flush_to(&self, end: u64) -> Result<()> {
+        let Some(file) = &self.file else {
             return Ok(());
         };
-        if self.waiting.is_empty() {
+        let mut writing = self.writing();
+        let end = end.min(self.entries());
+        let bytes = bytes_in_memory(end.saturating_sub(writing.written));
+        if bytes == 0 {
             return Ok(());
         }
-        let start = self.written * ENTRY_BYTES;
-        let end = start + self.waiting.len() as u64;
-        if end > self.prepared_bytes {
+        let mut entries = Vec::new();
+        let reserved = entries.try_reserve_exact(bytes.min(FLUSHED_AT_A_TIME));
+        reserved.map_err(|_| out_of_memory(&self.name))?;
+        while writing.written < end {
+            entries.clear();
+            for n in writing.written..end {
+                if entries.len() + ENTRY > FLUSHED_AT_A_TIME {
+                    break;
+                }
+                let Some((relative, position)) = self.entry(n)? else {
+                    break;
+                };
+                push_entry(&mut entries, relative, position);
+            }
+            self.write_file(file, &mut writing, &entries)?;
+        }
+        Ok(())
+    }
+
+    fn write_file(&self, file: &F, writing: &mut Writing, entries: &[u8]) -> Result<()> {
+        let start = writing.written * ENTRY_BYTES;
+        let end = start + entries.len() as u64;
+        if end > writing.prepared_bytes {
             // A little at first, then twice as much each time: an index is small beside its store.
-            let more = self
+            let more = writing
                 .prepared_bytes
                 .saturating_mul(2)
-                .max(PREPARED_BYTES_MIN);
-            let bytes = more.min(self.expected_bytes).max(end);
-            let prepared = file.prepare(bytes);
-            prepared.map_err(|e| Error::io("prepare", &self.name, e))?;
-            self.prepared_bytes = bytes;
+                .max(start + PREPARED_BYTES_MIN);
+            let least = end.max(LONE_ENTRY_BYTES_MAX + ENTRY_BYTES);
+            let bytes = more.min(writing.expected_bytes).max(least);
+            writing.prepared_bytes = bytes;
+            // The old one first: two views of one file's memory are one too many.
+            writing.tail = None;
+            let length = usize::try_from(bytes - start).unwrap_or(usize::MAX);
+            // Where it cannot be mapped it is written; a full disk shows then.
+            writing.tail = file.map_tail(start, length).ok().flatten();
         }
-        let written = file.write_at(&self.waiting, start);
-        written.map_err(|e| Error::io("write", &self.name, e))?;
-        self.written = end / ENTRY_BYTES;
-        self.waiting.clear();
+        match &mut writing.tail {
+            Some(tail) if tail.capacity() - tail.filled() >= entries.len() => {
+                tail.spare()[..entries.len()].copy_from_slice(entries);
+                tail.fill(entries.len());
+            }
+            tail => {
+                *tail = None;
+                let written = file.write_at(entries, start);
+                written.map_err(|e| Error::io("write", &self.name, e))?;
+            }
+        }
+        writing.written = end / ENTRY_BYTES;
         Ok(())
     }
 
@@ -177,22 +288,35 @@ impl<F: BackendFile> Index<F> {
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn close(mut self) -> Result<()> {
+    pub fn close(self) -> Result<()> {
         self.trim()
     }
 
     /// As [`Index::close`], and more entries may follow.
-    pub(crate) fn trim(&mut self) -> Result<()> {
-        self.flush()?;
-        let Some(file) = &mut self.file else {
+    pub(crate) fn trim(&self) -> Result<()> {
+        self.flush_to(self.entries())?;
+        self.cut_to_written()
+    }
+
+    /// As [`Index::trim`], but entries for which a full disk has no space stay in memory, for a later flush.
+    pub(crate) fn trim_where_space(&self) -> Result<()> {
+        match self.flush_to(self.entries()) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {}
+            flushed => flushed?,
+        }
+        self.cut_to_written()
+    }
+
+    fn cut_to_written(&self) -> Result<()> {
+        let Some(file) = &self.file else {
             return Ok(());
         };
-        let bytes = self.written * ENTRY_BYTES;
-        let length = file
-            .len()
-            .map_err(|e| Error::io("measure", &self.name, e))?;
-        if length != bytes || self.prepared_bytes != 0 {
-            self.prepared_bytes = 0;
+        let mut writing = self.writing();
+        writing.tail = None;
+        let bytes = writing.written * ENTRY_BYTES;
+        let length = self.file_bytes()?.unwrap_or_default();
+        if length != bytes || writing.prepared_bytes != 0 {
+            writing.prepared_bytes = 0;
             file.set_len(bytes)
                 .map_err(|e| Error::io("truncate", &self.name, e))?;
             file.sync().map_err(|e| Error::io("sync", &self.name, e))?;
@@ -200,27 +324,33 @@ impl<F: BackendFile> Index<F> {
         Ok(())
     }
 
-    /// Takes back all entries past the first `entries`. The file's are forgotten, not overwritten,
-    /// until it is trimmed or others take their place.
-    pub(crate) fn truncate(&mut self, entries: u64) {
-        self.waiting
-            .truncate(bytes_in_memory(entries.saturating_sub(self.written)));
-        self.written = self.written.min(entries);
+    /// Nothing more will be written: the file is mapped now, and then no longer kept open.
+    pub(crate) fn seal(mut self) -> Self {
+        let bytes = bytes_in_memory(self.opened);
+        let mapped = self.views().is_some_and(|views| views.len() >= bytes);
+        if mapped && self.recent.len() == 0 {
+            self.file = None;
+        }
+        self
     }
 
-    /// Replaces all entries. Those of the file that are so already stay; the others are written by the
-    /// next flush.
-    pub(crate) fn replace(&mut self, mut entries: Vec<u8>) -> Result<()> {
-        let kept = self.agreeing(&entries)?;
-        entries.drain(..bytes_in_memory(kept));
-        self.written = kept;
-        self.waiting = entries;
-        Ok(())
+    /// Replaces all entries, before any is read. Those of the file that are so already stay; the others are
+    /// written by the next flush.
+    pub(crate) fn replace(&mut self, entries: &[u8]) -> Result<()> {
+        let kept = self.agreeing(entries)?;
+        self.opened = kept;
+        self.recent = Positions::default();
+        self.views = OnceLock::new();
+        self.writing().written = kept;
+        self.extend(&entries[bytes_in_memory(kept)..])
     }
 
     /// Adds entries as they stand in a file, be there room or not.
-    pub(crate) fn extend(&mut self, entries: &[u8]) {
-        self.waiting.extend_from_slice(entries);
+    pub(crate) fn extend(&self, entries: &[u8]) -> Result<()> {
+        for entry in entries.chunks_exact(ENTRY) {
+            self.push(entry.try_into().map(decode).unwrap_or_default().1)?;
+        }
+        Ok(())
     }
 
     /// How many of `entries` the file begins with.
@@ -272,19 +402,23 @@ impl<F: BackendFile> Index<F> {
     }
 
     /// How large the file is expected to get, in bytes.
-    pub(crate) fn expect_bytes(&mut self, bytes: u64) {
-        self.expected_bytes = bytes.min(self.entries_max * ENTRY_BYTES);
+    pub(crate) fn expect_bytes(&self, bytes: u64) {
+        self.writing().expected_bytes = bytes.min(self.entries_max * ENTRY_BYTES);
+    }
+
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The entries the file begins with that follow one another; zeros or anything else may come
     /// after. Found by halving: between an entry that is in its place and one that is not.
-    fn leading_entries(&self) -> Result<u64> {
+    fn leading_entries(&self, whole: u64) -> Result<u64> {
         let in_place = |n: u64| -> Result<bool> {
             let mut entry = [0; ENTRY];
             self.read_file(&mut entry, n)?;
             Ok(u64::from(decode(entry).0) == n)
         };
-        let all = self.written.min(ENTRIES_LIMIT);
+        let all = whole.min(ENTRIES_LIMIT);
         if all == 0 || in_place(all - 1)? {
             return Ok(all);
         }

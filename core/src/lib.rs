@@ -39,7 +39,7 @@
 //!  Index    ┌──────────────┴─┬─────────────────┴─┬──────────────────┴─┬─────────────
 //!           │ 0 → 0          │ 1 → 47            │ 2 → 89             │ 3 → …
 //!           └────────────────┴───────────────────┴────────────────────┴─────────────
-//!  Backend  files: FsBackend (index memory-mapped), MemoryBackend, FaultBackend, or your own
+//!  Backend  files: FsBackend (files memory-mapped), MemoryBackend, FaultBackend, or your own
 //! ```
 //!
 //! A [`Log`] is a row of [`Segment`]s; a segment is a [`Store`], the file of framed records, and an
@@ -50,16 +50,23 @@
 //!
 //! * **Durability.** [`Durability::Synced`], the default: a record whose offset was returned survives a
 //!   power cut. [`Durability::Written`] survives the process being killed, [`Durability::Buffered`]
-//!   neither until [`Log::sync`]. [`Log::durable_offset`] tells what is on stable storage.
+//!   neither. Per log, or per append ([`Log::append_with`]); [`Options::sync_interval`]
+//!   bounds how long the weaker two stay unsynced, [`Log::durable_offset`] tells what is on stable storage.
+//!   Threads that append at the same time share a sync.
 //! * **Atomic batches.** [`Log::append_batch`] leaves all its records or none.
 //! * **Nothing is lost silently.** Every record carries a checksum, which every read verifies. What a
 //!   crash left half-written is cut off and told by [`Log::recovery_report`]; anything else that is bad
 //!   stays where it is, reads of it give [`Error::Corrupt`] and reads around it work.
 //! * **A failed write is not tried again.** It poisons the log ([`Error::Poisoned`]) until it is opened
 //!   anew, because no one knows what the disk holds.
+//! * **Reads wait for no one.** Once a sealed segment is mapped, by its first read, reading it takes no lock and
+//!   makes no system call: records are slices of the mapped file, and stay whole when they are truncated
+//!   away. What is being appended is read from where it was put.
 //! * **One writer.** A second one gets [`Error::Locked`]; [`Log::open_read_only`] reads beside a writer.
 //! * **No panic, no hang** on whatever bytes are in the directory; memory is bounded by the largest record
-//!   read and the index of one segment ([`Options::index_bytes_max`]).
+//!   or batch and, for each segment whose index is not in its file yet, 8 bytes a record. Mapped files are the exception that
+//!   every program has that maps files: another one that cuts a log's files while they are read, against the
+//!   directory's lock, ends the reader (SIGBUS).
 
 mod backend;
 mod error;
@@ -72,26 +79,34 @@ mod recovery;
 mod report;
 mod segment;
 mod store;
+#[allow(
+    unsafe_code,
+    reason = "memory shared by a writer and its readers; each block says why it holds"
+)]
+mod tail;
+mod views;
 
 #[doc = include_str!("../FORMAT.md")]
 pub mod format {}
 
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
-pub use backend::fs::{DirectoryLock, FsBackend, FsFile, IndexMapping};
+pub use backend::fs::{DirectoryLock, FileAccess, FsBackend, FsFile};
 pub use backend::{
     Access, Backend, BackendFile,
-    fault::{Fault, FaultBackend, FaultFile},
+    fault::{Fault, FaultBackend, FaultFile, PowerCuts},
     memory::{MemoryBackend, MemoryFile},
 };
 pub use error::{Damaged, Error, Result};
 pub use index::Index;
 pub use log::{Log, Scan};
 pub use offset::Offset;
-pub use options::{Clock, Durability, Options};
+pub use options::{Clock, Durability, Options, Verify};
 pub use record::{Frames, Header, NewRecord, Record};
 pub use report::{Damage, IndexState, Location, Report, SegmentReport, SegmentSummary, TornTail};
 pub use segment::Segment;
 pub use store::Store;
+pub use tail::Tail;
+pub use views::Views;
 
 /// Where a [`Log`] lives unless told otherwise: the file system, or memory where there is none.
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]

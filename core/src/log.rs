@@ -1,36 +1,51 @@
 //! The log: a directory of segments, the last of which takes appends.
 
+mod append;
+mod commit;
 mod open;
+mod read;
 mod scan;
+mod truncate;
+mod view;
+mod worker;
 
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use std::path::Path;
 use std::{
     ops::{Bound, Range, RangeBounds},
     slice,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Release},
+        },
+    },
 };
 
-use self::open::{open_segments, segment_bases};
+use arc_swap::ArcSwap;
+
 pub use self::scan::Scan;
+use self::{
+    append::Writer,
+    commit::Commit,
+    open::{open_segments, segment_bases},
+    view::{OpenedSegments, View, summary},
+    worker::Worker,
+};
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use crate::FsBackend;
 use crate::{
     Backend, DefaultBackend, Durability, Error, Frames, Location, NewRecord, Offset, Options,
     Record, Report, Result, SegmentSummary,
-    segment::{Batch, Place, Segment, remove_files},
+    segment::{Place, Segment, SegmentReader, remove_files},
 };
-
-/// With [`Durability::Buffered`], frames go to the operating system when so many bytes wait.
-const BUFFER_BYTES: u64 = 64 << 10;
-/// How many sealed segments are kept open for reading.
-const SEALED_OPEN_MAX: usize = 32;
 
 /// An append-only log of records, durable and numbered from 0 (or an initial offset) without gaps.
 ///
 /// All methods but [`Log::close`] and [`Log::remove`] take `&self`; a log whose backend can cross
-/// threads can be shared between them. Dropping it closes it, but only [`Log::close`] tells whether
-/// that went well.
+/// threads can be shared between them. Appends from several threads share a sync. Reads wait for
+/// no one. Dropping the log closes it, but only [`Log::close`] tells whether that went well.
 ///
 /// ```
 /// # let directory = tempfile::tempdir()?;
@@ -50,24 +65,27 @@ const SEALED_OPEN_MAX: usize = 32;
 /// ```
 #[derive(Debug)]
 pub struct Log<B: Backend = DefaultBackend> {
+    shared: Arc<Shared<B>>,
+}
+
+/// What the log's callers and its worker share.
+#[derive(Debug)]
+struct Shared<B: Backend> {
     backend: B,
     options: Options,
     read_only: bool,
-    state: RwLock<State<B>>,
-    /// Sealed segments that were read lately, the last one last.
-    sealed_open: Mutex<Vec<Arc<Segment<B>>>>,
     report: Report,
-}
-
-#[derive(Debug)]
-struct State<B: Backend> {
-    sealed: Vec<SegmentSummary>,
-    active: Segment<B>,
+    /// What readers see.
+    view: ArcSwap<View<B>>,
+    opened: OpenedSegments<B>,
     /// All records below it are on stable storage.
-    durable: Offset,
+    durable: AtomicU64,
+    writer: Mutex<Writer<B>>,
+    commit: Commit<B>,
+    worker: Worker<B>,
     /// The failure after which it is unknown what the files hold.
-    poisoned: Option<String>,
-    closed: bool,
+    poison: OnceLock<String>,
+    closed: AtomicBool,
 }
 
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
@@ -75,7 +93,12 @@ impl Log<FsBackend> {
     /// Opens the log in a directory, made if it is missing, for reading and appending. After an
     /// unclean stop it is recovered: see [`Log::recovery_report`].
     ///
-    /// A log that was closed opens without a scan. After an unclean stop its last segment is scanned.
+    /// It maps files into memory, and starts a thread, `proglog`, once there is something to do for it: full
+    /// segments to be sealed, space to be prepared (see [`FsBackend::prepare`]), [`Options::sync_interval`]. What
+    /// fails there poisons the log as a failed append does.
+    ///
+    /// A log that was closed opens without a scan. After an unclean stop its last segment is scanned, and
+    /// those before it that were not sealed yet.
     ///
     /// # Errors
     ///
@@ -84,7 +107,9 @@ impl Log<FsBackend> {
     /// when the damaged record is read.
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
         options.validate()?;
-        Self::open_on(FsBackend::open(directory)?, options)
+        let log = Self::open_on(FsBackend::open(directory)?, options)?;
+        log.employ_worker();
+        Ok(log)
     }
 
     /// Opens the log in a directory for reading only, beside a writer too. Nothing is ever written, no
@@ -100,15 +125,14 @@ impl Log<FsBackend> {
 }
 
 impl<B: Backend> Log<B> {
-    /// Opens the log on a backend, for reading and appending.
+    /// Opens the log on a backend, for reading and appending. It has no thread of its own: what that does for
+    /// `Log::open` (sealing full segments, preparing space, [`Options::sync_interval`]) is done by appends.
     ///
     /// # Errors
     ///
     /// As `Log::open`; that no one else writes is the caller's to see to.
     pub fn open_on(backend: B, options: Options) -> Result<Self> {
-        options.validate()?;
-        let (state, report) = open_segments(&backend, &options, true)?;
-        Ok(Self::of(backend, options, false, state, report))
+        Self::open_as(backend, options, false)
     }
 
     /// Opens the log on a backend for reading only. Nothing is ever written.
@@ -117,21 +141,31 @@ impl<B: Backend> Log<B> {
     ///
     /// As `Log::open_read_only`.
     pub fn open_read_only_on(backend: B, options: Options) -> Result<Self> {
-        options.validate()?;
-        let (state, report) = open_segments(&backend, &options, false)?;
-        Ok(Self::of(backend, options, true, state, report))
+        Self::open_as(backend, options, true)
     }
 
-    fn of(backend: B, options: Options, read_only: bool, state: State<B>, report: Report) -> Self {
-        let state = RwLock::new(state);
-        Self {
+    fn open_as(backend: B, options: Options, read_only: bool) -> Result<Self> {
+        options.validate()?;
+        let opened = open_segments(&backend, &options, !read_only)?;
+        let view = View::new(&opened.sealed, opened.active.reader());
+        let shared = Arc::new(Shared {
             backend,
             options,
             read_only,
-            state,
-            sealed_open: Mutex::default(),
-            report,
+            report: opened.report,
+            view: ArcSwap::from_pointee(view),
+            opened: OpenedSegments::default(),
+            durable: opened.durable.0.into(),
+            writer: Mutex::new(Writer::new(opened.active)),
+            commit: Commit::default(),
+            worker: Worker::default(),
+            poison: OnceLock::new(),
+            closed: false.into(),
+        });
+        if !read_only {
+            shared.continue_timestamps(&mut shared.writer_anyway());
         }
+        Ok(Self { shared })
     }
 
     /// Appends a record and returns its offset, once the promise of [`Options::durability`] is kept.
@@ -153,7 +187,35 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn append<'a>(&self, record: impl Into<NewRecord<'a>>) -> Result<Offset> {
-        Ok(self.append_all(slice::from_ref(&record.into()))?.start)
+        self.append_with(record, self.shared.options.durability)
+    }
+
+    /// As [`Log::append`], with a promise of its own.
+    ///
+    /// What was appended before it and waits in the buffer goes with it: nothing is ever on stable storage
+    /// without all that stands before it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::append`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Durability, Log, MemoryBackend, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_with("page viewed", Durability::Buffered)?;
+    /// log.append_with("order paid", Durability::Synced)?; // both are durable now
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn append_with<'a>(
+        &self,
+        record: impl Into<NewRecord<'a>>,
+        durability: Durability,
+    ) -> Result<Offset> {
+        let record = record.into();
+        let offsets = self.shared.append(slice::from_ref(&record), durability)?;
+        Ok(offsets.start)
     }
 
     /// Appends records as a batch and returns their offsets: all of them or none, also after a crash.
@@ -176,68 +238,30 @@ impl<B: Backend> Log<B> {
         &self,
         records: impl IntoIterator<Item = R>,
     ) -> Result<Range<Offset>> {
+        self.append_batch_with(records, self.shared.options.durability)
+    }
+
+    /// As [`Log::append_batch`], with a promise of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::append_batch`].
+    pub fn append_batch_with<'a, R: Into<NewRecord<'a>>>(
+        &self,
+        records: impl IntoIterator<Item = R>,
+        durability: Durability,
+    ) -> Result<Range<Offset>> {
         let records: Vec<NewRecord<'a>> = records.into_iter().map(Into::into).collect();
-        self.append_all(&records)
+        self.shared.append(&records, durability)
     }
 
-    fn append_all(&self, records: &[NewRecord<'_>]) -> Result<Range<Offset>> {
-        let mut state = self.write()?;
-        let state = &mut *state;
-        let next = state.active.next_offset();
-        if records.is_empty() {
-            return Ok(next..next);
-        }
-        let batch = Batch::new(records, next, &self.options)?;
-        if records.len() as u64 > self.options.index_entries_max() {
-            return Err(Error::InvalidArgument(format!(
-                "a batch of {} records is more than an index of {} entries holds; \
-                 append it in parts, or raise index_bytes_max",
-                records.len(),
-                self.options.index_entries_max()
-            )));
-        }
-        if !state.active.has_room_for(&batch) && next > state.active.base() {
-            let rolled = self.roll(state);
-            state.poison_if_failed(rolled)?;
-        }
-        let store_bytes = state.active.store_bytes();
-        let offsets = match state.active.append_frames(&batch) {
-            Ok(offsets) => offsets,
-            Err(e) => {
-                state.active.take_back(next, store_bytes);
-                return Err(e);
-            }
-        };
-        let kept = match self.options.durability {
-            Durability::Synced => state.sync(),
-            Durability::Written => state.active.flush(),
-            Durability::Buffered if state.active.waiting_bytes() < BUFFER_BYTES => Ok(()),
-            Durability::Buffered => state.active.flush(),
-        };
-        if kept.is_err() {
-            // It was not acknowledged, so it is not shown, though it may be in the file.
-            state.active.take_back(next, store_bytes);
-        }
-        state.poison_if_failed(kept)?;
-        Ok(offsets)
-    }
-
-    /// Seals the active segment and begins the next.
-    fn roll(&self, state: &mut State<B>) -> Result<()> {
-        state.active.seal()?;
-        state.durable = state.active.next_offset();
-        let next = Segment::create(&self.backend, state.durable, &self.options)?;
-        let sealed = std::mem::replace(&mut state.active, next);
-        state.sealed.push(summary(&sealed));
-        Ok(())
-    }
-
-    /// Reads a record. Its checksum is verified.
+    /// Reads a record. Its checksum is verified, unless [`Options::verify`] says
+    /// that once is enough.
     ///
     /// # Errors
     ///
     /// [`Error::OffsetOutOfRange`] when the log does not hold this offset, [`Error::Corrupt`] when the
-    /// record is damaged (others can be read), [`Error::Io`], [`Error::Closed`].
+    /// record is damaged (others can be read), [`Error::Io`].
     ///
     /// # Example
     ///
@@ -249,8 +273,9 @@ impl<B: Backend> Log<B> {
     /// assert!(matches!(log.read(Offset(1)), Err(Error::OffsetOutOfRange { .. })));
     /// # Ok::<(), proglog::Error>(())
     /// ```
+    #[inline]
     pub fn read(&self, offset: Offset) -> Result<Record> {
-        self.read_in_segment(offset, |segment| segment.read(offset))
+        self.shared.read(offset)
     }
 
     /// Reads consecutive records from `from` on in one go: at least one, more as long as all are within
@@ -275,7 +300,8 @@ impl<B: Backend> Log<B> {
         if from == self.next_offset() {
             return Ok(Frames::default());
         }
-        self.read_in_segment(from, |segment| segment.read_batch(from, bytes_max))
+        self.shared
+            .in_segment(from, |segment| segment.read_batch(from, bytes_max))
     }
 
     /// Where a record stands: its segment, and the position in that segment's store.
@@ -284,7 +310,7 @@ impl<B: Backend> Log<B> {
     ///
     /// [`Error::OffsetOutOfRange`], [`Error::Io`]. A damaged record has a place too.
     pub fn locate(&self, offset: Offset) -> Result<Location> {
-        self.read_in_segment(offset, |segment| {
+        self.shared.in_segment(offset, |segment| {
             // Read first: only a record that was seen proves its entry.
             if let Err(e @ Error::Corrupt { .. }) = segment.read(offset)
                 && !segment.is_proven()
@@ -296,112 +322,6 @@ impl<B: Backend> Log<B> {
                 position: segment.position(offset)?,
             })
         })
-    }
-
-    /// Runs `read` on the segment of an offset. If it finds damage where the index was not proven, the
-    /// index may be what is wrong: it is made anew, once.
-    fn read_in_segment<T>(
-        &self,
-        offset: Offset,
-        read: impl Fn(&Segment<B>) -> Result<T>,
-    ) -> Result<T> {
-        let state = self.state()?;
-        state.check_range(offset)?;
-        if offset >= state.active.base() {
-            let found = read(&state.active);
-            if !matches!(found, Err(Error::Corrupt { .. })) || state.active.is_proven() {
-                return found;
-            }
-            drop(state);
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            if !state.active.is_proven() {
-                state.active.prove()?;
-            }
-            state.check_range(offset)?;
-            if offset >= state.active.base() {
-                return read(&state.active);
-            }
-            drop(state);
-            return self.read_in_segment(offset, read);
-        }
-        let at = state
-            .sealed
-            .partition_point(|segment| segment.base <= offset)
-            - 1;
-        let SegmentSummary {
-            base,
-            next,
-            store_bytes,
-        } = state.sealed[at];
-        if offset >= next {
-            // No segment holds it: the next one begins after it.
-            let reason = crate::Damaged::Missing;
-            return Err(Error::Corrupt {
-                segment: base,
-                offset,
-                position: store_bytes,
-                reason,
-            });
-        }
-        let segment = self.sealed_segment(&state, at, false)?;
-        match read(&segment) {
-            Err(Error::Corrupt { .. }) if !segment.is_proven() => {
-                read(&*self.sealed_segment(&state, at, true)?)
-            }
-            found => found,
-        }
-    }
-
-    /// Opens a sealed segment, or finds it open.
-    fn sealed_segment(&self, state: &State<B>, at: usize, proven: bool) -> Result<Arc<Segment<B>>> {
-        let base = state.sealed[at].base;
-        let mut open = self
-            .sealed_open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = open.iter().position(|segment| segment.base() == base) {
-            let segment = open.remove(found);
-            if segment.is_proven() || !proven {
-                open.push(Arc::clone(&segment));
-                return Ok(segment);
-            }
-        }
-        let place = Place::Sealed {
-            next: state.place_end(at),
-        };
-        let options = &self.options;
-        let scan = |mend| Segment::scan_files(&self.backend, base, place, mend, options);
-        let open_files = || {
-            if !proven {
-                Segment::recover(&self.backend, base, place, false, options)
-            } else if self.read_only {
-                scan(false)
-            } else {
-                // Its index is wrong, so it is put right, if only in memory where it cannot be in the file.
-                scan(true).or_else(|_| scan(false))
-            }
-        };
-        let opened = match open_files() {
-            Err(Error::Io { .. }) if !open.is_empty() => {
-                // Perhaps the process may not have more files open.
-                open.clear();
-                open_files()?
-            }
-            opened => opened?,
-        };
-        let segment = Arc::new(opened.segment);
-        if open.len() >= SEALED_OPEN_MAX {
-            open.remove(0);
-        }
-        open.push(Arc::clone(&segment));
-        Ok(segment)
-    }
-
-    fn forget_sealed(&self) {
-        self.sealed_open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
     }
 
     /// Iterates over the records of a range, those that the log holds; a bound below the lowest offset
@@ -436,6 +356,31 @@ impl<B: Backend> Log<B> {
         Scan::new(self, from.max(self.lowest_offset()), end)
     }
 
+    /// Iterates over the records from the first on whose timestamp is not before `timestamp_ms`,
+    /// milliseconds since 1970-01-01 UTC. Found by halving, for timestamps never decrease from one record to the
+    /// next: an append with an earlier one gets that of the record before it. Records without a timestamp
+    /// count as of the same time as the one after them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, NewRecord, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// for hour in 0..24 {
+    ///     log.append(NewRecord::new("tick").timestamp_ms(1_700_000_000_000 + hour * 3_600_000))?;
+    /// }
+    /// let afternoon = log.scan_from_time(1_700_000_000_000 + 12 * 3_600_000)?;
+    /// assert_eq!(afternoon.count(), 12);
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn scan_from_time(&self, timestamp_ms: u64) -> Result<Scan<'_, B>> {
+        Ok(self.scan(self.shared.first_since(timestamp_ms)?..))
+    }
+
     /// Removes the segments all of whose records are below `offset`, lowest first: whole segments, so
     /// that some records below it may remain. Offsets go on where they were, also in a log that is empty
     /// afterwards. Durable when it returns; in a crash some of the segments may remain.
@@ -445,26 +390,7 @@ impl<B: Backend> Log<B> {
     /// [`Error::OffsetOutOfRange`] when `offset` is above the next offset; [`Error::Io`], which poisons
     /// the log; [`Error::ReadOnly`], [`Error::Poisoned`].
     pub fn truncate_before(&self, offset: Offset) -> Result<()> {
-        let mut state = self.write()?;
-        if offset > state.active.next_offset() {
-            return Err(state.out_of_range(offset));
-        }
-        let truncated = self.truncate_segments_before(&mut state, offset);
-        state.poison_if_failed(truncated)
-    }
-
-    fn truncate_segments_before(&self, state: &mut State<B>, offset: Offset) -> Result<()> {
-        let next = state.active.next_offset();
-        if offset == next && next > state.active.base() {
-            // Appends need a segment to go to before their present one is removed.
-            self.roll(state)?;
-        }
-        self.forget_sealed();
-        while !state.sealed.is_empty() && state.place_end(0) <= offset {
-            remove_files(&self.backend, state.sealed[0].base)?;
-            state.sealed.remove(0);
-        }
-        Ok(())
+        self.shared.truncate_before(offset)
     }
 
     /// Removes every record above `offset`; the next append gets the offset after it. Durable when it
@@ -475,43 +401,7 @@ impl<B: Backend> Log<B> {
     /// [`Error::OffsetOutOfRange`] when `offset` is further than one below the lowest; [`Error::Io`],
     /// which poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
     pub fn truncate_after(&self, offset: Offset) -> Result<()> {
-        let mut state = self.write()?;
-        let next = offset.next();
-        if next < state.lowest() {
-            return Err(state.out_of_range(offset));
-        }
-        if next >= state.active.next_offset() {
-            return Ok(());
-        }
-        let truncated = self.truncate_to(&mut state, next);
-        state.poison_if_failed(truncated)
-    }
-
-    fn truncate_to(&self, state: &mut State<B>, next: Offset) -> Result<()> {
-        self.forget_sealed();
-        state.durable = state.durable.min(next);
-        // Highest first, so that what a crash leaves has no gap.
-        while state.active.base() >= next && !state.sealed.is_empty() {
-            let base = state.active.base();
-            let Some(below) = state.sealed.pop() else {
-                break;
-            };
-            let opened =
-                Segment::recover(&self.backend, below.base, Place::Last, true, &self.options)?;
-            state.active = opened.segment;
-            remove_files(&self.backend, base)?;
-        }
-        if next < state.active.next_offset() {
-            state.active.truncate(next)?;
-        }
-        if next > state.active.next_offset() || !state.active.takes_appends()? {
-            state.active.seal()?;
-            let new = Segment::create(&self.backend, next, &self.options)?;
-            state
-                .sealed
-                .push(summary(&std::mem::replace(&mut state.active, new)));
-        }
-        Ok(())
+        self.shared.truncate_after(offset)
     }
 
     /// Removes every record; the next append gets [`Options::initial_offset`]. Durable when it returns;
@@ -521,58 +411,50 @@ impl<B: Backend> Log<B> {
     ///
     /// [`Error::Io`], which poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
     pub fn reset(&self) -> Result<()> {
-        let mut state = self.write()?;
-        let state = &mut *state;
-        self.forget_sealed();
-        let reset = (|| {
-            let first = self.options.initial_offset;
-            remove_files(&self.backend, state.active.base())?;
-            while let Some(segment) = state.sealed.pop() {
-                remove_files(&self.backend, segment.base)?;
-            }
-            state.durable = first;
-            state.active = Segment::create(&self.backend, first, &self.options)?;
-            Ok(())
-        })();
-        state.poison_if_failed(reset)
+        self.shared.reset()
     }
 
     /// The first offset the log holds; the next offset if it holds none.
     #[must_use]
     pub fn lowest_offset(&self) -> Offset {
-        self.state_anyway().lowest()
+        self.shared.view.load().lowest()
     }
 
-    /// The offset the next append gives. Equal to the lowest if the log is empty.
+    /// The offset after the last record that can be read: the next append's, unless others append too.
+    /// Equal to the lowest if the log is empty.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
-        self.state_anyway().active.next_offset()
+        self.shared.view.load().next_offset()
     }
 
-    /// Every record below this offset is on stable storage. On a log opened read-only it is what the
-    /// writer is known to have synced.
+    /// Every record below this offset is on stable storage. On a log opened read-only: what was known to be
+    /// when it was opened, or last opened anew by [`Log::refresh`]; it may lag.
     #[must_use]
     pub fn durable_offset(&self) -> Offset {
-        self.state_anyway().durable
+        self.shared.durable()
     }
 
-    /// The segments, lowest first.
+    /// The segments, lowest first. Opens each that is not open yet; one whose files cannot be opened has
+    /// `store_bytes` 0.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentSummary> {
-        let state = self.state_anyway();
-        state
-            .sealed
-            .iter()
-            .cloned()
-            .chain([summary(&state.active)])
-            .collect()
+        let view = self.shared.view.load_full();
+        let summarize = |slot: &Arc<view::Slot<B>>| match self.shared.open_segment(slot, false) {
+            Ok(reader) => summary::<B>(&reader),
+            Err(_) => SegmentSummary {
+                base: slot.base,
+                next: slot.next.unwrap_or(slot.base),
+                store_bytes: 0,
+            },
+        };
+        view.slots().iter().map(summarize).collect()
     }
 
     /// What opening the log had to scan and found there; empty after a clean close. Damage in other
     /// segments is found when they are read, or by [`Log::verify`].
     #[must_use]
     pub fn recovery_report(&self) -> Report {
-        self.report.clone()
+        self.shared.report.clone()
     }
 
     /// Checks every byte of every segment and changes nothing. Appends wait meanwhile.
@@ -581,32 +463,7 @@ impl<B: Backend> Log<B> {
     ///
     /// [`Error::Io`] when a file cannot be read. Damage is in the report.
     pub fn verify(&self) -> Result<Report> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let state = &mut *state;
-        if !self.read_only && !state.closed && state.poisoned.is_none() {
-            let flushed = state.active.flush();
-            state.poison_if_failed(flushed)?;
-        }
-        let mut report = Report::default();
-        for (at, segment) in state.sealed.iter().enumerate() {
-            let place = Place::Sealed {
-                next: state.place_end(at),
-            };
-            report.segments.push(Segment::verify(
-                &self.backend,
-                segment.base,
-                place,
-                &self.options,
-            )?);
-        }
-        let active = state.active.base();
-        report.segments.push(Segment::verify(
-            &self.backend,
-            active,
-            Place::Last,
-            &self.options,
-        )?);
-        Ok(report)
+        self.shared.verify()
     }
 
     /// Returns once every record is on stable storage.
@@ -616,9 +473,7 @@ impl<B: Backend> Log<B> {
     /// [`Error::Io`], which poisons the log: it is then unknown which records are. [`Error::Poisoned`],
     /// [`Error::ReadOnly`].
     pub fn sync(&self) -> Result<()> {
-        let mut state = self.write()?;
-        let synced = state.sync();
-        state.poison_if_failed(synced)
+        self.shared.sync()
     }
 
     /// On a log opened read-only: takes in what a writer appended or removed since. On another it does
@@ -628,26 +483,16 @@ impl<B: Backend> Log<B> {
     ///
     /// [`Error::Io`].
     pub fn refresh(&self) -> Result<()> {
-        if !self.read_only {
+        if !self.shared.read_only {
             return Ok(());
         }
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let bases = segment_bases(&self.backend)?;
-        if bases.last() == Some(&state.active.base())
-            && bases.first() == Some(&state.lowest())
-            && state.active.refresh()?
-        {
-            return Ok(());
-        }
-        self.forget_sealed();
-        *state = open_segments(&self.backend, &self.options, false)?.0;
-        Ok(())
+        self.shared.refresh()
     }
 
     /// Whether it was opened for reading only.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.read_only
+        self.shared.read_only
     }
 
     /// Closes the log: every record is on stable storage, and the next open needs no scan.
@@ -656,7 +501,7 @@ impl<B: Backend> Log<B> {
     ///
     /// [`Error::Io`]; [`Error::Poisoned`] when an earlier failure left it unknown what the files hold.
     pub fn close(self) -> Result<()> {
-        self.close_files()
+        self.shared.close_files()
     }
 
     /// Closes the log and removes its files, and the directory if nothing else is in it.
@@ -665,116 +510,24 @@ impl<B: Backend> Log<B> {
     ///
     /// [`Error::Io`], [`Error::ReadOnly`].
     pub fn remove(self) -> Result<()> {
-        if self.read_only {
-            return Err(Error::ReadOnly);
-        }
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.closed = true;
-        self.forget_sealed();
-        for base in state
-            .sealed
-            .iter()
-            .map(|segment| segment.base)
-            .chain([state.active.base()])
-            .rev()
-        {
-            remove_files(&self.backend, base)?;
-        }
-        let directory = self.backend.remove_directory();
-        directory.map_err(|e| Error::io("remove directory", self.backend.name(), e))
-    }
-
-    fn close_files(&self) -> Result<()> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if state.closed || self.read_only {
-            return Ok(());
-        }
-        state.check_poisoned()?;
-        state.closed = true;
-        state.active.seal()
-    }
-
-    fn state(&self) -> Result<RwLockReadGuard<'_, State<B>>> {
-        let state = self.state_anyway();
-        if state.closed {
-            Err(Error::Closed)
-        } else {
-            Ok(state)
-        }
-    }
-
-    fn state_anyway(&self) -> RwLockReadGuard<'_, State<B>> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The state, to be changed.
-    fn write(&self) -> Result<RwLockWriteGuard<'_, State<B>>> {
-        if self.read_only {
-            return Err(Error::ReadOnly);
-        }
-        let state = self.state.write().unwrap_or_else(|poisoned| {
-            let mut state = poisoned.into_inner();
-            state
-                .poisoned
-                .get_or_insert_with(|| "a thread panicked while appending".to_owned());
-            state
-        });
-        state.check_poisoned()?;
-        if state.closed {
-            Err(Error::Closed)
-        } else {
-            Ok(state)
-        }
+        self.shared.remove_all()
     }
 }
 
 impl<B: Backend> Drop for Log<B> {
     fn drop(&mut self) {
         // What fails here is found, and mended, when the log is opened again.
-        let _ = self.close_files();
+        let _ = self.shared.close_files();
     }
 }
 
-impl<B: Backend> State<B> {
-    fn lowest(&self) -> Offset {
-        self.sealed
-            .first()
-            .map_or(self.active.base(), |segment| segment.base)
-    }
-
-    /// Where the segment after a sealed one begins.
-    fn place_end(&self, at: usize) -> Offset {
-        self.sealed
-            .get(at + 1)
-            .map_or(self.active.base(), |segment| segment.base)
-    }
-
-    fn check_range(&self, offset: Offset) -> Result<()> {
-        let held = (self.lowest()..self.active.next_offset()).contains(&offset);
-        if held {
-            Ok(())
-        } else {
-            Err(self.out_of_range(offset))
-        }
-    }
-
-    fn out_of_range(&self, offset: Offset) -> Error {
-        let (lowest, next) = (self.lowest(), self.active.next_offset());
-        Error::OffsetOutOfRange {
-            offset,
-            lowest,
-            next,
-        }
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.active.sync()?;
-        self.durable = self.active.next_offset();
-        Ok(())
+impl<B: Backend> Shared<B> {
+    fn durable(&self) -> Offset {
+        Offset(self.durable.load(Acquire))
     }
 
     fn check_poisoned(&self) -> Result<()> {
-        match &self.poisoned {
+        match self.poison.get() {
             Some(cause) => Err(Error::Poisoned {
                 cause: cause.clone(),
             }),
@@ -783,18 +536,91 @@ impl<B: Backend> State<B> {
     }
 
     /// After a failed write or sync no one knows what the files hold, so nothing more is appended.
-    fn poison_if_failed<T>(&mut self, done: Result<T>) -> Result<T> {
+    fn poison_if_failed<T>(&self, done: Result<T>) -> Result<T> {
         if let Err(e) = &done {
-            self.poisoned.get_or_insert_with(|| e.to_string());
+            let _ = self.poison.set(e.to_string());
         }
         done
     }
-}
 
-fn summary<B: Backend>(segment: &Segment<B>) -> SegmentSummary {
-    SegmentSummary {
-        base: segment.base(),
-        next: segment.next_offset(),
-        store_bytes: segment.store_bytes(),
+    /// Checks every segment's files.
+    fn verify(&self) -> Result<Report> {
+        let flushed = !self.read_only && self.poison.get().is_none();
+        if flushed && !self.closed.load(Acquire) {
+            self.flush()?;
+        }
+        // No append while the last segment is looked at, or its end would seem torn.
+        let mut report = Report::default();
+        let verify = |base, place| Segment::verify(&self.backend, base, place, &self.options);
+        let view = self.view.load_full();
+        for slot in view.slots() {
+            // Nor is one sealed meanwhile, or its file would get shorter under it.
+            let _leading = self.lead();
+            let found = match slot.next {
+                Some(next) => verify(slot.base, Place::Sealed { next })?,
+                None => {
+                    let _writer = self.writer.lock();
+                    verify(slot.base, Place::Last)?
+                }
+            };
+            report.segments.push(found);
+        }
+        Ok(report)
+    }
+
+    fn refresh(&self) -> Result<()> {
+        // One at a time.
+        let mut writer = self.writer_anyway();
+        let view = self.view.load_full();
+        let bases = segment_bases(&self.backend)?;
+        if bases.last() == Some(&view.active().base)
+            && bases.first() == Some(&view.lowest())
+            // If it cannot be, the writer may have cut it just now.
+            && matches!(writer.active().reader().refresh(), Ok(true))
+        {
+            return Ok(());
+        }
+        let opened = open_segments(&self.backend, &self.options, false)?;
+        let _closed = self.opened.close();
+        let new = View::new(&opened.sealed, opened.active.reader());
+        self.durable.store(opened.durable.0, Release);
+        self.view.store(Arc::new(new));
+        *writer = Writer::new(opened.active);
+        Ok(())
+    }
+
+    /// Seals the last segment, once.
+    fn close_files(&self) -> Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        self.worker.stop();
+        let leading = self.lead();
+        let mut writer = self.writer_anyway();
+        if self.closed.swap(true, Release) {
+            return Ok(());
+        }
+        self.check_poisoned()?;
+        writer.active().flush()?;
+        leading.seal_all()?;
+        writer.active().seal()
+    }
+
+    fn remove_all(&self) -> Result<()> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.worker.stop();
+        let _leading = self.lead();
+        let _writer = self.writer_anyway();
+        self.closed.store(true, Release);
+        let _closed = self.opened.close();
+        let view = self.view.load_full();
+        remove_files(
+            &self.backend,
+            view.slots().iter().rev().map(|slot| slot.base),
+        )?;
+        let directory = self.backend.remove_directory();
+        directory.map_err(|e| Error::io("remove directory", self.backend.name(), e))
     }
 }

@@ -1,6 +1,6 @@
 //! How a log is opened, and what an append promises.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,10 @@ pub struct Options {
     pub initial_offset: Offset,
     /// See [`Options::durability`](Self::durability()).
     pub durability: Durability,
+    /// See [`Options::sync_interval`](Self::sync_interval()).
+    pub sync_interval: Option<Duration>,
+    /// See [`Options::verify`](Self::verify()).
+    pub verify: Verify,
     /// See [`Options::clock`](Self::clock()).
     #[serde(skip)]
     pub clock: Clock,
@@ -42,6 +46,8 @@ impl Default for Options {
             record_bytes_max: 16 << 20,
             initial_offset: Offset(0),
             durability: Durability::default(),
+            sync_interval: None,
+            verify: Verify::default(),
             clock: Clock::default(),
         }
     }
@@ -87,10 +93,27 @@ impl Options {
         self
     }
 
-    /// What an append promises when it returns.
+    /// What an append promises when it returns, unless it is told
+    /// otherwise ([`Log::append_with`](crate::Log::append_with)).
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// How long a record appended with a weaker promise than [`Durability::Synced`] may stay unsynced; no limit
+    /// unless told. A log opened by `Log::open` keeps to it by itself, one opened by
+    /// [`Log::open_on`](crate::Log::open_on) only when something is appended.
+    #[must_use]
+    pub fn sync_interval(mut self, interval: Duration) -> Self {
+        self.sync_interval = Some(interval);
+        self
+    }
+
+    /// When the checksum of a record that is read is verified: at every read unless told otherwise.
+    #[must_use]
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
         self
     }
 
@@ -136,17 +159,36 @@ impl Options {
 }
 
 /// What an append promises when it returns.
+///
+/// A reader may see records that are not durable yet; below
+/// [`Log::durable_offset`](crate::Log::durable_offset) it sees only those that are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
     /// The record is on stable storage: it survives power loss.
     #[default]
     Synced,
-    /// The record is with the operating system: it survives the process being killed, not power loss.
+    /// The record is with the operating system: it survives the process being killed, not power loss. What a
+    /// power cut leaves of such records is a prefix of them, save for the rare hole described in
+    /// [`format`](mod@crate::format), which is reported as damage.
     Written,
-    /// The record is in this process's buffer until that fills, [`Log::sync`](crate::Log::sync) or
-    /// [`Log::close`](crate::Log::close): it survives neither.
+    /// The record may wait in this process's memory, until 64 KiB have gathered or
+    /// [`Log::sync`](crate::Log::sync) or [`Log::close`](crate::Log::close) is called. Until then it survives neither a
+    /// killed process nor a power cut. (Where the store is mapped, small records reach the operating system at once;
+    /// do not rely on it.)
     Buffered,
+}
+
+/// When the checksum of a record that is read is verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// At every read.
+    #[default]
+    EveryRead,
+    /// At a record's first read since its segment was mapped into memory; where it is not mapped, such as in
+    /// the active segment or anywhere in a sandbox, at every read.
+    Once,
 }
 
 /// Where the timestamp of a record comes from that brings none, in milliseconds since 1970-01-01 UTC.

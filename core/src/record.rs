@@ -8,16 +8,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::frame::{
-    CHECKSUM, CHECKSUM_BYTES, FRAME_BYTES_MIN, FrameToWrite, LENGTH_BYTES, Layout,
-    RECORD_BYTES_LIMIT, Verify, checksum_matches, claims_past_end, frame_bytes, is_field_tag,
-    parse_frame,
+    CHECKSUM, CHECKSUM_BYTES, Check, FRAME_BYTES_MIN, FrameToWrite, LENGTH_BYTES, Layout,
+    RECORD_BYTES_LIMIT, checksum_matches, claimed_bytes, frame_bytes, is_field_tag, parse_frame,
 };
 use crate::{Offset, error::Damaged};
 
 /// A record to append: a value and, optionally, a key, headers and a timestamp. It borrows, and is
 /// not changed.
 ///
-/// Bytes and strings convert into it, so `log.append("hello")` works.
+/// References to bytes and strings convert into it: `log.append("hello")`, `log.append(&bytes)`.
 ///
 /// ```
 /// use proglog::{Header, NewRecord};
@@ -63,7 +62,8 @@ impl<'a> NewRecord<'a> {
     }
 
     /// With a timestamp, in milliseconds since 1970-01-01 UTC. 0 is none, and then the log's clock is
-    /// not asked either.
+    /// not asked either. A log's timestamps never decrease: one that is earlier than that of a record before
+    /// becomes that one.
     #[must_use]
     pub fn timestamp_ms(mut self, timestamp_ms: u64) -> Self {
         self.timestamp_ms = Some(timestamp_ms);
@@ -103,8 +103,8 @@ impl From<(&str, &[u8])> for Header {
     }
 }
 
-/// A record as it stands in the log. Cheap to clone: clones, and the records of one
-/// [`Frames`], share their bytes.
+/// A record as it stands in the log. It holds the memory its bytes are in, which may be the mapped file's:
+/// nothing is copied, and the record stays whole if it is truncated away meanwhile. Cheap to clone.
 #[derive(Clone)]
 pub struct Record {
     frame: Bytes,
@@ -114,12 +114,14 @@ pub struct Record {
 impl Record {
     /// Its number in the log.
     #[must_use]
+    #[inline]
     pub fn offset(&self) -> Offset {
         self.layout.offset
     }
 
     /// What was appended.
     #[must_use]
+    #[inline]
     pub fn value(&self) -> &[u8] {
         self.layout.value.of(&self.frame)
     }
@@ -156,12 +158,14 @@ impl Record {
 
     /// Whether a checksum vouches for its bytes. The book's program writes none.
     #[must_use]
+    #[inline]
     pub fn is_checked(&self) -> bool {
         self.layout.checked
     }
 
     /// Its frame as it stands in the store: eight bytes of length, then the encoded record.
     #[must_use]
+    #[inline]
     pub fn frame(&self) -> &[u8] {
         &self.frame
     }
@@ -171,9 +175,20 @@ impl Record {
     /// # Errors
     ///
     /// What is wrong with the bytes.
+    #[inline]
     pub fn from_frame(frame: Bytes) -> Result<Self, Damaged> {
-        let layout = parse_frame(&frame, Verify::Checksum)?;
+        let layout = parse_frame(&frame, Check::Checksum)?;
         Ok(Self { frame, layout })
+    }
+
+    /// The record of a frame that was parsed.
+    #[inline]
+    pub(crate) fn of(frame: Bytes, layout: Layout) -> Self {
+        Self { frame, layout }
+    }
+
+    pub(crate) fn into_frame(self) -> Bytes {
+        self.frame
     }
 }
 
@@ -240,6 +255,6 @@ impl Iterator for Frames {
             return Some(Err(Damaged::Length));
         };
         let frame = self.bytes.split_to(frame_bytes);
-        Some(parse_frame(&frame, Verify::Structure).map(|layout| Record { frame, layout }))
+        Some(parse_frame(&frame, Check::Structure).map(|layout| Record { frame, layout }))
     }
 }

@@ -72,6 +72,25 @@ pub struct SegmentReport {
     pub damage: Vec<Damage>,
 }
 
+impl SegmentReport {
+    /// The segment came after one that a power cut left torn, so it goes as a whole: a part of the torn tail.
+    pub(crate) fn dropped(mut self) -> Self {
+        self.torn_tail = Some(TornTail {
+            segment: self.base,
+            position: 0,
+            bytes: self.store_bytes,
+            records: self.records,
+            zeros: false,
+            sealed: false,
+        });
+        self.next = self.base;
+        self.records = 0;
+        self.unchecked_records = 0;
+        self.damage.clear();
+        self
+    }
+}
+
 /// How an index was found. It is derived from the store, so none of these loses anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -87,7 +106,8 @@ pub enum IndexState {
     Disagrees,
 }
 
-/// Bytes at the end of a store that are no whole record, or a batch that is not whole.
+/// Bytes at the end of a store that hold nothing that was promised: what is no whole record, a batch
+/// that is not whole, space that was never written and what stands after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TornTail {
@@ -97,8 +117,10 @@ pub struct TornTail {
     pub position: u64,
     /// How many bytes it has.
     pub bytes: u64,
-    /// How many whole records in it were dropped because the end of their batch is missing.
-    pub batch_records: u64,
+    /// How many whole records in it are dropped: those of a batch that is not whole, and those that stand
+    /// after space that was never written.
+    #[serde(alias = "batch_records")]
+    pub records: u64,
     /// Whether all its bytes are zeros: space that was never written.
     pub zeros: bool,
     /// Whether the segment is sealed: its bytes are left where they are.

@@ -1,16 +1,20 @@
 //! The store: the file of frames of one segment.
 
+mod reader;
+mod writer;
+
 use bytes::Bytes;
 
+pub(crate) use self::{
+    reader::StoreReader,
+    writer::{StoreWriter, out_of_memory},
+};
 use crate::{
     Error, Result,
     backend::BackendFile,
     error::Damaged,
     record::{LENGTH_BYTES, frame_bytes},
 };
-
-/// A buffer that has grown past this is given back once it is written.
-const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
 /// The frames of one segment, one after the other: eight bytes of length (big-endian), then the
 /// record. A store knows nothing of what the records hold.
@@ -29,13 +33,8 @@ const BUFFER_BYTES_KEPT: usize = 1 << 20;
 /// ```
 #[derive(Debug)]
 pub struct Store<F> {
-    file: F,
-    name: String,
-    /// The bytes of the file that are frames; the buffer's stand after them.
-    written_bytes: u64,
-    buffer: Vec<u8>,
-    /// Whether anything was written since the last sync.
-    unsynced: bool,
+    reader: StoreReader<F>,
+    writer: StoreWriter,
 }
 
 impl<F: BackendFile> Store<F> {
@@ -45,30 +44,30 @@ impl<F: BackendFile> Store<F> {
     ///
     /// [`Error::Io`] when the file's length cannot be had.
     pub fn new(file: F, name: impl Into<String>) -> Result<Self> {
-        let name = name.into();
-        let written_bytes = file.len().map_err(|e| Error::io("measure", &name, e))?;
-        Ok(Self {
-            file,
-            name,
-            written_bytes,
-            buffer: Vec::new(),
-            unsynced: false,
-        })
+        let reader = StoreReader::new(file, name)?;
+        reader.is_ours();
+        let writer = StoreWriter::after(&reader);
+        Ok(Self { reader, writer })
     }
 
     /// Appends one frame and returns its length, the eight bytes included, and its position.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] when there is no memory for it.
+    /// [`Error::Io`] when there is no memory for it, or no space in the file.
     pub fn append(&mut self, record: &[u8]) -> Result<(u64, u64)> {
         let position = self.len();
-        let bytes = (LENGTH_BYTES + record.len()) as u64;
-        self.reserve(bytes)?;
-        self.buffer
-            .extend_from_slice(&(record.len() as u64).to_be_bytes());
-        self.buffer.extend_from_slice(record);
-        Ok((bytes, position))
+        let bytes = LENGTH_BYTES + record.len();
+        let length = (record.len() as u64).to_be_bytes();
+        if let Some(spare) = self.writer.spare(&self.reader, bytes, false)? {
+            let (head, rest) = spare.split_at_mut(LENGTH_BYTES);
+            head.copy_from_slice(&length);
+            rest[..record.len()].copy_from_slice(record);
+            self.writer.fill(&self.reader, bytes);
+        } else {
+            self.writer.write(&self.reader, &[&length, record])?;
+        }
+        Ok((bytes as u64, position))
     }
 
     /// Reads the record whose frame starts at `position`, without its eight bytes of length.
@@ -83,11 +82,12 @@ impl<F: BackendFile> Store<F> {
         let bytes = frame_bytes(&length[..read], room).ok_or_else(|| {
             Error::InvalidArgument(format!(
                 "no frame of {} starts at position {position}: {}",
-                self.name,
+                self.reader.name(),
                 Damaged::Length
             ))
         })?;
-        Ok(self.read_exact(position, bytes)?.slice(LENGTH_BYTES..))
+        let frame = self.reader.read_exact(position, bytes)?;
+        Ok(frame.slice(LENGTH_BYTES..))
     }
 
     /// Reads into `buffer` from `position` and returns how many bytes there were: fewer than asked
@@ -97,38 +97,16 @@ impl<F: BackendFile> Store<F> {
     ///
     /// [`Error::Io`].
     pub fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<usize> {
-        let mut read = 0;
-        while read < buffer.len() {
-            let at = position.saturating_add(read as u64);
-            let part = if at < self.written_bytes {
-                let rest = usize::try_from(self.written_bytes - at).unwrap_or(usize::MAX);
-                let end = buffer.len().min(read.saturating_add(rest));
-                let got = self.file.read_at(&mut buffer[read..end], at);
-                got.map_err(|e| Error::io("read", &self.name, e))?
-            } else {
-                let waiting = usize::try_from(at - self.written_bytes).ok();
-                let rest = waiting
-                    .and_then(|at| self.buffer.get(at..))
-                    .unwrap_or_default();
-                let part = rest.len().min(buffer.len() - read);
-                buffer[read..read + part].copy_from_slice(&rest[..part]);
-                part
-            };
-            if part == 0 {
-                break;
-            }
-            read += part;
-        }
-        Ok(read)
+        self.reader.read_at(buffer, position)
     }
 
-    /// The bytes of all frames, those in the buffer included.
+    /// The bytes of its frames, those in the buffer included.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.written_bytes + self.buffer.len() as u64
+        self.reader.len()
     }
 
-    /// Whether it holds no frame.
+    /// Whether it holds no frames.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -138,34 +116,19 @@ impl<F: BackendFile> Store<F> {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; any part of it may then have been written.
+    /// [`Error::Io`].
     pub fn flush(&mut self) -> Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        self.unsynced = true;
-        let written = self.file.write_at(&self.buffer, self.written_bytes);
-        written.map_err(|e| Error::io("write", &self.name, e))?;
-        self.written_bytes += self.buffer.len() as u64;
-        self.buffer.clear();
-        self.buffer.shrink_to(BUFFER_BYTES_KEPT);
-        Ok(())
+        self.writer.flush(&self.reader)
     }
 
-    /// Flushes, then returns once all frames are on stable storage.
+    /// Returns once all frames are on stable storage.
     ///
     /// # Errors
     ///
     /// [`Error::Io`]; it is then unknown which frames are.
     pub fn sync(&mut self) -> Result<()> {
         self.flush()?;
-        if self.unsynced {
-            self.file
-                .sync()
-                .map_err(|e| Error::io("sync", &self.name, e))?;
-            self.unsynced = false;
-        }
-        Ok(())
+        self.reader.sync()
     }
 
     /// Flushes and syncs.
@@ -176,85 +139,4 @@ impl<F: BackendFile> Store<F> {
     pub fn close(mut self) -> Result<()> {
         self.sync()
     }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Room for `bytes` more in the buffer.
-    pub(crate) fn reserve(&mut self, bytes: u64) -> Result<()> {
-        let reserved = usize::try_from(bytes).map(|bytes| self.buffer.try_reserve(bytes));
-        match reserved {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(out_of_memory(&self.name)),
-        }
-    }
-
-    /// The bytes in the buffer.
-    pub(crate) fn waiting_bytes(&self) -> u64 {
-        self.buffer.len() as u64
-    }
-
-    /// Where frames are encoded in place.
-    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.buffer
-    }
-
-    /// Takes back frames that are still in the buffer.
-    pub(crate) fn take_back(&mut self, length: u64) {
-        if let Some(kept) = length.checked_sub(self.written_bytes) {
-            self.buffer
-                .truncate(usize::try_from(kept).unwrap_or(usize::MAX));
-        }
-    }
-
-    /// Exactly `bytes` from `position`. The caller has checked them against the store's length.
-    pub(crate) fn read_exact(&self, position: u64, bytes: usize) -> Result<Bytes> {
-        let mut buffer = Vec::new();
-        buffer
-            .try_reserve_exact(bytes)
-            .map_err(|_| out_of_memory(&self.name))?;
-        buffer.resize(bytes, 0);
-        if self.read_at(&mut buffer, position)? < bytes {
-            return Err(Error::io(
-                "read",
-                &self.name,
-                std::io::ErrorKind::UnexpectedEof.into(),
-            ));
-        }
-        Ok(buffer.into())
-    }
-
-    /// Cuts the store to `length` bytes, durably.
-    pub(crate) fn truncate(&mut self, length: u64) -> Result<()> {
-        self.flush()?;
-        self.file
-            .set_len(length)
-            .map_err(|e| Error::io("truncate", &self.name, e))?;
-        self.written_bytes = length;
-        self.unsynced = true;
-        self.sync()
-    }
-
-    /// Takes in what another process appended.
-    pub(crate) fn refresh(&mut self) -> Result<()> {
-        self.written_bytes = self
-            .file
-            .len()
-            .map_err(|e| Error::io("measure", &self.name, e))?;
-        Ok(())
-    }
-
-    /// What was there on opening may be only in the operating system's memory.
-    pub(crate) fn assume_unsynced(&mut self) {
-        self.unsynced = true;
-    }
-}
-
-fn out_of_memory(name: &str) -> Error {
-    Error::io(
-        "find memory for",
-        name,
-        std::io::ErrorKind::OutOfMemory.into(),
-    )
 }

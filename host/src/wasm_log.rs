@@ -111,6 +111,7 @@ impl Limits {
 impl WasmLog {
     /// Opens the log in a directory. In [`Mode::Write`] the directory is made if it is missing, and
     /// its lock is held until the log is closed or dropped; in [`Mode::Read`] nothing is ever written.
+    /// `sync_interval` and `verify` of the options have no effect: the module verifies every read.
     ///
     /// # Errors
     ///

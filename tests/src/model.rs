@@ -17,6 +17,8 @@ pub struct Model {
     options: Options,
     /// Lowest first; never empty.
     segments: Vec<Segment>,
+    /// No record gets an earlier timestamp.
+    latest_ms: u64,
     /// Files that are none of the log's.
     strays: Files,
 }
@@ -58,12 +60,25 @@ impl Model {
         let strays = strays
             .map(|(name, bytes)| (name.clone(), bytes.clone()))
             .collect();
-        Self {
+        let mut model = Self {
             first,
             options,
             segments,
+            latest_ms: 0,
             strays,
-        }
+        };
+        model.find_latest();
+        model
+    }
+
+    fn find_latest(&mut self) {
+        let records = self
+            .segments
+            .iter()
+            .rev()
+            .flat_map(|s| s.records.iter().rev());
+        let mut timestamps = records.take(64).map(|record| record.fields.timestamp_ms);
+        self.latest_ms = timestamps.find(|&ms| ms != 0).unwrap_or(0);
     }
 
     /// The files of the directory, once the log is closed.
@@ -128,6 +143,7 @@ impl Model {
             Operation::TruncateAfter(offset) => self.truncate_to(offset.0.saturating_add(1)),
             Operation::Reset => {
                 self.segments = vec![Segment::new(self.options.initial_offset.0)];
+                self.latest_ms = 0;
                 None
             }
             Operation::Sync => None,
@@ -140,6 +156,7 @@ impl Model {
                     return Err("invalid_argument");
                 }
                 self.options = options;
+                self.find_latest();
                 None
             }
             Operation::LowestOffset => Some(json!(Number(lowest))),
@@ -170,9 +187,14 @@ impl Model {
 
     fn append(&mut self, records: &[RecordToAppend]) -> Result<(), &'static str> {
         let first = self.next();
+        let mut latest_ms = self.latest_ms;
         let mut batch = Vec::new();
         for (n, record) in records.iter().enumerate() {
-            let fields = record.fields(first + n as u64).in_batch(n, records.len());
+            let mut fields = record.fields(first + n as u64).in_batch(n, records.len());
+            if fields.timestamp_ms != 0 {
+                latest_ms = latest_ms.max(fields.timestamp_ms);
+                fields.timestamp_ms = latest_ms;
+            }
             let frame = fields.frame();
             if frame.len() as u64 - 8 > self.options.record_bytes_max {
                 return Err("too_large");
@@ -196,6 +218,7 @@ impl Model {
             self.segments.push(Segment::new(first));
         }
         self.active_mut().records.extend(batch);
+        self.latest_ms = latest_ms;
         Ok(())
     }
 
@@ -250,6 +273,7 @@ impl Model {
             // goes to another segment.
             self.segments.push(Segment::new(next));
         }
+        self.find_latest();
         None
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use proglog::{Access, Backend, BackendFile, FsBackend, IndexMapping, Log, MemoryBackend, Options};
+use proglog::{Access, Backend, BackendFile, FileAccess, FsBackend, Log, MemoryBackend, Options};
 use proglog_host::{Engine, EngineKind, Mode, Result};
 use tempfile::TempDir;
 
@@ -159,7 +159,7 @@ pub fn files_of(backend: &MemoryBackend) -> Files {
 }
 
 fn write_file(backend: &MemoryBackend, name: &str, bytes: &[u8]) {
-    let mut file = backend.open(name, Access::Create).expect("a new file");
+    let file = backend.open(name, Access::Create).expect("a new file");
     file.set_len(0).expect("an empty file");
     file.write_at(bytes, 0).expect("a write");
 }
@@ -222,7 +222,7 @@ fn open_file_index(directory: &Path, mode: Mode, options: Options) -> Result<Box
         Mode::Write => FsBackend::open(directory)?,
         Mode::Read => FsBackend::open_read_only(directory)?,
     };
-    open_on(backend.index_mapping(IndexMapping::File), mode, options)
+    open_on(backend.file_access(FileAccess::Calls), mode, options)
 }
 
 fn open_on<B>(backend: B, mode: Mode, options: Options) -> Result<Box<dyn Engine>>

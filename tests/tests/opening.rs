@@ -106,14 +106,16 @@ fn a_clock_gives_the_timestamp_that_is_missing(subject: &dyn Subject) {
         .unwrap();
     append(&*log, "now");
     log.append_batch(&[
-        NewRecord::new("then").timestamp_ms(5),
+        NewRecord::new("then").timestamp_ms(1_800_000_000_000),
         NewRecord::new("never").timestamp_ms(0),
+        NewRecord::new("not before then").timestamp_ms(5),
     ])
     .unwrap();
-    let told: Vec<_> = (0..3)
+    let told: Vec<_> = (0..4)
         .map(|offset| log.read(Offset(offset)).unwrap().timestamp_ms())
         .collect();
-    assert_eq!(told, [Some(1_700_000_000_000), Some(5), None]);
+    let then = Some(1_800_000_000_000);
+    assert_eq!(told, [Some(1_700_000_000_000), then, None, then]);
     log.close().unwrap();
 }
 

@@ -237,6 +237,7 @@ fn written(samples: &[Fields]) -> Vec<(Fields, Record)> {
     for chunk in samples.chunk_by(|a, b| a.offset + 1 == b.offset) {
         let options = Options::new().initial_offset(chunk[0].offset);
         let log = Log::open_on(MemoryBackend::new(), options).unwrap();
+        let mut latest_ms = 0;
         for fields in chunk {
             let headers: Vec<_> = fields
                 .headers
@@ -248,7 +249,14 @@ fn written(samples: &[Fields]) -> Vec<(Fields, Record)> {
                 .headers(&headers)
                 .timestamp_ms(fields.timestamp_ms);
             assert_eq!(log.append(new).unwrap(), Offset(fields.offset));
-            written.push((fields.clone(), log.read(Offset(fields.offset)).unwrap()));
+            let mut fields = fields.clone();
+            if fields.timestamp_ms != 0 {
+                // None is earlier than the one before it.
+                latest_ms = latest_ms.max(fields.timestamp_ms);
+                fields.timestamp_ms = latest_ms;
+            }
+            let read = log.read(Offset(fields.offset)).unwrap();
+            written.push((fields, read));
         }
     }
     written.extend(written_batch());

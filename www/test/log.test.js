@@ -35,7 +35,7 @@ test("a record comes back as it was appended, and its frame is what the program 
     { value: "b", timestampMs: 0 },
     { value: "", timestampMs: 0 },
     { value: "Grüße, 世界\nzwei", key: "Schlüssel", timestampMs: 1_795_348_768_204 },
-    { value: Uint8Array.of(0xff, 0x00, 0x80, 0x79), timestampMs: 1 },
+    { value: Uint8Array.of(0xff, 0x00, 0x80, 0x79), timestampMs: 1_795_348_768_205 },
   ];
   records.forEach((record, index) => assert.equal(log.append(record), BigInt(index)));
 

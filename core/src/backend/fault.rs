@@ -1,14 +1,17 @@
 //! Files in memory that fail, fill up and lose power, for tests.
 
+mod power;
+
 use std::{
     collections::BTreeMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+pub use self::power::PowerCuts;
 use super::{Access, Backend, BackendFile};
 
-/// A sector: what a disk writes whole or not at all.
+/// What a disk writes whole or not at all, unless another size is asked for.
 const SECTOR_BYTES: usize = 512;
 
 /// A directory in memory that does what disks do on bad days, for tests of what stands on a log, and
@@ -16,7 +19,16 @@ const SECTOR_BYTES: usize = 512;
 ///
 /// Every change of a file or of the directory is an *operation*, counted from 0. One can be made to
 /// fail ([`FaultBackend::fail`]), and at any time a copy can be had of what a killed process
-/// ([`FaultBackend::killed`]) or a power cut ([`FaultBackend::power_cut`]) leaves behind.
+/// ([`FaultBackend::killed`]) or a power cut ([`FaultBackend::power_cut`],
+/// [`FaultBackend::power_cuts`]) leaves behind.
+///
+/// A power cut finds a page cache over a disk of sectors. What was synced is there. Of what came since,
+/// each sector of each file is as it was after any one of the writes to it, or before them all,
+/// whatever became of the other sectors: so a later append may be there and an earlier one gone, but
+/// never a later write to a sector without the earlier ones to the same. A file's length is any it had
+/// since its last sync, whatever became of its bytes: those that are within it and were not kept read
+/// as they were, zeros if they were never written. Each name made, removed or
+/// [renamed](FaultBackend::rename) since the directory's last sync is so or not.
 ///
 /// ```
 /// use proglog::{Error, Fault, FaultBackend, Log, Options};
@@ -48,23 +60,57 @@ pub enum Fault {
     Full,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Disk {
+    sector_bytes: usize,
     /// What the running process sees.
     names: BTreeMap<String, usize>,
     /// The directory as it is on stable storage.
     names_durable: BTreeMap<String, usize>,
+    /// What was done to it since, in order.
+    names_unsynced: Vec<NameChange>,
     files: Vec<Content>,
     operations: u64,
     fault: Option<(u64, Fault)>,
     full: bool,
 }
 
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            sector_bytes: SECTOR_BYTES,
+            names: BTreeMap::new(),
+            names_durable: BTreeMap::new(),
+            names_unsynced: Vec::new(),
+            files: Vec::new(),
+            operations: 0,
+            fault: None,
+            full: false,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Made {
+        name: String,
+        file: usize,
+    },
+    Removed {
+        name: String,
+    },
+    Renamed {
+        from: String,
+        to: String,
+        file: usize,
+    },
+}
+
 #[derive(Clone, Debug, Default)]
 struct Content {
     now: Vec<u8>,
     durable: Vec<u8>,
-    /// What was done since the last sync.
+    /// What was done since the last sync, in order.
     unsynced: Vec<Change>,
 }
 
@@ -75,10 +121,30 @@ enum Change {
 }
 
 impl FaultBackend {
-    /// An empty directory on a disk without faults.
+    /// An empty directory on a disk without faults, of 512-byte sectors.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty directory on a disk of other sectors: what it writes whole or not at all.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is 0.
+    #[must_use]
+    pub fn with_sector_bytes(bytes: usize) -> Self {
+        assert!(bytes > 0, "a sector has bytes");
+        Self::of(Disk {
+            sector_bytes: bytes,
+            ..Disk::default()
+        })
+    }
+
+    fn of(disk: Disk) -> Self {
+        Self {
+            disk: Arc::new(Mutex::new(disk)),
+        }
     }
 
     /// How many operations there were.
@@ -99,47 +165,60 @@ impl FaultBackend {
         disk.full = false;
     }
 
-    /// What is left when the process is killed now: all that was written.
+    /// What is left when the process is killed now: all that was written, synced or not.
     #[must_use]
     pub fn killed(&self) -> Self {
         let mut disk = self.disk().clone();
         (disk.fault, disk.full) = (None, false);
-        Self {
-            disk: Arc::new(Mutex::new(disk)),
-        }
+        Self::of(disk)
     }
 
     /// What is left when power is cut now: what was synced, and of the rest whatever the seed says.
-    /// Each unsynced write is kept, lost, or kept in some of its 512-byte sectors, each name made or
-    /// removed since the directory's last sync is so or not.
     #[must_use]
     pub fn power_cut(&self, seed: u64) -> Self {
-        let old = self.disk().clone();
-        let mut chance = Chance(seed);
-        let mut names = old.names_durable.clone();
-        for name in old.names.keys().chain(old.names_durable.keys()) {
-            if chance.half() {
-                match old.names.get(name) {
-                    Some(&file) => names.insert(name.clone(), file),
-                    None => names.remove(name),
-                };
-            }
-        }
-        let files = old
-            .files
-            .iter()
-            .map(|content| content.after_power_cut(&mut chance))
-            .collect();
-        let names_durable = names.clone();
-        let disk = Disk {
-            names,
-            names_durable,
-            files,
-            ..Disk::default()
+        PowerCuts::new(&self.disk(), 0, 0).sample(seed)
+    }
+
+    /// What a power cut now may leave, one after the other: every state there is if they are at most
+    /// `states_max`, otherwise so many: all lost, all kept, the newest names, lengths or bytes alone,
+    /// single sectors lost or kept, and others by the seed.
+    ///
+    /// ```
+    /// use proglog::{FaultBackend, Log, Options};
+    /// let disk = FaultBackend::new();
+    /// let log = Log::open_on(disk.clone(), Options::new())?;
+    /// log.append("durable")?;
+    /// let states = disk.power_cuts(64, 0);
+    /// assert!(states.are_all());
+    /// for state in states {
+    ///     let log = Log::open_on(state, Options::new())?;
+    ///     assert_eq!(log.next_offset().0, 1);
+    /// }
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    #[must_use]
+    pub fn power_cuts(&self, states_max: usize, seed: u64) -> PowerCuts {
+        PowerCuts::new(&self.disk(), states_max, seed)
+    }
+
+    /// Gives a file another name, in place of what has that name: on stable storage the old name is gone
+    /// and the new one is there, or neither.
+    ///
+    /// # Errors
+    ///
+    /// There is no such file, or the operation was made to fail.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut disk = self.disk();
+        let Some(&file) = disk.names.get(from) else {
+            return Err(io::ErrorKind::NotFound.into());
         };
-        Self {
-            disk: Arc::new(Mutex::new(disk)),
-        }
+        disk.operation(false).map_err(Fault::error)?;
+        disk.change_name(NameChange::Renamed {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            file,
+        });
+        Ok(())
     }
 
     /// The bytes of a file, as the running process sees them.
@@ -170,6 +249,36 @@ impl Disk {
             _ => Ok(()),
         }
     }
+
+    fn change_name(&mut self, change: NameChange) {
+        change.apply_to(&mut self.names);
+        self.names_unsynced.push(change);
+    }
+}
+
+impl NameChange {
+    fn apply_to(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Self::Made { name, file } => {
+                names.insert(name.clone(), *file);
+            }
+            Self::Removed { name } => {
+                names.remove(name);
+            }
+            Self::Renamed { from, to, file } => {
+                names.remove(from);
+                names.insert(to.clone(), *file);
+            }
+        }
+    }
+
+    /// The file that has a name by this.
+    fn file(&self) -> Option<usize> {
+        match self {
+            Self::Made { file, .. } | Self::Renamed { file, .. } => Some(*file),
+            Self::Removed { .. } => None,
+        }
+    }
 }
 
 impl Fault {
@@ -182,49 +291,14 @@ impl Fault {
 }
 
 impl Content {
-    fn write(bytes: &mut Vec<u8>, position: usize, new: &[u8]) {
-        let end = position + new.len();
-        if bytes.len() < end {
-            bytes.resize(end, 0);
-        }
-        bytes[position..end].copy_from_slice(new);
-    }
-
     fn change(&mut self, change: Change) {
         change.apply_to(&mut self.now);
         self.unsynced.push(change);
     }
 
-    fn after_power_cut(&self, chance: &mut Chance) -> Self {
-        let mut durable = self.durable.clone();
-        for change in &self.unsynced {
-            match (chance.next() % 3, change) {
-                (0, _) => {}
-                (1, change) => change.apply_to(&mut durable),
-                (_, Change::Length(_)) => change.apply_to(&mut durable),
-                (_, Change::Write { position, bytes }) => {
-                    // The length may be there before the data.
-                    let end = position + bytes.len();
-                    if chance.half() && durable.len() < end {
-                        durable.resize(end, 0);
-                    }
-                    let first = SECTOR_BYTES - position % SECTOR_BYTES;
-                    let mut at = 0;
-                    while at < bytes.len() {
-                        let sector = if at == 0 { first } else { SECTOR_BYTES };
-                        let sector_end = (at + sector).min(bytes.len());
-                        if chance.half() {
-                            Self::write(&mut durable, position + at, &bytes[at..sector_end]);
-                        }
-                        at = sector_end;
-                    }
-                }
-            }
-        }
-        Self {
-            now: durable.clone(),
-            durable,
-            unsynced: Vec::new(),
+    fn sync(&mut self) {
+        for change in self.unsynced.drain(..) {
+            change.apply_to(&mut self.durable);
         }
     }
 }
@@ -232,7 +306,13 @@ impl Content {
 impl Change {
     fn apply_to(&self, to: &mut Vec<u8>) {
         match self {
-            Self::Write { position, bytes } => Content::write(to, *position, bytes),
+            Self::Write { position, bytes } => {
+                let end = position + bytes.len();
+                if to.len() < end {
+                    to.resize(end, 0);
+                }
+                to[*position..end].copy_from_slice(bytes);
+            }
             Self::Length(length) => to.resize(*length, 0),
         }
     }
@@ -257,7 +337,10 @@ impl Backend for FaultBackend {
                 disk.operation(true).map_err(Fault::error)?;
                 let file = disk.files.len();
                 disk.files.push(Content::default());
-                disk.names.insert(name.to_owned(), file);
+                disk.change_name(NameChange::Made {
+                    name: name.to_owned(),
+                    file,
+                });
                 file
             }
             None => return Err(io::ErrorKind::NotFound.into()),
@@ -274,7 +357,9 @@ impl Backend for FaultBackend {
             return Err(io::ErrorKind::NotFound.into());
         }
         disk.operation(false).map_err(Fault::error)?;
-        disk.names.remove(name);
+        disk.change_name(NameChange::Removed {
+            name: name.to_owned(),
+        });
         Ok(())
     }
 
@@ -282,6 +367,7 @@ impl Backend for FaultBackend {
         let mut disk = self.disk();
         disk.operation(false).map_err(Fault::error)?;
         disk.names_durable = disk.names.clone();
+        disk.names_unsynced.clear();
         Ok(())
     }
 }
@@ -310,7 +396,7 @@ impl BackendFile for FaultFile {
         Ok(read)
     }
 
-    fn write_at(&mut self, bytes: &[u8], position: u64) -> io::Result<()> {
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let mut disk = self.disk.disk();
         let position = usize::try_from(position).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let done = disk.operation(true);
@@ -328,7 +414,7 @@ impl BackendFile for FaultFile {
         done.map_err(Fault::error)
     }
 
-    fn set_len(&mut self, bytes: u64) -> io::Result<()> {
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut disk = self.disk.disk();
         let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let grows = length > disk.files[self.file].now.len();
@@ -340,31 +426,7 @@ impl BackendFile for FaultFile {
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.disk.disk();
         disk.operation(false).map_err(Fault::error)?;
-        let content = &mut disk.files[self.file];
-        content.durable.clone_from(&content.now);
-        content.unsynced.clear();
+        disk.files[self.file].sync();
         Ok(())
-    }
-
-    /// Padded with zeros, as a mapped index is.
-    fn prepare(&mut self, bytes: u64) -> io::Result<()> {
-        self.set_len(bytes)
-    }
-}
-
-/// Seeded chance: splitmix64, <https://prng.di.unimi.it/splitmix64.c>.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn half(&mut self) -> bool {
-        self.next().is_multiple_of(2)
     }
 }

@@ -1,7 +1,7 @@
 //! Files of the file system.
 
 mod lock;
-#[cfg(any(unix, windows))]
+#[cfg(unix)]
 #[allow(
     unsafe_code,
     reason = "mapping a file is unsafe; each block says why it holds"
@@ -10,7 +10,7 @@ mod mapped;
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -18,6 +18,8 @@ pub use lock::DirectoryLock;
 
 use super::{Access, Backend, BackendFile};
 use crate::{Error, Result};
+#[cfg(unix)]
+use crate::{Tail, Views};
 
 /// A directory of the file system.
 ///
@@ -26,20 +28,28 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct FsBackend {
     directory: PathBuf,
-    index_mapping: IndexMapping,
+    access: FileAccess,
+    prepare_bytes: u64,
     /// Released when the backend is dropped.
     _lock: Option<DirectoryLock>,
 }
 
-/// How an index file is held while its segment is active.
+/// How the bytes of files are reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IndexMapping {
-    /// Mapped into memory, its space allocated ahead. Where that cannot be, as [`IndexMapping::File`].
+pub enum FileAccess {
+    /// Mapped into memory, stores and indexes. Where that cannot be, as [`FileAccess::Calls`].
     #[default]
     Mapped,
-    /// Read and written as a file. The only way on wasm32-wasip1.
-    File,
+    /// Read and written by calls. The only way on wasm32-wasip1.
+    Calls,
 }
+
+/// How far ahead of its records a store is filled with zeros, so that a sync writes records alone.
+const PREPARE_BYTES: u64 = if cfg!(target_os = "wasi") {
+    0
+} else {
+    64 << 20
+};
 
 impl FsBackend {
     /// A directory to write in, made if it is missing.
@@ -53,7 +63,8 @@ impl FsBackend {
         let lock = DirectoryLock::acquire(directory)?;
         Ok(Self {
             directory: directory.to_owned(),
-            index_mapping: IndexMapping::default(),
+            access: FileAccess::default(),
+            prepare_bytes: PREPARE_BYTES,
             _lock: Some(lock),
         })
     }
@@ -68,15 +79,26 @@ impl FsBackend {
         fs::read_dir(directory).map_err(|e| Error::io("open directory", show(directory), e))?;
         Ok(Self {
             directory: directory.to_owned(),
-            index_mapping: IndexMapping::File,
+            access: FileAccess::default(),
+            prepare_bytes: 0,
             _lock: None,
         })
     }
 
-    /// Chooses how index files are held.
+    /// Chooses how the bytes of files are reached.
     #[must_use]
-    pub fn index_mapping(mut self, mapping: IndexMapping) -> Self {
-        self.index_mapping = mapping;
+    pub fn file_access(mut self, access: FileAccess) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// How many bytes past its records the active store is filled with zeros ahead of time, at the most:
+    /// 64 MiB unless told otherwise, 0 is none. A sync is then faster, for where the records stand is on the disk
+    /// already. It is done only in a log that was synced a few times; while appends go on no more than 4 MiB
+    /// ahead, and when they rest no more than was synced before. Closing the log gives the space back.
+    #[must_use]
+    pub fn prepare(mut self, bytes: u64) -> Self {
+        self.prepare_bytes = bytes;
         self
     }
 }
@@ -119,15 +141,42 @@ impl Backend for FsBackend {
             .open(&path)?;
         Ok(FsFile {
             file,
-            #[cfg(any(unix, windows))]
-            map: None,
-            #[cfg(any(unix, windows))]
-            index_mapping: self.index_mapping,
+            #[cfg(unix)]
+            access: self.access,
         })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.directory.join(name))
+    }
+
+    /// Where files are mapped the file is replaced by a copy: who reads the old one's memory goes on.
+    fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
+        let path = self.directory.join(name);
+        if cfg!(not(unix)) || self.access == FileAccess::Calls {
+            let file = OpenOptions::new().write(true).open(path)?;
+            file.set_len(bytes)?;
+            return file.sync_all();
+        }
+        let copy_path = self.directory.join(format!("{name}{CUT_SUFFIX}"));
+        let copied = (|| {
+            let mut copy = File::create(&copy_path)?;
+            let copied = io::copy(&mut File::open(&path)?.take(bytes), &mut copy)?;
+            if copied != bytes {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            copy.sync_all()
+        })();
+        if let Err(e) = copied {
+            let _ = fs::remove_file(&copy_path);
+            return Err(e);
+        }
+        fs::rename(&copy_path, &path)?;
+        sync_directory(&self.directory)
+    }
+
+    fn prepare_bytes(&self) -> u64 {
+        self.prepare_bytes
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -143,14 +192,15 @@ impl Backend for FsBackend {
     }
 }
 
+/// What a file is called while it is being cut.
+const CUT_SUFFIX: &str = ".cut";
+
 /// A file of an [`FsBackend`].
 #[derive(Debug)]
 pub struct FsFile {
     file: File,
-    #[cfg(any(unix, windows))]
-    map: Option<mapped::Map>,
-    #[cfg(any(unix, windows))]
-    index_mapping: IndexMapping,
+    #[cfg(unix)]
+    access: FileAccess,
 }
 
 impl BackendFile for FsFile {
@@ -159,61 +209,75 @@ impl BackendFile for FsFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        #[cfg(any(unix, windows))]
-        if let Some(map) = &self.map {
-            return Ok(map.read_at(buffer, position));
-        }
-        loop {
-            match platform::read_at(&self.file, buffer, position) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                done => return done,
-            }
-        }
+        uninterrupted(|| platform::read_at(&self.file, buffer, position))
     }
 
-    fn write_at(&mut self, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
-        #[cfg(any(unix, windows))]
-        if let Some(map) = &mut self.map {
-            return map.write_at(bytes, position);
-        }
+    fn write_at(&self, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
         while !bytes.is_empty() {
-            match platform::write_at(&self.file, bytes, position) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    bytes = &bytes[written..];
-                    position += written as u64;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+            let written = uninterrupted(|| platform::write_at(&self.file, bytes, position))?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
             }
+            bytes = &bytes[written..];
+            position += written as u64;
         }
         Ok(())
     }
 
-    fn set_len(&mut self, bytes: u64) -> io::Result<()> {
-        #[cfg(any(unix, windows))]
-        drop(self.map.take());
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn write_vectored_at(&self, parts: &[io::IoSlice<'_>], mut position: u64) -> io::Result<()> {
+        let mut parts = parts.to_vec();
+        let mut parts = parts.as_mut_slice();
+        while !parts.is_empty() {
+            let written = uninterrupted(|| Ok(rustix::io::pwritev(&self.file, parts, position)?))?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            io::IoSlice::advance_slices(&mut parts, written);
+            position += written as u64;
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.file.set_len(bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
-        // Also what was written through the map: it is the page cache that fdatasync writes back.
-        #[cfg(windows)]
-        if let Some(map) = &self.map {
-            map.flush()?;
-        }
+        // Also what was written through a map: it is the page cache that this writes back.
         platform::sync_data(&self.file)
     }
 
-    fn prepare(&mut self, bytes: u64) -> io::Result<()> {
-        #[cfg(any(unix, windows))]
-        if self.index_mapping == IndexMapping::Mapped {
-            // The old one first: the file is made longer.
-            drop(self.map.take());
-            self.map = mapped::Map::of(&self.file, bytes);
+    #[cfg(unix)]
+    fn is_removed(&self) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+        Ok(self.file.metadata()?.nlink() == 0)
+    }
+
+    #[cfg(unix)]
+    fn map(&self, bytes: u64) -> io::Result<Option<Views>> {
+        Ok(match self.access {
+            FileAccess::Mapped => mapped::map(&self.file, bytes),
+            FileAccess::Calls => None,
+        })
+    }
+
+    #[cfg(unix)]
+    fn map_tail(&self, position: u64, bytes: usize) -> io::Result<Option<Tail>> {
+        match self.access {
+            FileAccess::Mapped => mapped::map_tail(&self.file, position, bytes),
+            FileAccess::Calls => Ok(None),
         }
-        let _ = bytes;
-        Ok(())
+    }
+}
+
+/// Calls again what a signal has interrupted.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
 }
 

@@ -114,7 +114,7 @@ impl BackendFile for MemoryFile {
         Ok(read)
     }
 
-    fn write_at(&mut self, new: &[u8], position: u64) -> io::Result<()> {
+    fn write_at(&self, new: &[u8], position: u64) -> io::Result<()> {
         let mut bytes = self.bytes();
         let start = usize::try_from(position).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let end = start
@@ -127,7 +127,7 @@ impl BackendFile for MemoryFile {
         Ok(())
     }
 
-    fn set_len(&mut self, length: u64) -> io::Result<()> {
+    fn set_len(&self, length: u64) -> io::Result<()> {
         let mut bytes = self.bytes();
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
         if length > bytes.len() {

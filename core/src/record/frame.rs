@@ -4,8 +4,9 @@
 
 use std::ops::Range;
 
-use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
-use xxhash_rust::xxh3::xxh3_64;
+use bytes::BufMut;
+use prost::encoding::{encode_varint, encoded_len_varint};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{Header, NewRecord};
 use crate::{Offset, error::Damaged};
@@ -95,12 +96,13 @@ impl Layout {
 
 /// How much of a frame to check: all, or its structure where the checksum is known to be right.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verify {
+pub(crate) enum Check {
     Checksum,
     Structure,
 }
 
 /// The bytes of the whole frame that starts `bytes`, if its length fits in `room`.
+#[inline]
 pub(crate) fn frame_bytes(bytes: &[u8], room: u64) -> Option<usize> {
     let length = u64::from_be_bytes(*bytes.first_chunk::<LENGTH_BYTES>()?);
     let whole = length.checked_add(LENGTH_BYTES as u64)?;
@@ -124,41 +126,35 @@ pub(crate) fn is_field_tag(byte: u8) -> bool {
     )
 }
 
-/// Whether `head`, the first bytes of a frame of which only `room` bytes are there, looks like the
-/// beginning of a longer one: a length that could be, and a first field that fits it.
-pub(crate) fn claims_past_end(head: &[u8], room: u64) -> bool {
-    let Some((length, mut rest)) = head.split_first_chunk::<LENGTH_BYTES>() else {
-        return false;
-    };
+/// How many bytes the frame that begins with `head` says it has, if that is what a frame can begin
+/// with: a length that could be, and a first field that fits it.
+pub(crate) fn claimed_bytes(head: &[u8]) -> Option<u64> {
+    let (length, mut rest) = head.split_first_chunk::<LENGTH_BYTES>()?;
     let length = u64::from_be_bytes(*length);
-    if length > RECORD_BYTES_LIMIT || length + LENGTH_BYTES as u64 <= room {
-        return false;
+    if length > RECORD_BYTES_LIMIT {
+        return None;
     }
-    match rest.split_off_first() {
-        Some(&VALUE) => {
-            let Ok(value) = decode_varint(&mut rest) else {
-                return false;
-            };
-            bytes_len(value) < length
-        }
-        Some(&(OFFSET | CHECKSUM)) => true,
-        _ => false,
-    }
+    let fits = match *rest.split_off_first()? {
+        VALUE | KEY | HEADERS => bytes_len(varint(&mut rest)?) < length,
+        tag => is_field_tag(tag),
+    };
+    fits.then_some(length + LENGTH_BYTES as u64)
 }
 
 /// Reads a whole frame, its length included. Allocates nothing.
-pub(crate) fn parse_frame(frame: &[u8], verify: Verify) -> Result<Layout, Damaged> {
+#[inline]
+pub(crate) fn parse_frame(frame: &[u8], check: Check) -> Result<Layout, Damaged> {
     if frame_bytes(frame, frame.len() as u64) != Some(frame.len()) {
         return Err(Damaged::Length);
     }
     let fields_end = frame.len().wrapping_sub(CHECKSUM_BYTES);
     if fields_end >= LENGTH_BYTES && fields_end < frame.len() && frame[fields_end] == CHECKSUM {
         // The last nine bytes look like a checksum: it decides.
-        if verify == Verify::Structure || checksum_matches(frame) {
+        if check == Check::Structure || checksum_matches(frame) {
             if let Some(layout) = parse_checked(frame, fields_end) {
                 return Ok(layout);
             }
-            if verify == Verify::Checksum {
+            if check == Check::Checksum {
                 return Err(Damaged::Malformed);
             }
         }
@@ -172,6 +168,7 @@ pub(crate) fn parse_frame(frame: &[u8], verify: Verify) -> Result<Layout, Damage
 }
 
 /// Whether a frame's last eight bytes are the XXH3-64 of all before the checksum field.
+#[inline]
 pub(crate) fn checksum_matches(frame: &[u8]) -> bool {
     let Some((head, checksum)) = frame.split_last_chunk::<8>() else {
         return false;
@@ -182,6 +179,7 @@ pub(crate) fn checksum_matches(frame: &[u8]) -> bool {
     }
 }
 
+#[inline]
 fn parse_checked(frame: &[u8], fields_end: usize) -> Option<Layout> {
     let mut layout = Layout {
         checked: true,
@@ -271,6 +269,22 @@ fn is_checked_but_for_one_bit(frame: &[u8]) -> bool {
     })
 }
 
+/// Takes a number off `rest`: as prost's `decode_varint`, but small enough to be inlined, for every read
+/// does it half a dozen times.
+#[inline(always)]
+fn varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for (i, &byte) in rest.iter().take(10).enumerate() {
+        number |= u64::from(byte & 0x7f) << (7 * i);
+        if byte < 0x80 {
+            *rest = &rest[i + 1..];
+            // The tenth byte has room for one bit.
+            return (i < 9 || byte <= 1).then_some(number);
+        }
+    }
+    None
+}
+
 enum Field<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
@@ -278,15 +292,16 @@ enum Field<'a> {
 }
 
 /// Takes the next field off `rest`. Its tag is the first byte for fields 1 to 15, 0 for higher ones.
+#[inline]
 fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u8, Field<'a>)> {
-    let tag = decode_varint(rest).ok()?;
+    let tag = varint(rest)?;
     if tag < 8 || tag > u64::from(u32::MAX) {
         return None;
     }
     let field = match (tag & 7) as u8 {
-        VARINT => Field::Varint(decode_varint(rest).ok()?),
+        VARINT => Field::Varint(varint(rest)?),
         BYTES => {
-            let length = usize::try_from(decode_varint(rest).ok()?).ok()?;
+            let length = usize::try_from(varint(rest)?).ok()?;
             let (bytes, after) = rest.split_at_checked(length)?;
             *rest = after;
             Field::Bytes(bytes)
@@ -319,6 +334,7 @@ fn decode_header(mut rest: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// The span of `part`, which ends at `end` of the frame.
+#[inline]
 fn span(frame: &[u8], part: &[u8], end: usize) -> Option<Span> {
     debug_assert!(end <= frame.len());
     Some(Span {
@@ -340,6 +356,7 @@ pub(crate) struct FrameToWrite<'a> {
 
 impl FrameToWrite<'_> {
     /// The bytes of the encoded record, without the frame's length.
+    #[inline]
     pub(crate) fn record_bytes(&self) -> u64 {
         let bytes = |part: &[u8]| {
             if part.is_empty() {
@@ -370,34 +387,63 @@ impl FrameToWrite<'_> {
             + CHECKSUM_BYTES as u64
     }
 
-    /// Appends the frame to `out`.
-    pub(crate) fn encode(&self, record_bytes: u64, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&record_bytes.to_be_bytes());
-        put_bytes(VALUE, self.record.value, out);
+    /// Encodes the frame into `out`, which is as long as it.
+    #[inline]
+    pub(crate) fn encode(&self, record_bytes: u64, out: &mut [u8]) {
+        let fields_end = out.len() - CHECKSUM_BYTES;
+        let mut rest = &mut out[..fields_end];
+        rest.put_u64(record_bytes);
+        put_bytes(VALUE, self.record.value, &mut rest);
+        self.put_rest(&mut rest);
+        debug_assert!(rest.is_empty());
+        let checksum = xxh3_64(&out[..fields_end]);
+        put_checksum(checksum, &mut &mut out[fields_end..]);
+    }
+
+    /// Encodes what stands before the value and what stands after it, so that the value can be written
+    /// from where it is.
+    pub(crate) fn encode_around_value(&self, record_bytes: u64) -> (Vec<u8>, Vec<u8>) {
+        let value = self.record.value;
+        let mut head = Vec::with_capacity(LENGTH_BYTES + 1 + 10);
+        head.put_u64(record_bytes);
+        if !value.is_empty() {
+            head.push(VALUE);
+            encode_varint(value.len() as u64, &mut head);
+        }
+        let mut rest = Vec::with_capacity(64);
+        self.put_rest(&mut rest);
+        let mut hasher = Xxh3::new();
+        for part in [&head, value, &rest] {
+            hasher.update(part);
+        }
+        put_checksum(hasher.digest(), &mut rest);
+        (head, rest)
+    }
+
+    /// The fields after the value, but for the checksum.
+    #[inline]
+    fn put_rest(&self, out: &mut impl BufMut) {
         put_number(OFFSET, self.offset.0, out);
         put_number(TIMESTAMP_MS, self.timestamp_ms, out);
         put_bytes(KEY, self.record.key, out);
         for header in self.record.headers {
-            out.push(HEADERS);
+            out.put_u8(HEADERS);
             encode_varint(header_len(header), out);
             put_bytes(HEADER_NAME, header.name.as_bytes(), out);
             put_bytes(HEADER_VALUE, &header.value, out);
         }
         put_number(BATCH_REMAINING, u64::from(self.batch_remaining), out);
         put_number(BATCH_RECORDS, u64::from(self.batch_records), out);
-        let checksum = xxh3_64(&out[start..]);
-        out.push(CHECKSUM);
-        out.extend_from_slice(&checksum.to_le_bytes());
-        debug_assert_eq!(
-            (out.len() - start) as u64,
-            LENGTH_BYTES as u64 + record_bytes
-        );
     }
 }
 
+fn put_checksum(checksum: u64, out: &mut impl BufMut) {
+    out.put_u8(CHECKSUM);
+    out.put_u64_le(checksum);
+}
+
 fn bytes_len(length: u64) -> u64 {
-    encoded_len_varint(length) as u64 + length
+    (encoded_len_varint(length) as u64).saturating_add(length)
 }
 
 fn header_len(header: &Header) -> u64 {
@@ -408,17 +454,19 @@ fn header_len(header: &Header) -> u64 {
         .sum()
 }
 
-fn put_bytes(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
+#[inline]
+fn put_bytes(tag: u8, bytes: &[u8], out: &mut impl BufMut) {
     if !bytes.is_empty() {
-        out.push(tag);
+        out.put_u8(tag);
         encode_varint(bytes.len() as u64, out);
-        out.extend_from_slice(bytes);
+        out.put_slice(bytes);
     }
 }
 
-fn put_number(tag: u8, number: u64, out: &mut Vec<u8>) {
+#[inline]
+fn put_number(tag: u8, number: u64, out: &mut impl BufMut) {
     if number != 0 {
-        out.push(tag);
+        out.put_u8(tag);
         encode_varint(number, out);
     }
 }

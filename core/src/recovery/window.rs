@@ -2,28 +2,30 @@
 
 use std::io;
 
-use crate::{Error, Result, backend::BackendFile, record::LENGTH_BYTES, store::Store};
+use bytes::Bytes;
 
-/// A part of the store in memory, moved along.
+use crate::{Error, Result, backend::BackendFile, record::LENGTH_BYTES, store::StoreReader};
+
+/// A part of the store in memory, moved along: all the rest of it where it is mapped.
 pub(super) struct Window<'a, F> {
-    store: &'a Store<F>,
+    store: &'a StoreReader<F>,
     start: u64,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
-/// What is read at a time.
-const WINDOW_BYTES: usize = 256 << 10;
+/// What is read at a time: little enough to stay in a processor's cache until it is hashed.
+pub(super) const WINDOW_BYTES: usize = 64 << 10;
 
 impl<'a, F: BackendFile> Window<'a, F> {
-    pub(super) fn new(store: &'a Store<F>) -> Self {
+    pub(super) fn new(store: &'a StoreReader<F>) -> Self {
         Self {
             store,
             start: 0,
-            bytes: Vec::new(),
+            bytes: Bytes::new(),
         }
     }
 
-    pub(super) fn store(&self) -> &'a Store<F> {
+    pub(super) fn store(&self) -> &'a StoreReader<F> {
         self.store
     }
 
@@ -44,17 +46,9 @@ impl<'a, F: BackendFile> Window<'a, F> {
             Some(at) => at,
             None => {
                 let read = length.max(WINDOW_BYTES).min(room);
-                if read > WINDOW_BYTES || self.bytes.len() > WINDOW_BYTES {
-                    self.bytes = Vec::new();
-                }
-                let more = read.saturating_sub(self.bytes.len());
-                self.bytes.try_reserve_exact(more).map_err(|_| {
-                    let kind = io::ErrorKind::OutOfMemory;
-                    Error::io("find memory for", self.store.name(), kind.into())
-                })?;
-                self.bytes.resize(read, 0);
-                let read = self.store.read_at(&mut self.bytes, position)?;
-                self.bytes.truncate(read);
+                // Its memory is given back first.
+                self.bytes = Bytes::new();
+                self.bytes = self.store.read_some(position, room, read)?;
                 self.start = position;
                 0
             }

@@ -9,17 +9,22 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
     pub(super) records: &'a [NewRecord<'a>],
-    pub(super) first: Offset,
+    pub(crate) first: Offset,
     /// For records that bring no timestamp.
     now_ms: u64,
+    /// No record may have an earlier timestamp.
+    timestamp_ms_min: u64,
+    /// The latest one, once all have been given theirs.
+    pub(super) timestamp_ms_max: u64,
     /// All frames' bytes.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl<'a> Batch<'a> {
     pub(crate) fn new(
         records: &'a [NewRecord<'a>],
         first: Offset,
+        timestamp_ms_min: u64,
         options: &Options,
     ) -> Result<Self> {
         let asks_clock = records.iter().any(|record| record.timestamp_ms.is_none());
@@ -32,6 +37,8 @@ impl<'a> Batch<'a> {
             records,
             first,
             now_ms,
+            timestamp_ms_min,
+            timestamp_ms_max: timestamp_ms_min,
             bytes: 0,
         };
         if first.0.checked_add(records.len() as u64).is_none()
@@ -42,7 +49,7 @@ impl<'a> Batch<'a> {
                 records.len()
             )));
         }
-        let mut bytes = 0_u64;
+        let (mut bytes, mut timestamp_ms_max) = (0_u64, timestamp_ms_min);
         for frame in batch.frames() {
             let record_bytes = frame.record_bytes();
             if record_bytes > options.record_bytes_max {
@@ -54,6 +61,7 @@ impl<'a> Batch<'a> {
                 });
             }
             bytes += LENGTH_BYTES as u64 + record_bytes;
+            timestamp_ms_max = timestamp_ms_max.max(frame.timestamp_ms);
         }
         if bytes > RECORD_BYTES_LIMIT {
             return Err(Error::TooLarge {
@@ -64,7 +72,13 @@ impl<'a> Batch<'a> {
             });
         }
         batch.bytes = bytes;
+        batch.timestamp_ms_max = timestamp_ms_max;
         Ok(batch)
+    }
+
+    /// How many records there are.
+    pub(crate) fn records(&self) -> u64 {
+        self.records.len() as u64
     }
 
     pub(crate) fn next(&self) -> Offset {
@@ -73,13 +87,21 @@ impl<'a> Batch<'a> {
 
     pub(super) fn frames(&self) -> impl Iterator<Item = FrameToWrite<'a>> + '_ {
         let (first, now_ms, count) = (self.first, self.now_ms, self.records.len());
-        self.records
-            .iter()
-            .enumerate()
-            .map(move |(i, &record)| FrameToWrite {
+        let mut latest_ms = self.timestamp_ms_min;
+        self.records.iter().enumerate().map(move |(i, &record)| {
+            let given_ms = record.timestamp_ms.unwrap_or(now_ms);
+            // 0 is none. Otherwise it is no earlier than any before it, so that a time can be found
+            // by halving.
+            let timestamp_ms = if given_ms == 0 {
+                0
+            } else {
+                latest_ms = latest_ms.max(given_ms);
+                latest_ms
+            };
+            FrameToWrite {
                 record,
                 offset: first.plus(i as u64),
-                timestamp_ms: record.timestamp_ms.unwrap_or(now_ms),
+                timestamp_ms,
                 // Checked to fit when the batch was made.
                 batch_remaining: u32::try_from(count - 1 - i).unwrap_or(u32::MAX),
                 batch_records: if i > 0 && i + 1 == count {
@@ -87,6 +109,7 @@ impl<'a> Batch<'a> {
                 } else {
                     0
                 },
-            })
+            }
+        })
     }
 }

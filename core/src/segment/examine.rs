@@ -5,17 +5,17 @@ use crate::{
     Offset, Result,
     backend::BackendFile,
     error::Damaged,
-    index::{ENTRY_BYTES, Index},
-    record::{LENGTH_BYTES, Layout, Verify, frame_bytes, parse_frame},
+    index::{ENTRY_BYTES, Index, LONE_ENTRY_BYTES_MAX},
+    record::{Check, LENGTH_BYTES, Layout, frame_bytes, parse_frame},
     recovery::{End, Scanned, scan},
     report::{Damage, IndexState, SegmentReport},
-    store::Store,
+    store::StoreReader,
 };
 
 /// Whether the index is a whole number of entries and the last one's frame is valid and ends where
 /// the store ends: the next offset then, and the last frame, if there is any.
 pub(super) fn closed_cleanly<F: BackendFile>(
-    store: &Store<F>,
+    store: &StoreReader<F>,
     index: &Index<F>,
     base: Offset,
 ) -> Result<Option<(Offset, Option<Layout>)>> {
@@ -33,7 +33,7 @@ pub(super) fn closed_cleanly<F: BackendFile>(
     else {
         return Ok(None);
     };
-    let layout = parse_frame(&store.read_exact(position, bytes)?, Verify::Checksum);
+    let layout = parse_frame(&store.read_exact(position, bytes)?, Check::Checksum);
     let next = base.plus(entries);
     Ok(layout
         .ok()
@@ -43,7 +43,7 @@ pub(super) fn closed_cleanly<F: BackendFile>(
 
 /// Scans a segment's files and says what they hold.
 pub(super) fn examine<F: BackendFile>(
-    store: &Store<F>,
+    store: &StoreReader<F>,
     index: Option<&Index<F>>,
     base: Offset,
     place: Place,
@@ -99,7 +99,7 @@ fn index_state<F: BackendFile>(index: &Index<F>, entries: &[u8]) -> Result<Index
 /// The offset before which every record was on stable storage once, for the index has its entry and
 /// an index never leads.
 pub(super) fn vouched<F: BackendFile>(
-    store: &Store<F>,
+    store: &StoreReader<F>,
     index: Option<&Index<F>>,
     base: Offset,
 ) -> Result<Offset> {
@@ -118,8 +118,9 @@ pub(super) fn vouched<F: BackendFile>(
             past = middle;
         }
     }
-    // A lone entry of zeros cannot be told from space that was never written.
-    if inside == 1 && index.file_bytes()? != Some(ENTRY_BYTES) && index.read(0)? == Some((0, 0)) {
+    // A lone entry of zeros cannot be told from space that was prepared and never written.
+    let prepared = index.file_bytes()? > Some(LONE_ENTRY_BYTES_MAX);
+    if index.entries() == 1 && prepared && index.read(0)? == Some((0, 0)) {
         inside = 0;
     }
     Ok(base.plus(inside))

@@ -23,6 +23,12 @@ fn base_of(name: &str, suffix: &str) -> Option<Offset> {
     (base.to_string() == digits).then_some(Offset(base))
 }
 
+/// The name of the file whose cutting this one is left of, if it is.
+pub(crate) fn cut_name(name: &str) -> Option<&str> {
+    let cut = name.strip_suffix(".cut")?;
+    (store_base(cut).is_some() || index_base(cut).is_some()).then_some(cut)
+}
+
 pub(super) fn store_name(base: Offset) -> String {
     format!("{base}.store")
 }
@@ -31,17 +37,35 @@ pub(super) fn index_name(base: Offset) -> String {
     format!("{base}.index")
 }
 
-/// Removes a segment's files. Without its store a segment is gone; an index left behind is nothing.
-pub(crate) fn remove_files<B: Backend>(backend: &B, base: Offset) -> Result<()> {
-    for name in [store_name(base), index_name(base)] {
-        match backend.remove(&name) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", file_path(backend, &name), e));
-            }
-            _ => {}
-        }
+/// Removes the files of segments, one after the other, durably. Without its store a segment is gone; an index
+/// left behind is nothing. The other way round it would be something: a segment of which nothing tells
+/// that it was sealed.
+pub(crate) fn remove_files<B: Backend>(
+    backend: &B,
+    bases: impl IntoIterator<Item = Offset>,
+) -> Result<()> {
+    for base in bases {
+        remove_file(backend, &store_name(base))?;
+        sync_directory(backend)?;
+        remove_file(backend, &index_name(base))?;
     }
+    // Before an index of the same name is made.
     sync_directory(backend)
+}
+
+fn remove_file<B: Backend>(backend: &B, name: &str) -> Result<()> {
+    match backend.remove(name) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", file_path(backend, name), e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Cuts a file to its first `bytes` bytes, durably.
+pub(super) fn cut_file<B: Backend>(backend: &B, name: &str, bytes: u64) -> Result<()> {
+    let cut = backend.cut(name, bytes);
+    cut.map_err(|e| Error::io("truncate", file_path(backend, name), e))
 }
 
 pub(crate) fn sync_directory<B: Backend>(backend: &B) -> Result<()> {

@@ -159,10 +159,10 @@ pub(crate) fn tail_note(tail: &TornTail) -> String {
     if tail.zeros {
         note.push_str(", all zeros");
     }
-    if tail.batch_records > 0 {
+    if tail.records > 0 {
         note.push_str(", ");
-        note.push_str(&count(tail.batch_records, "record"));
-        note.push_str(" of an unfinished batch");
+        note.push_str(&count(tail.records, "record"));
+        note.push_str(" of an unfinished batch or after space that was never written");
     }
     note + if tail.sealed {
         "); they are left where they are"

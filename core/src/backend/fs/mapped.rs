@@ -1,87 +1,104 @@
-//! An index file mapped into memory. The only unsafe code of this crate.
+//! Files mapped into memory.
 
 use std::{fs::File, io};
 
-use memmap2::MmapMut;
+use memmap2::{MmapOptions, MmapRaw};
 
-/// A file that is mapped from its start, all its blocks allocated.
-#[derive(Debug)]
-pub(super) struct Map {
-    bytes: MmapMut,
-}
+use crate::{Tail, Views};
 
-impl Map {
-    /// Gives the file `bytes` of length, really allocated, and maps it; `None` where that cannot be, and
-    /// the file is as it was.
-    ///
-    /// A write to a mapped hole on a full disk would kill the process (SIGBUS), so there are no holes.
-    pub(super) fn of(file: &File, bytes: u64) -> Option<Self> {
-        let length = usize::try_from(bytes).ok().filter(|&length| length > 0)?;
-        let old_bytes = file.metadata().ok()?.len();
-        if allocate(file, bytes).is_err() {
-            // What was allocated before the disk was full is needed for records.
-            let _ = file.set_len(old_bytes);
-            return None;
-        }
-        // SAFETY: the memory stays valid and unaliased as long as the file is not cut below `length` or
-        // written by others meanwhile. This crate cuts it only in `FsFile::set_len`, which drops the
-        // map first, and writes it only through this map; another process that keeps to the
-        // directory's lock never opens it for writing. Who breaks the lock can make reads here give
-        // other bytes, which no index entry is trusted not to be, or end the process by SIGBUS.
-        let mapped = unsafe { memmap2::MmapOptions::new().len(length).map_mut(file) };
-        mapped.ok().map(|bytes| Self { bytes })
-    }
+/// A read-only map. Its first bytes are the file's.
+struct Map(MmapRaw);
 
-    pub(super) fn read_at(&self, buffer: &mut [u8], position: u64) -> usize {
-        let rest = usize::try_from(position)
-            .ok()
-            .and_then(|at| self.bytes.get(at..))
-            .unwrap_or_default();
-        let read = rest.len().min(buffer.len());
-        buffer[..read].copy_from_slice(&rest[..read]);
-        read
-    }
-
-    pub(super) fn write_at(&mut self, bytes: &[u8], position: u64) -> io::Result<()> {
-        let target = usize::try_from(position)
-            .ok()
-            .and_then(|at| self.bytes.get_mut(at..at.checked_add(bytes.len())?))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "past the mapped end"))?;
-        target.copy_from_slice(bytes);
-        Ok(())
-    }
-
-    #[cfg(windows)]
-    pub(super) fn flush(&self) -> io::Result<()> {
-        self.bytes.flush()
+impl AsRef<[u8]> for Map {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the memory is mapped as long as `self` lives. The slice is cut into records before it is
+        // read, of which the log knows that they were written: those bytes never change, since a log only
+        // appends, and a truncation replaces the file (`FsBackend::cut`) rather than cut it. Another process
+        // that breaks the directory's lock can change them, which checksums find, or cut the
+        // file, which ends this process by SIGBUS, as with every mapped file.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr(), self.0.len()) }
     }
 }
 
-/// Grows the file to `bytes` with its blocks allocated.
+/// Maps the first `bytes` bytes of the file for reading; they may be more than it has.
+pub(super) fn map(file: &File, bytes: u64) -> Option<Views> {
+    let length = usize::try_from(bytes).ok().filter(|&length| length > 0)?;
+    let map = MmapOptions::new()
+        .len(length)
+        .map_raw_read_only(file)
+        .ok()?;
+    Some(Views::new(Map(map)))
+}
+
+/// Maps `bytes` bytes from `position` on for writing, their space really there: writing to a mapped hole on
+/// a full disk would kill the process (SIGBUS), so there are no holes. `None` where the system cannot
+/// promise that.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-    use rustix::{fs::FallocateFlags, io::Errno};
-
-    loop {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            Err(Errno::INTR) => {}
-            done => return Ok(done?),
-        }
+pub(super) fn map_tail(file: &File, position: u64, bytes: usize) -> io::Result<Option<Tail>> {
+    if !keeps_allocated_space(file)? {
+        return Ok(None);
     }
+    let old_bytes = file.metadata()?.len();
+    if let Err(e) = fill_with_zeros(file, old_bytes, position + bytes as u64) {
+        // What was had before the disk was full is needed for records.
+        let _ = file.set_len(old_bytes);
+        return Err(e);
+    }
+    // A map starts with a page of the file.
+    let before = position % PAGE_BYTES;
+    let mut options = MmapOptions::new();
+    options.offset(position - before);
+    let (Ok(before), Ok(map)) = (
+        usize::try_from(before),
+        options
+            .len(bytes + usize::try_from(before).unwrap_or(0))
+            .map_raw(file),
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(Tail::mapped(map, before)))
 }
 
-/// Elsewhere the blocks are allocated by writing zeros past the end.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn allocate(mut file: &File, bytes: u64) -> io::Result<()> {
-    use std::io::{Seek, SeekFrom, Write};
+/// Writes zeros from the file's end on. That is faster than to allocate its blocks alone: their pages are then
+/// in memory, and large, so that few faults map them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn fill_with_zeros(file: &File, mut from: u64, end: u64) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
 
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
-    let mut position = file.seek(SeekFrom::End(0))?;
-    while position < bytes {
-        let part = usize::try_from(bytes - position).unwrap_or(usize::MAX);
-        let part = part.min(ZEROS.len());
-        file.write_all(&ZEROS[..part])?;
-        position += part as u64;
+    const ZEROS: &[u8] = &[0; 64 << 10];
+    while from < end {
+        // Whole pages, however the file ended.
+        let part = (ZEROS.len() as u64 - from % ZEROS.len() as u64).min(end - from);
+        let part = usize::try_from(part).unwrap_or(ZEROS.len());
+        file.write_all_at(&ZEROS[..part], from)?;
+        from += part as u64;
     }
     Ok(())
+}
+
+/// Elsewhere a full disk may show only when the memory is written, too late.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn map_tail(_: &File, _: u64, _: usize) -> io::Result<Option<Tail>> {
+    Ok(None)
+}
+
+/// No page is smaller, and 64 KiB is the largest there is.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const PAGE_BYTES: u64 = 64 << 10;
+
+/// Whether what was allocated can be written without asking for more space, as file systems cannot that
+/// write every block to a new place.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn keeps_allocated_space(file: &File) -> io::Result<bool> {
+    const EXT: i64 = 0xef53;
+    const XFS: i64 = 0x5846_5342;
+    const TMPFS: i64 = 0x0102_1994;
+    let kind = rustix::fs::fstatfs(file)?.f_type;
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_lossless,
+        reason = "its type differs between platforms"
+    )]
+    let kind = kind as i64;
+    Ok([EXT, XFS, TMPFS].contains(&kind))
 }

@@ -1,0 +1,188 @@
+//! Reading: no lock, and no system call where files are mapped.
+
+use std::sync::Arc;
+
+use super::{
+    Segment, SegmentReader, Shared,
+    view::{Slot, View},
+};
+use crate::{Backend, Damaged, Error, Offset, Record, Result, segment::Place};
+
+impl<B: Backend> Shared<B> {
+    #[inline]
+    pub(super) fn read(&self, offset: Offset) -> Result<Record> {
+        let view = self.view.load();
+        if let Some(slot) = view.slot_of(offset)
+            && let Some(segment) = &*slot.reading()
+            && let Ok(record) = segment.read(offset)
+        {
+            return Ok(record);
+        }
+        drop(view);
+        self.in_segment(offset, |segment| segment.read(offset))
+    }
+
+    /// Runs `read` on the segment of an offset. If it finds damage where the index was not proven, the
+    /// index may be what is wrong: it is made anew, once.
+    #[cold]
+    pub(super) fn in_segment<T>(
+        &self,
+        offset: Offset,
+        read: impl Fn(&SegmentReader<B::File>) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            let view = self.view.load_full();
+            if offset < view.lowest() || offset >= view.next_offset() {
+                // Who asks whether there is more does not wait for it.
+                return Err(view.out_of_range(offset));
+            }
+            let found = self.in_view(&view, offset, &read);
+            if found.is_ok() {
+                return found;
+            }
+            // Files that are being removed or cut just now are read in vain; then the log is another.
+            drop(self.writer_anyway());
+            if Arc::ptr_eq(&view, &self.view.load()) {
+                return found;
+            }
+        }
+    }
+
+    fn in_view<T>(
+        &self,
+        view: &View<B>,
+        offset: Offset,
+        read: &impl Fn(&SegmentReader<B::File>) -> Result<T>,
+    ) -> Result<T> {
+        let Some(slot) = view.slot_of(offset).filter(|_| offset < view.next_offset()) else {
+            return Err(view.out_of_range(offset));
+        };
+        let segment = self.open_segment(slot, false)?;
+        if slot.next.is_some() && offset >= segment.next_offset() {
+            // No segment holds it: the next one begins after it.
+            return Err(Error::Corrupt {
+                segment: slot.base,
+                offset,
+                position: segment.store_bytes(),
+                reason: Damaged::Missing,
+            });
+        }
+        match read(&segment) {
+            Err(Error::Corrupt { .. }) if !segment.is_proven() => {
+                read(&*self.open_segment(slot, true)?)
+            }
+            found => found,
+        }
+    }
+
+    /// Opens a segment, or finds it open; with `proven` its index is made anew unless it is known to be right.
+    pub(super) fn open_segment(
+        &self,
+        slot: &Arc<Slot<B>>,
+        proven: bool,
+    ) -> Result<Arc<SegmentReader<B::File>>> {
+        if let Some(segment) = &*slot.reading()
+            && (segment.is_proven() || !proven)
+        {
+            return Ok(Arc::clone(segment));
+        }
+        if slot.next.is_some() {
+            if proven && !self.read_only && self.commit.is_unsealed(slot.base) {
+                // Its index may not lead: what it will vouch for is on stable storage first.
+                self.lead().seal_all()?;
+            }
+            let (backend, options) = (&self.backend, &self.options);
+            return self
+                .opened
+                .open(backend, slot, proven, self.read_only, options);
+        }
+        self.prove_active(slot)
+    }
+
+    /// Makes the index of the active segment anew.
+    fn prove_active(&self, slot: &Arc<Slot<B>>) -> Result<Arc<SegmentReader<B::File>>> {
+        let leading = (!self.read_only).then(|| self.lead());
+        let mut writer = self.writer_anyway();
+        let active = writer.active();
+        if active.base() != slot.base || active.reader().is_proven() {
+            return Ok(Arc::clone(active.reader()));
+        }
+        let can_write = leading.is_some();
+        if can_write && self.poison.get().is_some() {
+            // What readers were not shown, for its sync failed, is none of theirs; a scan would find it.
+            return Ok(Arc::clone(active.reader()));
+        }
+        let proven = if can_write {
+            let proven = active.prove(&self.backend);
+            self.poison_if_failed(proven)?
+        } else {
+            let next = active.reader().next_offset();
+            let (backend, options) = (&self.backend, &self.options);
+            let base = active.base();
+            let opened = Segment::scan_files(backend, base, Place::Last, false, options)?;
+            let mut proven = opened.segment;
+            proven.reaches_to(next)?;
+            proven
+        };
+        let reader = Arc::clone(proven.reader());
+        slot.prove(&reader);
+        writer.replace(proven);
+        Ok(reader)
+    }
+
+    /// The first offset whose record's timestamp is not before `timestamp_ms`.
+    pub(super) fn first_since(&self, timestamp_ms: u64) -> Result<Offset> {
+        let view = self.view.load_full();
+        let (lowest, next) = (view.lowest(), view.next_offset());
+        // The segment in which it must be: the last one that begins before it.
+        let slots = view.slots();
+        let (mut low, mut high) = (0, slots.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let end = slots[middle].next.unwrap_or(next);
+            match self.timestamp_from(slots[middle].base, end)? {
+                Some((_, found_ms)) if found_ms < timestamp_ms => low = middle + 1,
+                // One without any is as the one after it.
+                None if middle + 1 < slots.len() => {
+                    let after = self.timestamp_from(slots[middle].base, next)?;
+                    match after {
+                        Some((_, found_ms)) if found_ms < timestamp_ms => low = middle + 1,
+                        _ => high = middle,
+                    }
+                }
+                _ => high = middle,
+            }
+        }
+        let segment = &slots[low.saturating_sub(1)];
+        let (mut low, mut high) = (segment.base, segment.next.unwrap_or(next).min(next));
+        while low < high {
+            let middle = Offset(low.0 + (high.0 - low.0) / 2);
+            match self.timestamp_from(middle, high)? {
+                Some((at, found_ms)) if found_ms < timestamp_ms => low = at.next(),
+                _ => high = middle,
+            }
+        }
+        Ok(low.max(lowest))
+    }
+
+    /// The first record from `from` on and before `end` that has a timestamp, and that. Damaged ones are
+    /// passed over.
+    fn timestamp_from(&self, from: Offset, end: Offset) -> Result<Option<(Offset, u64)>> {
+        let mut offset = from;
+        while offset < end {
+            match self.read(offset) {
+                Ok(record) => {
+                    if let Some(timestamp_ms) = record.timestamp_ms() {
+                        return Ok(Some((offset, timestamp_ms)));
+                    }
+                }
+                Err(Error::Corrupt { .. }) => {}
+                // It was truncated meanwhile.
+                Err(Error::OffsetOutOfRange { .. }) => return Ok(None),
+                Err(e) => return Err(e),
+            }
+            offset = offset.next();
+        }
+        Ok(None)
+    }
+}

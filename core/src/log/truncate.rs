@@ -1,0 +1,134 @@
+//! Removing records: whole segments from the front, any number from the end, or all.
+
+use std::sync::Arc;
+
+use super::{Shared, append::Writer, commit::Leading, view::View};
+use crate::{
+    Backend, Offset, Result,
+    segment::{Segment, remove_files, sync_directory},
+};
+
+impl<B: Backend> Shared<B> {
+    pub(super) fn truncate_before(&self, offset: Offset) -> Result<()> {
+        self.check_writable()?;
+        let leading = self.lead();
+        let mut writer = self.writer()?;
+        if offset > writer.active().next_offset() {
+            return Err(self.view.load().out_of_range(offset));
+        }
+        let truncated = self.remove_segments_before(&leading, &mut writer, offset);
+        self.poison_if_failed(truncated)
+    }
+
+    fn remove_segments_before(
+        &self,
+        leading: &Leading<'_, B>,
+        writer: &mut Writer<B>,
+        offset: Offset,
+    ) -> Result<()> {
+        let next = writer.active().next_offset();
+        if offset == next && next > writer.active().base() {
+            // Appends need a segment to go to before their present one is removed.
+            self.roll(writer)?;
+        }
+        leading.seal_all()?;
+        sync_directory(&self.backend)?;
+        let view = self.view.load_full();
+        let removed = view
+            .slots()
+            .iter()
+            .take_while(|slot| slot.next.is_some_and(|next| next <= offset))
+            .count();
+        let _closed = self.opened.close();
+        self.view.store(Arc::new(view.without_first(removed)));
+        remove_files(
+            &self.backend,
+            view.slots()[..removed].iter().map(|slot| slot.base),
+        )
+    }
+
+    pub(super) fn truncate_after(&self, offset: Offset) -> Result<()> {
+        self.check_writable()?;
+        let leading = self.lead();
+        let mut writer = self.writer()?;
+        let next = offset.next();
+        let view = self.view.load_full();
+        if next < view.lowest() {
+            return Err(view.out_of_range(offset));
+        }
+        if next >= writer.active().next_offset() {
+            return Ok(());
+        }
+        let truncated = self.truncate_to(&leading, &mut writer, &view, next);
+        self.poison_if_failed(truncated)
+    }
+
+    fn truncate_to(
+        &self,
+        leading: &Leading<'_, B>,
+        writer: &mut Writer<B>,
+        view: &View<B>,
+        next: Offset,
+    ) -> Result<()> {
+        writer.active().flush()?;
+        leading.seal_all()?;
+        writer.active().seal()?;
+        self.durable_is(self.durable().min(next));
+        // Scans that are at it end there.
+        view.show_no_more(next);
+        let closed = self.opened.close();
+        // Highest first, so that what a crash leaves has no gap.
+        let mut bases = view.sealed_bases().to_vec();
+        let mut last = writer.active().base();
+        let mut removed = Vec::new();
+        while last >= next
+            && let Some(below) = bases.pop()
+        {
+            removed.push(last);
+            last = below;
+        }
+        remove_files(&self.backend, removed)?;
+        let mut opened = Segment::cut(&self.backend, last, next, &self.options)?;
+        if next > opened.segment.next_offset() || !opened.takes_appends {
+            opened.segment.seal()?;
+            bases.push(last);
+            opened.segment = Segment::create(&self.backend, next, &self.options)?;
+            sync_directory(&self.backend)?;
+        }
+        let active = opened.segment;
+        self.view
+            .store(Arc::new(View::new(&bases, active.reader())));
+        writer.replace(active);
+        drop(closed);
+        self.continue_timestamps(writer);
+        Ok(())
+    }
+
+    pub(super) fn reset(&self) -> Result<()> {
+        self.check_writable()?;
+        let leading = self.lead();
+        let mut writer = self.writer()?;
+        let reset = self.remove_and_begin(&leading, &mut writer);
+        self.poison_if_failed(reset)
+    }
+
+    fn remove_and_begin(&self, leading: &Leading<'_, B>, writer: &mut Writer<B>) -> Result<()> {
+        // Those not sealed yet first are: else a crash could leave them torn with others after them.
+        writer.active().flush()?;
+        leading.seal_all()?;
+        let first = self.options.initial_offset;
+        let _closed = self.opened.close();
+        let view = self.view.load_full();
+        view.show_no_more(Offset(0));
+        remove_files(
+            &self.backend,
+            view.slots().iter().rev().map(|slot| slot.base),
+        )?;
+        self.durable_is(first);
+        let active = Segment::create(&self.backend, first, &self.options)?;
+        sync_directory(&self.backend)?;
+        self.view.store(Arc::new(View::new(&[], active.reader())));
+        writer.replace(active);
+        Ok(())
+    }
+}

@@ -1,0 +1,322 @@
+//! Looking for records after bad bytes.
+
+use bytes::Bytes;
+
+use super::{Scan, window::WINDOW_BYTES, zeros};
+use crate::{
+    Offset, Result,
+    backend::BackendFile,
+    record::{
+        CHECKSUM, CHECKSUM_BYTES, Check, FRAME_BYTES_MIN, LENGTH_BYTES, Layout, checksum_matches,
+        claimed_bytes, frame_bytes, is_field_tag, parse_frame,
+    },
+};
+
+/// What stands after bad bytes.
+pub(super) enum After {
+    /// A record of a later offset.
+    Record { position: u64, offset: Offset },
+    /// No such record, but at least that many were written there.
+    Misplaced { records: u64 },
+    /// Nothing, to the end of the store.
+    Nothing { zeros: bool },
+}
+
+/// Enough of a frame to tell how long its first field claims to be.
+const HEAD_BYTES: usize = LENGTH_BYTES + 1 + 10;
+
+/// What a read past the window counts at the least.
+const READ_COST_BYTES: u64 = 512;
+
+/// Some passes over the store: far more than honest bytes need, little enough to end soon.
+pub(super) fn search_budget_bytes(length: u64) -> u64 {
+    length.saturating_mul(8).saturating_add(64 << 20)
+}
+
+impl<F: BackendFile> Scan<'_, F> {
+    /// Looks for a record after the bad bytes at `start`, where `expected` should stand.
+    pub(super) fn next_record(&mut self, start: u64, expected: Offset) -> Result<After> {
+        let zeros_from = self.zeros_from()?;
+        if start >= zeros_from {
+            return Ok(After::Nothing { zeros: true });
+        }
+        if let Some(found) = self.next_record_of_index(start, expected)? {
+            return Ok(found);
+        }
+        let length = self.window.length();
+        let claimed_end = self.claimed_end(start)?;
+        if claimed_end > length && self.is_checked_with_length(start, length - start)? {
+            return Ok(After::Misplaced { records: 1 });
+        }
+        // Where the bad frame ends by its own word, the very next record is believed to be that, and not
+        // one that this frame's value may look like.
+        if claimed_end < length
+            && let Some(offset) = self.record_after(start, expected, claimed_end)?
+            && offset == expected.next()
+        {
+            let position = claimed_end;
+            return Ok(After::Record { position, offset });
+        }
+        // A whole beginning of a frame holds all the bytes that it claims, however much its value may
+        // look like records. Unless its length is what is damaged: then, with a shorter one, it is the
+        // record expected. That is asked for as long as half the budget lasts.
+        let reserve = self.budget_bytes / 2;
+        let mut at = start + 1;
+        while at < zeros_from {
+            if at < claimed_end && self.budget_bytes <= reserve {
+                at = claimed_end;
+                continue;
+            }
+            let chunk = self.window.get_some(at)?;
+            let Some(candidate) = frame_start(chunk) else {
+                let whole = chunk.len() - chunk.len().min(LENGTH_BYTES);
+                at += whole.max(1) as u64;
+                continue;
+            };
+            at += candidate as u64;
+            if let Some(offset) = self.record_after(start, expected, at)?
+                && (at >= claimed_end || self.is_record_with_length(start, at - start, expected)?)
+            {
+                return Ok(After::Record {
+                    position: at,
+                    offset,
+                });
+            }
+            if self.budget_bytes == 0 {
+                // Bytes made to look like records at every turn: they are kept.
+                return Ok(After::Misplaced {
+                    records: most_records(length - start),
+                });
+            }
+            at += 1;
+        }
+        Ok(match self.misplaced_records(start)? {
+            0 => After::Nothing { zeros: false },
+            records => After::Misplaced { records },
+        })
+    }
+
+    /// Where the frame at `start` ends by its own word, `start` if it says nothing that could be. It may
+    /// be past the end of the store.
+    pub(super) fn claimed_end(&mut self, start: u64) -> Result<u64> {
+        let head = self.window.get(start, HEAD_BYTES)?;
+        Ok(claimed_bytes(head).map_or(start, |bytes| start.saturating_add(bytes)))
+    }
+
+    /// From where on the store is all zeros. They are passed over: a store may be prepared far ahead of
+    /// its records, and no record begins in them.
+    pub(super) fn zeros_from(&mut self) -> Result<u64> {
+        if let Some(known) = self.zeros_from {
+            return Ok(known);
+        }
+        let mut end = self.window.length();
+        let mut chunk = vec![0; WINDOW_BYTES.min(usize::try_from(end).unwrap_or(WINDOW_BYTES))];
+        while end > 0 {
+            let start = end.saturating_sub(chunk.len() as u64);
+            let part = &mut chunk[..usize::try_from(end - start).unwrap_or(WINDOW_BYTES)];
+            let read = self.window.store().read_at(part, start)?;
+            let tail = zeros::tail(&part[..read]);
+            if tail < read {
+                end = start + (read - tail) as u64;
+                break;
+            }
+            end = start;
+        }
+        self.zeros_from = Some(end);
+        Ok(end)
+    }
+
+    /// The next record that is where its index entry says.
+    fn next_record_of_index(&mut self, start: u64, expected: Offset) -> Result<Option<After>> {
+        let Some(index) = self.index else {
+            return Ok(None);
+        };
+        let mut offset = expected.next();
+        while let Ok(n) = i64::try_from(offset.since(self.base))
+            && let Some((relative, position)) = index.read(n)?
+            && u64::from(relative) == offset.since(self.base)
+            && offset < self.limit
+            && self.budget_bytes > 0
+        {
+            if position > start
+                && position < self.window.length()
+                && self
+                    .record_aside(position)?
+                    .is_some_and(|(layout, _)| layout.offset == offset)
+            {
+                return Ok(Some(After::Record { position, offset }));
+            }
+            // Entries cost little each, but there may be many.
+            self.spend(READ_COST_BYTES / 8);
+            offset = offset.next();
+        }
+        Ok(None)
+    }
+
+    /// How many whole records stand one after the other from `start` on. They have other offsets than
+    /// they should, but someone wrote them, so they are never cut off.
+    pub(super) fn misplaced_records(&mut self, start: u64) -> Result<u64> {
+        let (mut records, mut at) = (0, start);
+        while at < self.window.length()
+            && let Ok((_, bytes)) = self.any_record_at(at)?
+            && bytes > LENGTH_BYTES as u64
+        {
+            records += 1;
+            at += bytes;
+        }
+        Ok(records)
+    }
+
+    /// The offset of the record at `position`, if one stands there that can come after bad bytes from
+    /// `start` on, in place of `expected`.
+    fn record_after(
+        &mut self,
+        start: u64,
+        expected: Offset,
+        position: u64,
+    ) -> Result<Option<Offset>> {
+        let Some(layout) = self.record_aside(position)? else {
+            return Ok(None);
+        };
+        let (layout, whole) = layout;
+        let gap = layout.offset.since(expected);
+        if gap == 0 || gap > most_records(position - start) || layout.offset >= self.limit {
+            return Ok(None);
+        }
+        // Without a checksum it counts only if its neighbour confirms it.
+        let after = position + whole;
+        let confirmed = layout.checked
+            || after == self.window.length()
+            || self
+                .record_aside(after)?
+                .is_some_and(|(next, _)| next.offset == layout.offset.next());
+        Ok(confirmed.then_some(layout.offset))
+    }
+
+    /// As [`Scan::any_record_at`], within the budget.
+    fn record_aside(&mut self, position: u64) -> Result<Option<(Layout, u64)>> {
+        let mut length = [0; LENGTH_BYTES];
+        let read = self.window.store().read_at(&mut length, position)?;
+        let room = self.window.length() - position;
+        let Some(bytes) = frame_bytes(&length[..read], room) else {
+            return Ok(None);
+        };
+        let whole = bytes as u64;
+        // A checked record is hashed once, what might be a damaged one up to forty times.
+        let checked = self.ends_in_checksum(position, whole)?;
+        let Some(frame) = self.read_aside(position, whole)? else {
+            return Ok(None);
+        };
+        if checked && !checksum_matches(&frame) && !self.spend(whole.saturating_mul(40)) {
+            return Ok(None);
+        }
+        let layout = parse_frame(&frame, Check::Checksum);
+        Ok(layout.ok().map(|layout| (layout, whole)))
+    }
+
+    /// Whether a frame of `whole` bytes would fit at `position` and have a checksum field at its end.
+    pub(super) fn ends_in_checksum(&mut self, position: u64, whole: u64) -> Result<bool> {
+        if whole < FRAME_BYTES_MIN || whole > self.window.length() - position {
+            return Ok(false);
+        }
+        Ok(self.window.peek(position + whole - CHECKSUM_BYTES as u64)? == Some(CHECKSUM))
+    }
+
+    /// Whether the bytes from `position` are a checked frame of `whole` bytes, but for its length.
+    pub(super) fn is_checked_with_length(&mut self, position: u64, whole: u64) -> Result<bool> {
+        Ok(self
+            .with_length(position, whole)?
+            .is_some_and(|frame| checksum_matches(&frame)))
+    }
+
+    /// Whether the bytes from `position` are the record expected, in a frame of `whole` bytes, but for
+    /// the frame's length.
+    pub(super) fn is_record_with_length(
+        &mut self,
+        position: u64,
+        whole: u64,
+        expected: Offset,
+    ) -> Result<bool> {
+        let frame = self.with_length(position, whole)?;
+        let layout = frame.map(|frame| parse_frame(&frame, Check::Checksum));
+        Ok(layout.is_some_and(|layout| layout.is_ok_and(|layout| layout.offset == expected)))
+    }
+
+    /// The frame of `whole` bytes at `position`, its length set right; `None` once enough was read.
+    fn with_length(&mut self, position: u64, whole: u64) -> Result<Option<Vec<u8>>> {
+        let Some(frame) = self.read_aside(position, whole)? else {
+            return Ok(None);
+        };
+        let mut frame = Vec::from(frame);
+        if let Some(length) = frame.first_chunk_mut() {
+            *length = whole.saturating_sub(LENGTH_BYTES as u64).to_be_bytes();
+        }
+        Ok(Some(frame))
+    }
+
+    /// The frame at `position`, read past the window so that it need not move; `None` once enough was
+    /// read in this way.
+    fn read_aside(&mut self, position: u64, whole: u64) -> Result<Option<Bytes>> {
+        match usize::try_from(whole) {
+            Ok(bytes) if self.spend(whole.max(READ_COST_BYTES)) => {
+                self.window.store().read_exact(position, bytes).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn spend(&mut self, bytes: u64) -> bool {
+        let enough = self.budget_bytes >= bytes;
+        self.budget_bytes = if enough { self.budget_bytes - bytes } else { 0 };
+        enough
+    }
+}
+
+/// The most records that can have stood in so many bytes: at least one, where there are any.
+fn most_records(bytes: u64) -> u64 {
+    bytes.div_ceil(LENGTH_BYTES as u64)
+}
+
+/// The first place where a frame's length and the first tag of its record may stand.
+fn frame_start(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(head) = bytes.get(at..=at + LENGTH_BYTES) {
+        if head[3] != 0 {
+            // A length begins with four zeros: none begins here, nor at the next three.
+            at += 4;
+        } else if may_start_frame(head) {
+            return Some(at);
+        } else if head[..LENGTH_BYTES] == [0; LENGTH_BYTES] {
+            // Among zeros it can only begin where the last eight of them do.
+            at += zeros::head(&bytes[at..]) - (LENGTH_BYTES - 1);
+        } else {
+            at += 1;
+        }
+    }
+    None
+}
+
+/// Whether these nine bytes may be a frame's length and the first tag of its record.
+fn may_start_frame(bytes: &[u8]) -> bool {
+    bytes[..4] == [0; 4] && bytes[4..8] != [0; 4] && bytes[4] <= 0x40 && is_field_tag(bytes[8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{frame_start, may_start_frame};
+
+    #[test]
+    fn no_place_where_a_frame_may_start_is_passed_over() {
+        let frame = [0, 0, 0, 0, 0, 0, 0, 20, 0x0a];
+        for zeros_before in 0..300 {
+            for before in [&[][..], &[1], &[0xff; 7], &[0, 0, 0, 1, 0]] {
+                let zeros = vec![0; zeros_before];
+                let bytes = [before, &zeros, &frame, &[0; 70]].concat();
+                let expected = bytes.windows(9).position(may_start_frame);
+                assert!(expected.is_some());
+                assert_eq!(frame_start(&bytes), expected);
+                assert_eq!(frame_start(&bytes[..expected.unwrap() + 8]), None);
+            }
+        }
+    }
+}

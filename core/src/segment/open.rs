@@ -1,0 +1,378 @@
+//! How a segment is made, found again, and cut.
+
+use std::io;
+
+use super::{
+    Segment, SegmentReader,
+    examine::{closed_cleanly, examine, vouched},
+    files::{cut_file, index_name, open_file, store_name, sync_directory},
+};
+use crate::{
+    Error, Offset, Options, Result,
+    backend::{Access, Backend, BackendFile},
+    index::{ENTRY_BYTES, Index, LONE_ENTRY_BYTES_MAX},
+    record::{FRAME_BYTES_MIN, LENGTH_BYTES, RECORD_BYTES_LIMIT},
+    recovery::{End, Scanned, scan},
+    report::SegmentReport,
+    store::StoreReader,
+};
+
+/// Where a segment stands in its log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// The last one, which takes appends.
+    Last,
+    /// One before it, which reaches to the base of the one after.
+    Sealed { next: Offset },
+}
+
+/// A segment as it was found.
+pub(crate) struct Opened<B: Backend> {
+    pub(crate) segment: Segment<B>,
+    /// What was found, where it had to be scanned.
+    pub(crate) report: Option<SegmentReport>,
+    /// Whether it can take appends.
+    pub(crate) takes_appends: bool,
+    /// All records below it are known to be on stable storage.
+    pub(crate) durable: Offset,
+}
+
+impl<B: Backend> Segment<B> {
+    /// Makes an empty segment. Its files are in the directory durably once that is synced.
+    pub(crate) fn create(backend: &B, base: Offset, options: &Options) -> Result<Self> {
+        let name = store_name(base);
+        let store = StoreReader::new(open_file(backend, &name, Access::Create)?, name)?;
+        if !store.is_empty() {
+            let error = io::ErrorKind::AlreadyExists.into();
+            return Err(Error::io("make", store.name(), error));
+        }
+        store.expect_bytes(options.segment_bytes_max);
+        store.is_ours();
+        let name = index_name(base);
+        let index = open_file(backend, &name, Access::Create)?;
+        if index.len().map_err(|e| Error::io("measure", &name, e))? != 0 {
+            // What an index without a store held counts for nothing, and may not come back.
+            let cleared = index.set_len(0).and_then(|()| index.sync());
+            cleared.map_err(|e| Error::io("truncate", &name, e))?;
+        }
+        let index = Index::new(index, name, options.index_bytes_max)?;
+        Ok(Self::of(base, base, store, index, options, true))
+    }
+
+    /// Opens an existing segment: at once if it was closed cleanly, by a scan otherwise. With `writable`
+    /// what the scan finds is put right in the files; without, nothing is written.
+    pub(crate) fn recover(
+        backend: &B,
+        base: Offset,
+        place: Place,
+        writable: bool,
+        options: &Options,
+    ) -> Result<Opened<B>> {
+        if let (store, Some(index)) = Self::open_files(backend, base, place, writable, options)?
+            && let Some((next, last)) = closed_cleanly(&store, &index, base)?
+            && !matches!(place, Place::Sealed { next: limit } if next > limit)
+        {
+            if writable && matches!(place, Place::Last) {
+                // A killed process may have left it so without a sync, as a truncation does.
+                store.assume_unsynced();
+                store.sync()?;
+            }
+            let takes_appends = last.is_none_or(|last| last.batch_remaining == 0);
+            let (store, index) = match place {
+                Place::Last => (store, index),
+                Place::Sealed { .. } => (store.seal(), index.seal()),
+            };
+            let segment = Self::of(base, next, store, index, options, false);
+            return Ok(Opened {
+                segment,
+                report: None,
+                takes_appends,
+                durable: next,
+            });
+        }
+        Self::scan_files(backend, base, place, writable, options)
+    }
+
+    /// As [`Segment::recover`], believing nothing.
+    pub(crate) fn scan_files(
+        backend: &B,
+        base: Offset,
+        place: Place,
+        writable: bool,
+        options: &Options,
+    ) -> Result<Opened<B>> {
+        let (store, index) = Self::open_files(backend, base, place, writable, options)?;
+        let looks_again = !writable && matches!(place, Place::Last);
+        let (scanned, report) = settled(looks_again, || {
+            let (scanned, report) = examine(&store, index.as_ref(), base, place)?;
+            Ok((first_bad(&scanned), (scanned, report)))
+        })?;
+        let vouched = vouched(&store, index.as_ref(), base)?;
+        if writable && matches!(place, Place::Last) {
+            // The index may not lead: what it will vouch for is on stable storage first.
+            store.assume_unsynced();
+            store.end_at(scanned.end);
+            store.trim()?;
+        }
+        if writable {
+            // Also a sealed one's: a process that was killed may have left it so without a sync.
+            store.assume_unsynced();
+            store.sync()?;
+        }
+        store.end_at(scanned.end);
+        let takes_appends = scanned.takes_appends();
+        // An index that would get shorter stays: it tells that the segment was sealed.
+        let writable = match (place, &index) {
+            (Place::Sealed { .. }, Some(index)) => {
+                writable && index.file_bytes()? <= Some(scanned.entries.len() as u64)
+            }
+            _ => writable,
+        };
+        let mut index = match index {
+            Some(index) if !writable => index,
+            None if !writable => Index::in_memory(index_name(base), options.index_bytes_max),
+            old => {
+                let file = open_file(backend, &index_name(base), Access::Create)?;
+                if old.is_none() {
+                    sync_directory(backend)?;
+                }
+                Index::new(file, index_name(base), options.index_bytes_max)?
+            }
+        };
+        index.replace(&scanned.entries)?;
+        if writable {
+            // A full disk is no reason not to open: room is made by truncating.
+            index.trim_where_space()?;
+        }
+        let (store, index) = match place {
+            Place::Last => (store, index),
+            Place::Sealed { .. } => (store.seal(), index.seal()),
+        };
+        let segment = Self::of(base, scanned.next, store, index, options, true);
+        let durable = if writable {
+            segment.next
+        } else {
+            vouched.min(segment.next)
+        };
+        Ok(Opened {
+            segment,
+            report: Some(report),
+            takes_appends,
+            durable,
+        })
+    }
+
+    /// Looks at every byte; changes nothing.
+    pub(crate) fn verify(
+        backend: &B,
+        base: Offset,
+        place: Place,
+        options: &Options,
+    ) -> Result<SegmentReport> {
+        let (store, index) = Self::open_files(backend, base, place, false, options)?;
+        Ok(examine(&store, index.as_ref(), base, place)?.1)
+    }
+
+    #[expect(clippy::type_complexity, reason = "a store and perhaps an index")]
+    pub(super) fn open_files(
+        backend: &B,
+        base: Offset,
+        place: Place,
+        writable: bool,
+        options: &Options,
+    ) -> Result<(StoreReader<B::File>, Option<Index<B::File>>)> {
+        // A sealed segment is never written; its index is made anew by other means.
+        let write = writable && matches!(place, Place::Last);
+        let access = if write { Access::Write } else { Access::Read };
+        // The index is measured first: beside a writer, what it vouches for is then in the store.
+        let name = index_name(base);
+        let index = match open_file(backend, &name, access) {
+            Ok(file) => Some(Index::new(file, name, options.index_bytes_max)?),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        let name = store_name(base);
+        let store = StoreReader::new(open_file(backend, &name, access)?, name)?;
+        if matches!(place, Place::Last) {
+            store.expect_bytes(options.segment_bytes_max);
+        }
+        if write {
+            store.is_ours();
+        }
+        Ok((store, index))
+    }
+
+    /// Whether something tells that a record of this segment was on stable storage: then all segments
+    /// before it were sealed.
+    pub(crate) fn is_vouched_for(backend: &B, base: Offset, options: &Options) -> Result<bool> {
+        let (store, index) = Self::open_files(backend, base, Place::Last, false, options)?;
+        Ok(vouched(&store, index.as_ref(), base)? > base)
+    }
+
+    /// Whether a segment that another follows looks as if it had never been sealed: its index does not
+    /// reach to the next one's base, which it could have reached to.
+    pub(crate) fn may_be_unsealed(
+        backend: &B,
+        base: Offset,
+        next: Offset,
+        options: &Options,
+    ) -> Result<bool> {
+        let bytes_max = options.segment_bytes_max.max(RECORD_BYTES_LIMIT);
+        if next.since(base) > bytes_max / FRAME_BYTES_MIN {
+            return Ok(false);
+        }
+        let (_, index) = Self::open_files(backend, base, Place::Last, false, options)?;
+        Ok(index.is_none_or(|index| base.plus(index.entries()) < next))
+    }
+
+    /// The active segment opened anew, its index made from the records of which `self` knows. Nothing is changed in
+    /// the files but what a flush then writes of the index. `self` is not to be appended to any more.
+    pub(crate) fn prove(&mut self, backend: &B) -> Result<Self> {
+        self.flush()?;
+        // The worker may have been told to prepare more, and does not know of the frames to come.
+        self.reader.end_preparing();
+        let (base, end) = (self.base(), self.writer.end());
+        let (store, index) = Self::open_files(backend, base, Place::Last, true, &self.options)?;
+        store.end_at(end);
+        store.assume_unsynced();
+        let vouched = End::MayBeTorn { vouched: self.next };
+        let scanned = scan(
+            &store,
+            index.as_ref(),
+            base,
+            vouched,
+            Scanned::at_start(base),
+        )?;
+        let mut index = match index {
+            Some(index) => index,
+            None => {
+                let file = open_file(backend, &index_name(base), Access::Create)?;
+                Index::new(file, index_name(base), self.options.index_bytes_max)?
+            }
+        };
+        index.replace(&scanned.entries)?;
+        store.end_at(end);
+        let mut proven = Self::of(base, scanned.next, store, index, &self.options, true);
+        proven.reaches_to(self.next)?;
+        proven.next = self.next;
+        proven.not_before(self.timestamp_ms_min);
+        Ok(proven)
+    }
+
+    /// Has readers find the records before `next` missing that a scan did not find any more.
+    pub(crate) fn reaches_to(&mut self, next: Offset) -> Result<()> {
+        while self.next < next {
+            self.reader.index.push(self.writer.end())?;
+            self.next = self.next.next();
+        }
+        self.reader.show(next);
+        Ok(())
+    }
+
+    /// Opens the last segment of a log after all from `next` on were cut off, durably. At any moment in
+    /// between either all are there or none.
+    pub(crate) fn cut(
+        backend: &B,
+        base: Offset,
+        next: Offset,
+        options: &Options,
+    ) -> Result<Opened<B>> {
+        let opened = Self::recover(backend, base, Place::Last, true, options)?;
+        if next >= opened.segment.next {
+            return Ok(opened);
+        }
+        let reader = opened.segment.reader();
+        let reader = if reader.is_proven() {
+            reader.clone()
+        } else {
+            let proven = Self::scan_files(backend, base, Place::Last, true, options)?;
+            proven.segment.reader
+        };
+        let position = reader.end_of_record_before(next)?;
+        reader.seal()?;
+        drop((opened, reader));
+        // The index first: while the store is longer than it says, a crash undoes the truncation; once
+        // the store is cut, it vouches for the rest, be that the beginning of a batch.
+        let index_bytes = next.since(base) * ENTRY_BYTES;
+        if index_bytes == ENTRY_BYTES {
+            // A lone entry is told from prepared space by the file's length, so the last cut is a short one.
+            cut_file(backend, &index_name(base), LONE_ENTRY_BYTES_MAX)?;
+        }
+        cut_file(backend, &index_name(base), index_bytes)?;
+        cut_file(backend, &store_name(base), position)?;
+        Self::recover(backend, base, Place::Last, true, options)
+    }
+}
+
+impl<F: BackendFile> SegmentReader<F> {
+    /// The position after the last record before `next`: where the next one starts, or a torn tail.
+    fn end_of_record_before(&self, next: Offset) -> Result<u64> {
+        if next == self.base() {
+            return Ok(0);
+        }
+        let last = Offset(next.0 - 1);
+        match self.read(last) {
+            Ok(record) => Ok(self.position(last)? + record.frame().len() as u64),
+            // It is damaged; the next one's entry is right.
+            Err(Error::Corrupt { .. }) => self.position(next),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// On a segment opened only to read: takes in what was appended since. `false` when records that
+    /// were there are gone, so that it has to be opened anew.
+    pub(crate) fn refresh(&self) -> Result<bool> {
+        let (end, next) = (self.store.len(), self.next_offset());
+        let length = self.store.file_bytes()?;
+        if length < end || self.store.is_removed()? {
+            return Ok(false);
+        }
+        if length == end {
+            return Ok(true);
+        }
+        // What stands after its end counts once it is whole. Space that was prepared is not looked through.
+        let scanned = settled(true, || {
+            let mut head = [0; LENGTH_BYTES];
+            self.store.end_at(length);
+            let scanned = self.store.read_at(&mut head, end).and_then(|_| {
+                if head == [0; LENGTH_BYTES] && next != Offset(0) {
+                    return Ok(None);
+                }
+                let may_be_torn = End::MayBeTorn { vouched: next };
+                let start = Scanned::at(next, end);
+                scan(&self.store, None, self.base(), may_be_torn, start).map(Some)
+            });
+            self.store.end_at(end);
+            let scanned = scanned?;
+            Ok((scanned.as_ref().and_then(first_bad), scanned))
+        })?;
+        if let Some(scanned) = scanned {
+            self.extend(&scanned.entries, scanned.next, scanned.end)?;
+        }
+        Ok(true)
+    }
+}
+
+/// Where the first bytes stand that are no record, unless they were never written.
+fn first_bad(scanned: &Scanned) -> Option<u64> {
+    let torn = scanned.torn_tail.as_ref().filter(|tail| !tail.zeros);
+    let torn = torn.map(|tail| tail.position);
+    let damaged = scanned.damage.first().map(|damage| damage.position);
+    torn.into_iter().chain(damaged).min()
+}
+
+/// Looks at a store once, or until it finds the same bad bytes twice: beside a writer, a record that is being
+/// put there just now looks like damage before those after it.
+fn settled<T>(again: bool, mut look: impl FnMut() -> Result<(Option<u64>, T)>) -> Result<T> {
+    let (mut bad, mut found) = look()?;
+    while again && bad.is_some() {
+        #[cfg(not(target_family = "wasm"))]
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        let before = bad;
+        (bad, found) = look()?;
+        if bad == before {
+            break;
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,317 @@
+//! A segment as its readers share it with the one who appends to it. Reading waits for no one.
+
+use std::sync::{
+    OnceLock,
+    atomic::{
+        AtomicBool, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+use bytes::Bytes;
+
+use crate::{
+    Error, Frames, Offset, Record, Result, Verify,
+    backend::BackendFile,
+    error::Damaged,
+    index::Index,
+    record::{Check, LENGTH_BYTES, Layout, frame_bytes, parse_frame},
+    store::StoreReader,
+};
+
+/// A store and its index, for reading.
+#[derive(Debug)]
+pub(crate) struct SegmentReader<F> {
+    base: Offset,
+    /// The offset after the last record that readers are shown.
+    next: AtomicU64,
+    pub(super) store: StoreReader<F>,
+    pub(super) index: Index<F>,
+    /// Whether every entry of the index was seen to be right. Otherwise a record that is not where its
+    /// entry says is looked for before it is called damaged.
+    proven: AtomicBool,
+    verify: Verify,
+    /// Which records were verified since the file was mapped, a bit each.
+    verified: OnceLock<Box<[AtomicU64]>>,
+}
+
+impl<F: BackendFile> SegmentReader<F> {
+    pub(super) fn new(
+        base: Offset,
+        next: Offset,
+        store: StoreReader<F>,
+        index: Index<F>,
+        proven: bool,
+        verify: Verify,
+    ) -> Self {
+        Self {
+            base,
+            next: next.0.into(),
+            store,
+            index,
+            proven: proven.into(),
+            verify,
+            verified: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn base(&self) -> Offset {
+        self.base
+    }
+
+    /// The offset after the last record that is shown.
+    #[inline]
+    pub(crate) fn next_offset(&self) -> Offset {
+        Offset(self.next.load(Acquire))
+    }
+
+    /// Shows readers what was appended, up to `next`.
+    #[inline]
+    pub(crate) fn show(&self, next: Offset) {
+        self.next.fetch_max(next.0, Release);
+    }
+
+    /// Shows readers no more than what stands before `next`: the rest was truncated.
+    pub(crate) fn show_no_more(&self, next: Offset) {
+        self.next.fetch_min(next.0.max(self.base.0), Release);
+    }
+
+    /// The bytes of its frames.
+    pub(crate) fn store_bytes(&self) -> u64 {
+        self.store.len()
+    }
+
+    /// Whether it is read from memory for good, without its files being open.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.store.is_sealed()
+    }
+
+    /// Whether every entry of the index was seen to be right.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.load(Relaxed)
+    }
+
+    /// Reads a record.
+    #[inline]
+    pub(crate) fn read(&self, offset: Offset) -> Result<Record> {
+        let next = self.next_offset();
+        if offset < self.base || offset >= next {
+            let lowest = self.base;
+            return Err(Error::OffsetOutOfRange {
+                offset,
+                lowest,
+                next,
+            });
+        }
+        let position = self.position(offset)?;
+        self.record_at(offset, position)
+    }
+
+    /// Whole frames from `from` on, at least one, in at most `bytes_max` bytes if more than one; up to
+    /// the first that is not right.
+    pub(crate) fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames> {
+        let chunk = self.chunk(from, bytes_max)?;
+        let chunk = &chunk.slice(..chunk.len().min(bytes_max));
+        let next = self.next_offset();
+        let (mut whole, mut expected) = (0, from);
+        while expected < next
+            && let Some(record) = self.record_in(&chunk.slice(whole..), expected)
+        {
+            whole += record.frame().len();
+            expected = expected.next();
+        }
+        if whole > 0 {
+            return Ok(Frames::new(chunk.slice(..whole)));
+        }
+        // Larger than was read, or not right.
+        Ok(Frames::new(self.read(from)?.into_frame()))
+    }
+
+    /// The bytes from a record on that can be had at once: all where they are in memory, else about
+    /// `bytes_max`. They may end anywhere.
+    pub(crate) fn chunk(&self, from: Offset, bytes_max: usize) -> Result<Bytes> {
+        let position = self.position(from)?;
+        let room = self.store.len().saturating_sub(position);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        self.store.read_some(position, room, bytes_max)
+    }
+
+    /// The record that starts `bytes`, if it is whole, right and has the offset expected. If not,
+    /// [`SegmentReader::read`] tells why.
+    #[inline(always)]
+    pub(crate) fn record_in(&self, bytes: &Bytes, expected: Offset) -> Option<Record> {
+        let whole = frame_bytes(bytes, bytes.len() as u64)?;
+        let layout = self.checked(expected, &bytes[..whole]).ok()?;
+        if layout.offset != expected {
+            return None;
+        }
+        if !layout.checked {
+            let position = self.position(expected).ok()?;
+            if !self.ends_at(expected, position + whole as u64).ok()? {
+                return None;
+            }
+        }
+        Some(Record::of(bytes.slice(..whole), layout))
+    }
+
+    /// The position that the index gives for a record.
+    #[inline]
+    pub(crate) fn position(&self, offset: Offset) -> Result<u64> {
+        let n = offset.since(self.base);
+        match self.index.entry(n)? {
+            Some((relative, position)) if u64::from(relative) == n => Ok(position),
+            Some((_, position)) => Err(self.corrupt(offset, position, Damaged::Misplaced)),
+            // The next one, or a lost one without an entry: it would stand at the end.
+            None => Ok(self.store.len()),
+        }
+    }
+
+    /// Whether the record after this one starts at `position`, or the store ends there. An unchecked
+    /// record has to: by itself it says too little.
+    fn ends_at(&self, offset: Offset, position: u64) -> Result<bool> {
+        Ok(self.position(offset.next())? == position)
+    }
+
+    #[inline]
+    fn record_at(&self, offset: Offset, position: u64) -> Result<Record> {
+        let room = self.store.len().saturating_sub(position);
+        if room == 0 {
+            return Err(self.corrupt(offset, position, Damaged::Missing));
+        }
+        let frame = self.frame_at(offset, position, room)?;
+        let bytes = frame.len() as u64;
+        match self.checked(offset, &frame) {
+            Ok(layout) if layout.offset == offset => {
+                if layout.checked || self.ends_at(offset, position + bytes)? {
+                    Ok(Record::of(frame, layout))
+                } else {
+                    Err(self.corrupt(offset, position, Damaged::Length))
+                }
+            }
+            Ok(_) => Err(self.corrupt(offset, position, Damaged::Misplaced)),
+            Err(reason) => Err(self.corrupt(offset, position, reason)),
+        }
+    }
+
+    /// The bytes of the frame at `position`, where the store has `room` more.
+    #[inline]
+    fn frame_at(&self, offset: Offset, position: u64, room: u64) -> Result<Bytes> {
+        let all = usize::try_from(room).unwrap_or(usize::MAX);
+        if let Some(mut found) = self.store.in_memory(position, all) {
+            match frame_bytes(&found, room) {
+                Some(bytes) if bytes <= found.len() => {
+                    found.truncate(bytes);
+                    return Ok(found);
+                }
+                None if found.len() >= LENGTH_BYTES.min(all) => {
+                    return Err(self.corrupt(offset, position, Damaged::Length));
+                }
+                _ => {}
+            }
+        }
+        let mut length = [0; LENGTH_BYTES];
+        let read = self.store.read_at(&mut length, position)?;
+        match frame_bytes(&length[..read], room) {
+            Some(bytes) => self.store.read_exact(position, bytes),
+            None => Err(self.corrupt(offset, position, Damaged::Length)),
+        }
+    }
+
+    /// What a frame holds, its checksum verified as the options ask.
+    #[inline(always)]
+    fn checked(&self, offset: Offset, frame: &[u8]) -> Result<Layout, Damaged> {
+        if self.verify == Verify::EveryRead {
+            parse_frame(frame, Check::Checksum)
+        } else {
+            self.checked_once(offset, frame)
+        }
+    }
+
+    fn checked_once(&self, offset: Offset, frame: &[u8]) -> Result<Layout, Damaged> {
+        let n = offset.since(self.base);
+        let (word, bit) = (usize::try_from(n / 64).unwrap_or(usize::MAX), 1 << (n % 64));
+        let verified = self.verified.get_or_init(|| {
+            let words = if self.store.is_sealed() {
+                self.index.entries().div_ceil(64)
+            } else {
+                0
+            };
+            (0..words).map(|_| AtomicU64::new(0)).collect()
+        });
+        let Some(word) = verified.get(word) else {
+            return parse_frame(frame, Check::Checksum);
+        };
+        if word.load(Relaxed) & bit != 0 {
+            return parse_frame(frame, Check::Structure);
+        }
+        let layout = parse_frame(frame, Check::Checksum)?;
+        if layout.checked {
+            word.fetch_or(bit, Relaxed);
+        }
+        Ok(layout)
+    }
+
+    pub(super) fn corrupt(&self, offset: Offset, position: u64, reason: Damaged) -> Error {
+        Error::Corrupt {
+            segment: self.base,
+            offset,
+            position,
+            reason,
+        }
+    }
+
+    /// Returns once all that was flushed is on stable storage, and the index vouches for what stands
+    /// before `next`.
+    pub(crate) fn sync(&self, next: Offset) -> Result<()> {
+        // The store before the index: an index may lag, never lead.
+        self.store.sync()?;
+        self.index.flush_to(next.since(self.base))
+    }
+
+    /// Syncs, and cuts both files to what they hold: the segment then opens without a scan.
+    pub(crate) fn seal(&self) -> Result<()> {
+        self.end_preparing();
+        self.store.trim()?;
+        self.index.trim()
+    }
+
+    /// As [`SegmentReader::seal`], but entries for which a full disk has no space stay in memory. The
+    /// segment is then found again by a scan.
+    pub(super) fn seal_where_space(&self) -> Result<()> {
+        self.store.end_preparing();
+        self.store.trim()?;
+        self.index.trim_where_space()
+    }
+
+    /// Takes in records that were found after the last one.
+    pub(super) fn extend(&self, entries: &[u8], next: Offset, end: u64) -> Result<()> {
+        // Should records have been replaced meanwhile, reads find out and look again.
+        self.proven.fetch_and(entries.is_empty(), Relaxed);
+        self.index.extend(entries)?;
+        self.store.end_at(end);
+        self.store.end_is_known();
+        self.show(next);
+        Ok(())
+    }
+
+    /// See [`StoreReader::end_preparing`].
+    pub(crate) fn end_preparing(&self) {
+        self.store.end_preparing();
+    }
+
+    /// See [`StoreReader::prepare`].
+    pub(crate) fn prepare(&self, end: u64, go_on: impl FnMut() -> bool) -> Result<()> {
+        self.store.prepare(end, go_on)
+    }
+
+    /// See [`StoreReader::prepared_to`].
+    pub(crate) fn prepared_to(&self) -> u64 {
+        self.store.prepared_to()
+    }
+
+    /// See [`StoreReader::map_ahead`].
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn map_ahead(&self, start: u64, bytes: usize) {
+        self.store.map_ahead(start, bytes);
+    }
+}

@@ -1,0 +1,171 @@
+//! What must hold of a log that is opened after a stop.
+
+use proglog::{Durability, Log, Offset};
+
+use crate::{
+    sabotage::Disk,
+    workload::{Held, Random, Stopped, Workload},
+};
+
+/// How the process stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Killed,
+    PowerCut,
+}
+
+/// Opens the log that `disk` holds after a stop, and again and again. `chance` says what is tried with it
+/// afterwards.
+pub(crate) fn check(
+    disk: &Disk,
+    workload: Workload,
+    stopped: &Stopped,
+    how: How,
+    chance: u64,
+) -> Result<(), String> {
+    let found = opens(disk, workload, stopped, how)?;
+    opens_again(disk, workload, &found)?;
+    goes_on(&disk.power_cut(chance), workload, &found)?;
+    stops_again(disk, workload, found, chance)
+}
+
+/// Opens it for the first time. What it holds is a prefix with whole batches, in which nothing that was
+/// promised is missing and nothing is damaged.
+fn opens(disk: &Disk, workload: Workload, stopped: &Stopped, how: How) -> Result<Held, String> {
+    let log = open(disk, workload)?;
+    let found = held_by(&log)?;
+    let kept = match (how, stopped.durability) {
+        // Every append that returned, and what was open.
+        (How::Killed, Durability::Synced | Durability::Written) => stopped.held.next(),
+        _ => stopped.durable,
+    };
+    if !stopped.may_hold(&found, kept) {
+        let lengths: Vec<_> = found.values.iter().map(Vec::len).collect();
+        return Err(format!(
+            "{stopped:?}; {kept} promised; now from {} on {lengths:?}: {:?}",
+            found.lowest,
+            log.recovery_report()
+        ));
+    }
+    let mut held = stopped.held.clone();
+    held.ends.retain(|&end| end < found.next());
+    held.ends.push(found.next());
+    (held.lowest, held.values) = (found.lowest, found.values);
+    sound(&log)?;
+    disk.kill(log);
+    Ok(held)
+}
+
+/// Opens it a second time: nothing is different, to the byte.
+fn opens_again(disk: &Disk, workload: Workload, found: &Held) -> Result<(), String> {
+    let files = disk.files();
+    let disk = disk.killed();
+    let log = open(&disk, workload)?;
+    same(&log, found, "the second opening")?;
+    disk.kill(log);
+    let again = disk.files();
+    if again != files {
+        let changed = files
+            .keys()
+            .chain(again.keys())
+            .find(|&name| files.get(name) != again.get(name));
+        return Err(format!("the second opening changed {changed:?}"));
+    }
+    Ok(())
+}
+
+/// Appends to it, after a power cut right behind the recovery.
+fn goes_on(disk: &Disk, workload: Workload, found: &Held) -> Result<(), String> {
+    let log = open(disk, workload)?;
+    same(&log, found, "an opening after another power cut")?;
+    let offset = log.append("after").map_err(|e| e.to_string())?;
+    if offset.0 != found.next() {
+        return Err(format!("an append got {offset}, not {}", found.next()));
+    }
+    disk.kill(log);
+    let disk = disk.power_cut(2);
+    let log = open(&disk, workload)?;
+    let mut after = found.clone();
+    after.values.push(b"after".to_vec());
+    same(&log, &after, "an opening after an append")?;
+    sound(&log)?;
+    disk.kill(log);
+    Ok(())
+}
+
+/// Stops it once more, after some steps of other promises.
+fn stops_again(disk: &Disk, workload: Workload, found: Held, chance: u64) -> Result<(), String> {
+    let mut random = Random(chance);
+    let durability = [
+        Durability::Written,
+        Durability::Buffered,
+        Durability::Synced,
+    ][random.below(3) as usize];
+    let more = match workload {
+        // The same options.
+        Workload::Seeded(seed) => Workload::Seeded(seed % 4 + 4 * random.below(1 << 20)),
+        Workload::Short { .. } => {
+            let number = random.below(9 * 9);
+            Workload::Short { steps: 2, number }
+        }
+    };
+    let stopped = more.run(disk, found, durability)?;
+    if stopped.in_step.is_some() {
+        return Err(format!("a step failed after the recovery: {stopped:?}"));
+    }
+    let disk = disk.power_cut(chance);
+    opens(&disk, workload, &stopped, How::PowerCut)
+        .map(drop)
+        .map_err(|e| format!("after another power cut: {e}"))
+}
+
+fn open(disk: &Disk, workload: Workload) -> Result<Log<Disk>, String> {
+    Log::open_on(disk.clone(), workload.options()).map_err(|e| format!("it does not open: {e}"))
+}
+
+/// All records, by a scan and one by one.
+fn held_by(log: &Log<Disk>) -> Result<Held, String> {
+    let mut held = Held {
+        lowest: log.lowest_offset().0,
+        ..Held::default()
+    };
+    for record in log.scan(..) {
+        let record = record.map_err(|e| format!("{e}: {:?}", log.recovery_report()))?;
+        let read = log.read(record.offset()).map_err(|e| e.to_string())?;
+        if record.offset().0 != held.next() || read.value() != record.value() {
+            return Err(format!("{} is not read as scanned", record.offset()));
+        }
+        held.values.push(record.value().to_vec());
+    }
+    if log.next_offset() != Offset(held.next()) {
+        return Err(format!(
+            "{} records are scanned of {}",
+            held.values.len(),
+            log.next_offset()
+        ));
+    }
+    Ok(held)
+}
+
+fn same(log: &Log<Disk>, held: &Held, when: &str) -> Result<(), String> {
+    let found = held_by(log)?;
+    if (found.lowest, &found.values) == (held.lowest, &held.values) {
+        return Ok(());
+    }
+    Err(format!(
+        "{when} found {}..{}, not {}..{}, or other values: {:?}",
+        found.lowest,
+        found.next(),
+        held.lowest,
+        held.next(),
+        log.recovery_report()
+    ))
+}
+
+fn sound(log: &Log<Disk>) -> Result<(), String> {
+    let report = log.verify().map_err(|e| e.to_string())?;
+    if report.is_sound() && log.recovery_report().is_sound() {
+        return Ok(());
+    }
+    Err(format!("damage: {report:?}"))
+}

@@ -1,0 +1,166 @@
+//! A log after every kind of stop, at every operation of many workloads, in every state that a power
+//! cut may leave: what was promised is there byte for byte, the rest is a prefix of what was appended
+//! with whole batches, a second opening changes nothing, appends go on.
+//!
+//! `PROGLOG_CRASH_ROUNDS` multiplies how much is tried, `PROGLOG_CRASH_SEED` says where the seeds begin.
+//! What fails names the line that replays it.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "test data of small numbers"
+)]
+
+mod check;
+mod sabotage;
+mod search;
+mod workload;
+
+use std::{env, ops::Range, time::Instant};
+
+use proglog::{Backend, Durability, Error, Fault, FaultBackend, Log, Offset, Options};
+
+use self::{
+    sabotage::Bug,
+    search::{Failure, Stats, search},
+    workload::Workload,
+};
+
+fn number(variable: &str, default: u64) -> u64 {
+    let set = env::var(variable).ok();
+    set.and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Seeds of which every test takes its own.
+fn seeds(of: Range<u64>) -> impl Iterator<Item = Workload> {
+    let first = number("PROGLOG_CRASH_SEED", 0);
+    let rounds = number("PROGLOG_CRASH_ROUNDS", 1);
+    let more = (of.end - of.start) * rounds;
+    (of.start..of.start + more).map(move |seed| Workload::Seeded(first + seed))
+}
+
+fn sound(workloads: impl Iterator<Item = Workload>, states_min: u64) {
+    let started = Instant::now();
+    match search(workloads, Bug::None) {
+        Ok(Stats {
+            workloads,
+            stops,
+            states,
+        }) => {
+            println!(
+                "{workloads} workloads, {stops} stops, {states} states in {:?}",
+                started.elapsed()
+            );
+            assert!(states >= states_min, "{states} states are too few");
+        }
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+#[test]
+fn short_workloads_survive_every_stop() {
+    sound((0..=2).flat_map(Workload::short), 10_000);
+}
+
+#[test]
+fn workloads_of_three_steps_survive_every_stop() {
+    sound(Workload::short(3), 10_000);
+}
+
+#[test]
+fn seeded_workloads_survive_every_stop() {
+    sound(seeds(0..20), 10_000);
+}
+
+#[test]
+fn other_seeded_workloads_survive_every_stop() {
+    sound(seeds(1_000_000..1_000_020), 10_000);
+}
+
+/// Does nothing unless the environment names a case, as a failure of the search does.
+#[test]
+fn replay() {
+    if let Err(what) = search::replay() {
+        panic!("{what}");
+    }
+}
+
+#[test]
+fn the_search_finds_every_planted_bug() {
+    for bug in Bug::ALL {
+        let workloads = seeds(0..20).chain((1..=2).flat_map(Workload::short));
+        match search(workloads, bug) {
+            Ok(stats) => panic!("{bug:?} was not found in {stats:?}"),
+            Err(Failure { states, case, .. }) => {
+                println!("{bug:?} was found after {states} states: {case}");
+            }
+        }
+    }
+}
+
+fn options() -> Options {
+    Options::new()
+        .segment_bytes_max(1500)
+        .index_bytes_max(12 * 20)
+}
+
+#[test]
+fn an_index_that_was_left_behind_vouches_for_nothing() -> Result<(), Error> {
+    let disk = FaultBackend::new();
+    let log = Log::open_on(disk.clone(), options())?;
+    log.append_batch(&[[1; 100]; 5])?;
+    log.close()?;
+    // As a reset leaves it in which the power is cut.
+    disk.remove("0.store").unwrap();
+    disk.sync_directory().unwrap();
+    let log = Log::open_on(disk.clone(), options().durability(Durability::Written))?;
+    log.append(&[2; 600])?;
+    log.append(&[3; 600])?;
+    for state in disk.power_cuts(256, 0) {
+        let log = Log::open_on(state, options())?;
+        assert!(log.verify()?.is_sound(), "{:?}", log.recovery_report());
+        assert!(log.scan(..).all(|record| record.is_ok()));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_failed_sync_poisons_until_the_log_is_opened_again() -> Result<(), Error> {
+    let disk = FaultBackend::new();
+    let log = Log::open_on(disk.clone(), options())?;
+    log.append("kept")?;
+    disk.fail(disk.operations() + 1, Fault::Error);
+    assert!(matches!(
+        log.append("unknown"),
+        Err(Error::Io { action: "sync", .. })
+    ));
+    assert!(matches!(log.append("refused"), Err(Error::Poisoned { .. })));
+    assert!(matches!(log.sync(), Err(Error::Poisoned { .. })));
+    assert_eq!(log.next_offset(), Offset(1));
+    assert_eq!(log.read(Offset(0))?.value(), b"kept");
+    assert!(matches!(log.close(), Err(Error::Poisoned { .. })));
+
+    let log = Log::open_on(disk, options())?;
+    assert_eq!(log.read(Offset(0))?.value(), b"kept");
+    log.append("goes on")?;
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_leaves_a_log_that_reads_and_can_be_truncated() -> Result<(), Error> {
+    let disk = FaultBackend::new();
+    let log = Log::open_on(disk.clone(), options())?;
+    for n in 0..20 {
+        log.append(&[n; 200])?;
+    }
+    disk.fail(disk.operations(), Fault::Full);
+    assert!(matches!(log.append(&[1; 200]), Err(Error::Io { .. })));
+    assert_eq!(log.read(Offset(19))?.value(), [19; 200]);
+    drop(log);
+
+    // Still full: it opens, reads, and makes room.
+    let log = Log::open_on(disk.clone(), options())?;
+    assert_eq!(log.scan(..).count(), 20);
+    log.truncate_before(Offset(15))?;
+    disk.heal();
+    assert_eq!(log.append("fits again")?, Offset(20));
+    Ok(())
+}

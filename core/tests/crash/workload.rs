@@ -1,0 +1,334 @@
+//! What is done to a log before it stops, and what it then held.
+
+use std::{fmt, ops::RangeInclusive};
+
+use proglog::{Durability, Log, MemoryBackend, NewRecord, Offset, Options};
+
+use crate::sabotage::Disk;
+
+/// How long a seeded workload is.
+const STEPS: usize = 10;
+
+/// The steps of short workloads, all of which are tried.
+const ALPHABET: [&str; 9] = [
+    "small", "large", "batch", "huge", "sync", "before", "after", "reset", "reopen",
+];
+
+/// One step of a workload.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Append(Vec<Vec<u8>>),
+    Sync,
+    TruncateBefore(u64),
+    TruncateAfter(u64),
+    Reset,
+    Reopen,
+}
+
+/// A workload, by the number that tells all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workload {
+    /// Of so many steps of the alphabet.
+    Short {
+        steps: u32,
+        number: u64,
+    },
+    Seeded(u64),
+}
+
+impl Workload {
+    /// All workloads of so many steps.
+    pub(crate) fn short(steps: u32) -> impl Iterator<Item = Self> {
+        (0..(ALPHABET.len() as u64).pow(steps)).map(move |number| Self::Short { steps, number })
+    }
+
+    pub(crate) fn options(self) -> Options {
+        let segment_bytes_max = match self {
+            Self::Short { .. } => 1800,
+            // Records larger than a segment, some records to one, or all in one.
+            Self::Seeded(seed) => [600, 1500, 6000, 1 << 20][seed as usize % 4],
+        };
+        Options::new()
+            .segment_bytes_max(segment_bytes_max)
+            .index_bytes_max(12 * 20)
+    }
+
+    fn steps(self) -> usize {
+        match self {
+            Self::Short { steps, .. } => steps as usize,
+            Self::Seeded(_) => STEPS,
+        }
+    }
+
+    fn step(self, at: usize, held: &Held, random: &mut Random) -> Step {
+        match self {
+            Self::Seeded(_) => random.step(held),
+            Self::Short { number, .. } => {
+                let letters = ALPHABET.len() as u64;
+                let letter = ALPHABET[(number / letters.pow(at as u32) % letters) as usize];
+                let mut values = |lengths: &[u64]| {
+                    Step::Append(lengths.iter().map(|&n| random.value(n, held)).collect())
+                };
+                match letter {
+                    "small" => values(&[20]),
+                    "large" => values(&[900]),
+                    "batch" => values(&[300, 0, 500]),
+                    "huge" => values(&[2500]),
+                    "sync" => Step::Sync,
+                    "before" => Step::TruncateBefore(held.next()),
+                    "after" if held.values.is_empty() => Step::Sync,
+                    // Of three records two are left, of two one.
+                    "after" => {
+                        Step::TruncateAfter(held.lowest + (held.values.len() as u64 - 1) / 2)
+                    }
+                    "reset" => Step::Reset,
+                    _ => Step::Reopen,
+                }
+            }
+        }
+    }
+
+    /// Does it to a log that holds `held`, until something fails or it is done. The log is left as by
+    /// `kill -9`. An error says what the log did wrong all by itself.
+    pub(crate) fn run(
+        self,
+        disk: &Disk,
+        held: Held,
+        durability: Durability,
+    ) -> Result<Stopped, String> {
+        let options = self.options().durability(durability);
+        let mut random = Random(match self {
+            Self::Seeded(seed) => seed,
+            Self::Short { number, .. } => number,
+        });
+        let mut stopped = Stopped {
+            durable: held.next(),
+            held,
+            in_step: Some(Step::Reopen),
+            durability,
+        };
+        let Ok(mut log) = Log::open_on(disk.clone(), options.clone()) else {
+            return Ok(stopped);
+        };
+        for at in 0..self.steps() {
+            let step = self.step(at, &stopped.held, &mut random);
+            stopped.in_step = Some(step.clone());
+            if let Step::Reopen = step {
+                let closed = log.close();
+                match closed.and_then(|()| Log::open_on(disk.clone(), options.clone())) {
+                    Ok(opened) => log = opened,
+                    Err(_) => return Ok(stopped),
+                }
+            } else if apply(&log, &step).is_err() || disk.is_dead() {
+                disk.kill(log);
+                return Ok(stopped);
+            }
+            stopped.held.after(&step, &log)?;
+            stopped.durable = log.durable_offset().0;
+            if stopped.durable < stopped.held.next()
+                && (durability == Durability::Synced || matches!(step, Step::Sync))
+            {
+                return Err(format!("{step:?} left records that are not durable"));
+            }
+        }
+        disk.kill(log);
+        stopped.in_step = None;
+        Ok(stopped)
+    }
+}
+
+fn apply(log: &Log<Disk>, step: &Step) -> proglog::Result<()> {
+    match step {
+        Step::Append(values) => {
+            let records = values
+                .iter()
+                .map(|value| NewRecord::new(value).timestamp_ms(5));
+            log.append_batch(records).map(drop)
+        }
+        Step::Sync => log.sync(),
+        Step::TruncateBefore(offset) => log.truncate_before(Offset(*offset)),
+        Step::TruncateAfter(offset) => log.truncate_after(Offset(*offset)),
+        Step::Reset => log.reset(),
+        Step::Reopen => Ok(()),
+    }
+}
+
+/// What a log holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Held {
+    pub(crate) lowest: u64,
+    /// From the lowest offset on.
+    pub(crate) values: Vec<Vec<u8>>,
+    /// The offsets after which no batch goes on.
+    pub(crate) ends: Vec<u64>,
+    /// The beginnings of batches that were cut on purpose. They are no batches any more: where they are cut
+    /// again and that is interrupted, any part of them may be left.
+    pub(crate) cut: Vec<RangeInclusive<u64>>,
+}
+
+impl Held {
+    pub(crate) fn next(&self) -> u64 {
+        self.lowest + self.values.len() as u64
+    }
+
+    pub(crate) fn append(&mut self, values: &[Vec<u8>]) {
+        self.values.extend_from_slice(values);
+        self.ends.push(self.next());
+    }
+
+    /// What a step leaves, of which the log says how much it took away.
+    fn after(&mut self, step: &Step, log: &Log<Disk>) -> Result<(), String> {
+        match step {
+            Step::Append(values) => self.append(values),
+            Step::TruncateAfter(offset) => {
+                let next = offset + 1;
+                self.values.truncate((next - self.lowest) as usize);
+                let whole = self.ends.contains(&next);
+                self.ends.retain(|&end| end < next);
+                if !whole {
+                    let first = self.ends.last().copied().unwrap_or(self.lowest);
+                    self.cut.push(first..=next);
+                }
+                self.ends.push(next);
+            }
+            Step::Reset => *self = Self::default(),
+            Step::Sync | Step::TruncateBefore(_) | Step::Reopen => {}
+        }
+        let (lowest, next) = (log.lowest_offset().0, log.next_offset().0);
+        let most = match step {
+            Step::TruncateBefore(offset) => *offset,
+            _ => self.lowest,
+        };
+        if next != self.next() || lowest < self.lowest || lowest > most {
+            return Err(format!(
+                "{self:?} after {step:?}, but the log has {lowest}..{next}"
+            ));
+        }
+        self.values.drain(..(lowest - self.lowest) as usize);
+        self.lowest = lowest;
+        Ok(())
+    }
+}
+
+/// Where a workload stopped: what the log held before the last step, and that step unless it was done.
+#[derive(Clone)]
+pub(crate) struct Stopped {
+    pub(crate) held: Held,
+    pub(crate) in_step: Option<Step>,
+    /// The log's own word for what was on stable storage.
+    pub(crate) durable: u64,
+    pub(crate) durability: Durability,
+}
+
+impl Stopped {
+    /// Whether the records before this offset belong to a batch that was cut before and is being cut again.
+    fn is_being_cut(&self, next: u64) -> bool {
+        matches!(self.in_step, Some(Step::TruncateAfter(_)))
+            && self.held.cut.iter().any(|batch| batch.contains(&next))
+    }
+
+    /// Whether the log may hold this, when all records below `kept` were promised.
+    pub(crate) fn may_hold(&self, found: &Held, kept: u64) -> bool {
+        let mut most = self.held.clone();
+        let mut lowest_max = most.lowest;
+        let mut kept = kept;
+        match &self.in_step {
+            Some(Step::Append(values)) => most.append(values),
+            Some(Step::TruncateBefore(offset)) => lowest_max = *offset,
+            Some(Step::TruncateAfter(offset)) => {
+                most.ends.push(offset + 1);
+                kept = kept.min(offset + 1);
+            }
+            Some(Step::Reset) if found.lowest == 0 && found.values.is_empty() => return true,
+            Some(Step::Reset) => kept = 0,
+            None | Some(Step::Sync | Step::Reopen) => {}
+        }
+        let next = found.next();
+        (most.lowest..=lowest_max).contains(&found.lowest)
+            && next >= kept
+            && (next == found.lowest || most.ends.contains(&next) || self.is_being_cut(next))
+            && most.values[(found.lowest - most.lowest) as usize..].starts_with(&found.values)
+    }
+}
+
+impl fmt::Debug for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lengths = |values: &[Vec<u8>]| -> Vec<usize> { values.iter().map(Vec::len).collect() };
+        let Held {
+            lowest,
+            values,
+            ends,
+            ..
+        } = &self.held;
+        write!(
+            f,
+            "held from {lowest} on values of {:?} bytes in batches that end before {ends:?}, {} durable, ",
+            lengths(values),
+            self.durable
+        )?;
+        match &self.in_step {
+            Some(Step::Append(values)) => write!(f, "in an append of {:?}", lengths(values)),
+            step => write!(f, "in {step:?}"),
+        }
+    }
+}
+
+/// A small generator, so that a seed tells the whole workload.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+
+    fn step(&mut self, held: &Held) -> Step {
+        match self.below(24) {
+            0..14 => {
+                let count = [1, 1, 2, 4][self.below(4) as usize];
+                Step::Append((0..count).map(|_| self.sized_value(held)).collect())
+            }
+            14..16 => Step::Sync,
+            16 | 17 => Step::TruncateBefore(held.lowest + self.below(held.values.len() as u64 + 1)),
+            18..21 if !held.values.is_empty() => {
+                Step::TruncateAfter(held.lowest + self.below(held.values.len() as u64))
+            }
+            21 => Step::Reset,
+            _ => Step::Reopen,
+        }
+    }
+
+    fn sized_value(&mut self, held: &Held) -> Vec<u8> {
+        // Within a sector, over some, over several of the larger ones; seldom that much.
+        let below = [40, 40, 700, 700, 700, 3000, 3000, 9000][self.below(8) as usize];
+        let length = self.below(below);
+        self.value(length, held)
+    }
+
+    fn value(&mut self, length: u64, held: &Held) -> Vec<u8> {
+        let first = self.below(256);
+        match self.below(12) {
+            0 => vec![0; length as usize],
+            1 if length > 60 => records_like_the_next(held.next() + 1, length),
+            _ => (0..length).map(|i| (first + i) as u8).collect(),
+        }
+    }
+}
+
+/// A value that is a piece of a log, whose records would fit after this one.
+fn records_like_the_next(next: u64, length: u64) -> Vec<u8> {
+    let files = MemoryBackend::new();
+    let options = Options::new().initial_offset(next);
+    let log = Log::open_on(files.clone(), options).expect("a log in memory");
+    for _ in 0..length / 60 {
+        log.append(NewRecord::new("never appended").timestamp_ms(5))
+            .expect("room");
+    }
+    log.close().expect("a log in memory");
+    let mut value = files.get(&format!("{next}.store")).unwrap_or_default();
+    value.resize(length as usize, 1);
+    value
+}
