@@ -1,0 +1,222 @@
+//! `Log::open_read_only` beside a writer: also where the writer has filled its store with zeros ahead of time, and
+//! while it goes on.
+//!
+//! PROGLOG_FOLLOWING_SECONDS says how long, PROGLOG_FOLLOWING_SEED where the randomness starts.
+
+use std::{
+    fs,
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    thread,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use proglog::{Clock, Durability, Error, FileAccess, FsBackend, Log, Offset, Options, Record};
+use proglog_tests::seeds;
+use tempfile::TempDir;
+
+const SECONDS: u64 = 3;
+
+#[test]
+fn prepared_space_is_no_record_to_a_reader() {
+    let directory = TempDir::new().unwrap();
+    let writer = Log::open(directory.path(), options()).unwrap();
+    for n in 0..40 {
+        append(&writer, n..n + 1, Durability::Synced);
+    }
+    let store_bytes = || {
+        let store = directory.path().join("0.store");
+        fs::metadata(store).unwrap().len()
+    };
+    let held = writer.segments()[0].store_bytes;
+    let since = Instant::now();
+    while store_bytes() == held {
+        assert!(
+            since.elapsed() < Duration::from_secs(10),
+            "nothing is prepared"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+    let reader = Log::open_read_only(directory.path(), options()).unwrap();
+    let mut next = 40;
+    for round in 0..40 {
+        assert_eq!(reader.next_offset(), Offset(next), "round {round}");
+        assert!(reader.durable_offset() <= writer.durable_offset());
+        assert!(reader.recovery_report().is_sound());
+        assert!(reader.verify().unwrap().is_sound());
+        check_all(&reader, 0..next);
+        let fresh = Log::open_read_only(directory.path(), options()).unwrap();
+        check_all(&fresh, 0..next);
+        // What it wrote is seen once it was asked for, and not before.
+        let batch = next..next + 1 + round;
+        append(
+            &writer,
+            batch.clone(),
+            [Durability::Written, Durability::Synced][usize::try_from(round % 2).unwrap()],
+        );
+        assert_eq!(reader.next_offset(), Offset(next));
+        reader.refresh().unwrap();
+        next = batch.end;
+        if round % 8 == 0 {
+            // So that it prepares at rest.
+            thread::sleep(Duration::from_millis(120));
+        }
+    }
+    // Closed, it gives the space back; the reader goes on.
+    writer.close().unwrap();
+    reader.refresh().unwrap();
+    check_all(&reader, 0..next);
+    assert!(reader.verify().unwrap().is_sound());
+    let files: u64 = Log::open_read_only(directory.path(), options())
+        .unwrap()
+        .segments()
+        .iter()
+        .map(|segment| segment.store_bytes)
+        .sum();
+    let stores = fs::read_dir(directory.path()).unwrap().map(Result::unwrap);
+    let on_disk: u64 = stores
+        .filter(|entry| entry.path().extension().is_some_and(|kind| kind == "store"))
+        .map(|entry| entry.metadata().unwrap().len())
+        .sum();
+    assert_eq!(files, on_disk);
+}
+
+#[test]
+fn a_reader_follows_a_writer_that_appends_and_rolls() {
+    follow(FileAccess::Mapped);
+}
+
+#[test]
+fn a_reader_by_calls_follows_a_writer_that_appends_and_rolls() {
+    follow(FileAccess::Calls);
+}
+
+fn follow(access: FileAccess) {
+    let seconds = seeds::variable("FOLLOWING", "SECONDS").unwrap_or(SECONDS);
+    let seed = seeds::variable("FOLLOWING", "SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
+    println!("PROGLOG_FOLLOWING_SEED={seed}");
+    let directory = TempDir::new().unwrap();
+    let options = options().segment_bytes_max(100_000);
+    let writer = Log::open(directory.path(), options.clone()).unwrap();
+    append(&writer, 0..1, Durability::Synced);
+    let ended = AtomicBool::new(false);
+    // All below it is with the operating system.
+    let written = AtomicU64::new(1);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    thread::scope(|scope| {
+        let follower = scope.spawn(|| {
+            let _ended = End(&ended);
+            let backend = FsBackend::open_read_only(directory.path()).unwrap();
+            let backend = backend.file_access(access);
+            let reader = Log::open_read_only_on(backend, options).unwrap();
+            let mut at = 0;
+            let mut refreshes = 0_u64;
+            while !ended.load(SeqCst) {
+                let expected = written.load(SeqCst);
+                reader.refresh().unwrap();
+                refreshes += 1;
+                let (lowest, next) = (reader.lowest_offset().0, reader.next_offset().0);
+                assert!(next >= expected, "{next} of {expected}");
+                assert_eq!(lowest, 0);
+                assert!(reader.durable_offset().0 <= next);
+                // It may be back at what was acknowledged.
+                check_all(&reader, at.min(next)..next);
+                at = next;
+            }
+            println!("{refreshes} refreshes, {at} records");
+        });
+        {
+            let _ended = End(&ended);
+            let mut rng = Rng::with_seed(seed);
+            while Instant::now() < end && !ended.load(SeqCst) {
+                let next = writer.next_offset().0;
+                match rng.u32(..400) {
+                    0..30 => thread::sleep(Duration::from_micros(rng.u64(..4000))),
+                    _ => {
+                        let records = if rng.u8(..3) == 0 { rng.u64(2..60) } else { 1 };
+                        let durability = match rng.u8(..6) {
+                            0 => Durability::Synced,
+                            1 => Durability::Buffered,
+                            _ => Durability::Written,
+                        };
+                        append(&writer, next..next + records, durability);
+                        if durability != Durability::Buffered {
+                            written.store(next + records, SeqCst);
+                        }
+                    }
+                }
+            }
+        }
+        follower.join().unwrap();
+    });
+    assert!(writer.verify().unwrap().is_sound());
+    writer.close().unwrap();
+}
+
+/// Ends it for both when one ends.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// That the log has these records, and its last batch as a whole.
+fn check_all(log: &Log, offsets: Range<u64>) {
+    let mut next = offsets.start;
+    for record in log.scan(Offset(offsets.start)..Offset(offsets.end)) {
+        check(&record.unwrap(), next);
+        next += 1;
+    }
+    assert_eq!(next, offsets.end);
+    if let Some(any) = offsets
+        .end
+        .checked_sub(1)
+        .filter(|&any| any >= offsets.start)
+    {
+        match log.read(Offset(any)) {
+            Ok(record) => assert_eq!(check(&record, any).end, offsets.end),
+            Err(e @ Error::Corrupt { .. }) => panic!("{e}"),
+            Err(e) => panic!("{any} in {offsets:?}: {e}"),
+        }
+    }
+}
+
+/// Gives the offsets of the record's batch.
+fn check(record: &Record, at: u64) -> Range<u64> {
+    assert_eq!(record.offset(), Offset(at));
+    let number = |n: usize| {
+        let bytes = record.value().get(n * 8..).and_then(<[u8]>::first_chunk);
+        u64::from_be_bytes(*bytes.expect("a value of ours"))
+    };
+    let batch = number(0)..number(1);
+    assert!(batch.contains(&at), "{at} in {batch:?}");
+    assert_eq!(u64::from(record.batch_remaining()), batch.end - 1 - at);
+    assert!(record.value() == value(at, &batch), "record {at}");
+    batch
+}
+
+fn value(offset: u64, batch: &Range<u64>) -> Vec<u8> {
+    let mut value = batch.start.to_be_bytes().to_vec();
+    value.extend_from_slice(&batch.end.to_be_bytes());
+    let mut rng = Rng::with_seed(offset);
+    let bytes = if rng.u8(..100) == 0 {
+        rng.usize(30_000..50_000)
+    } else {
+        rng.usize(..300)
+    };
+    value.resize_with(16 + bytes, || rng.u8(..));
+    value
+}
+
+fn append(log: &Log, batch: Range<u64>, durability: Durability) {
+    let values: Vec<_> = batch.clone().map(|offset| value(offset, &batch)).collect();
+    let offsets = log.append_batch_with(&values, durability).unwrap();
+    assert_eq!(offsets, Offset(batch.start)..Offset(batch.end));
+}
+
+fn options() -> Options {
+    Options::new().clock(Clock::NONE)
+}
