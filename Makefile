@@ -9,19 +9,20 @@ WASM_TARGETS := wasm32-wasip1 wasm32-unknown-unknown
 # The crates that are compiled to wasm.
 GUEST := --package proglog --package proglog-wasm
 
-.PHONY: help run test setup setup-rust setup-node fmt lint types doc bench-checksum
+.PHONY: help run test setup setup-rust setup-node fmt lint types doc bench bench-checksum \
+	instructions instructions-update tsan
 # The steps share cargo's target directory, and their output is to be read in order.
 .NOTPARALLEL:
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup-rust ## serve REST and the page on http://127.0.0.1:8080 from ./data (LISTEN=, DATA=, ENGINE=)
 	@echo '==> Building the server and serving $(DATA) on http://$(LISTEN) with the $(ENGINE) engine'
 	@exec cargo run --release --package proglog-host -- \
 		serve --dir '$(DATA)' --listen '$(LISTEN)' --engine '$(ENGINE)'
 
-test: setup lint types doc ## set up, check and test everything
+test: setup lint types doc instructions ## set up, check and test everything
 	@exec .ci/test
 
 setup: setup-rust setup-node ## install what is missing: wasm targets, npm packages, Chromium
@@ -54,6 +55,17 @@ doc: setup-rust ## build the documentation
 	@echo '==> Documentation'
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --lib --no-deps
 
+instructions: setup-rust ## count instructions, and compare them with core/benches/instructions.txt
+	@echo '==> Counting instructions'
+	@exec .ci/instructions
+
+instructions-update: setup-rust ## write what is counted into core/benches/instructions.txt
+	@exec .ci/instructions update
+
+# A nightly toolchain is never installed here: without one there is nothing to do.
+tsan: setup-rust ## run the threads of core/tests/races.rs under ThreadSanitizer (PROGLOG_RACES_SECONDS=)
+	@exec .ci/tsan
+
 # The benchmark is a program of the test profile's: cargo says where it put it.
 bench-checksum: setup-rust ## time the candidates for the checksum, natively and in node's V8
 	@cargo bench --package proglog --bench checksum
@@ -62,3 +74,15 @@ bench-checksum: setup-rust ## time the candidates for the checksum, natively and
 		--message-format json-render-diagnostics \
 		| node -p 'fs.readFileSync(0, "utf8").match(/"executable":"([^"]*checksum[^"]*)"/)[1]' \
 		| xargs node --no-warnings core/benches/wasi.mjs
+
+# Which rows (`make bench ROWS=scan,random_1`; all without), a short form of all, the rows of 10 GiB.
+ROWS ?=
+QUICK ?=
+LONG ?= 1
+ROUNDS ?=
+
+bench: setup-rust ## time it beside floors and peers, write BENCHMARKS.md (ROWS=, ROUNDS=, QUICK=1, LONG=)
+	@echo '==> Benchmarks: built apart, for the peers are no part of a normal build'
+	@cargo run --release --manifest-path tests/bench/Cargo.toml --features wasm -- --output . \
+		$(if $(ROWS),--only '$(ROWS)') $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(QUICK),--quick,$(if $(LONG),--long))
