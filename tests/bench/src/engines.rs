@@ -1,0 +1,84 @@
+//! proglog behind the host's engines: as native code, and as a wasm module in a sandbox.
+
+use std::ops::Range;
+
+use anyhow::{Context as _, Result, anyhow};
+use proglog::{NewRecord, Offset};
+use proglog_host::{Engine, EngineKind, Mode};
+
+use crate::{
+    proglog::options,
+    subject::{Group, Kind, Promise, Setup, Subject},
+    values::{self, Seen, Values},
+};
+
+const SCAN_BYTES: usize = 1 << 20;
+
+const fn kept(promise: Promise) -> &'static str {
+    match promise {
+        Promise::Buffered => "nothing",
+        Promise::Written => "kill -9",
+        Promise::Synced => "power cut",
+    }
+}
+
+pub const NATIVE: Kind = Kind {
+    name: "native engine",
+    group: Group::Floor,
+    open: |setup| open(setup, EngineKind::Native),
+    kept,
+};
+
+pub const WASM: Kind = Kind {
+    name: "wasm engine",
+    group: Group::Proglog,
+    open: |setup| open(setup, EngineKind::Wasm),
+    kept,
+};
+
+struct Hosted(Box<dyn Engine>);
+
+fn open(setup: &Setup, kind: EngineKind) -> Result<Box<dyn Subject>> {
+    let engine = proglog_host::open(kind, &setup.directory, Mode::Write, options(setup));
+    Ok(Box::new(Hosted(engine.map_err(|e| anyhow!("{e}"))?)))
+}
+
+impl Subject for Hosted {
+    fn append(&mut self, value: &[u8]) -> Result<()> {
+        let appended = self.0.append_batch(&[NewRecord::new(value)]);
+        appended.map(drop).map_err(|e| anyhow!("{e}"))
+    }
+
+    fn append_batch(&mut self, values: &Values, range: Range<u64>) -> Result<()> {
+        let records: Vec<NewRecord<'_>> = values.range(range).map(NewRecord::new).collect();
+        let appended = self.0.append_batch(&records);
+        appended.map(drop).map_err(|e| anyhow!("{e}"))
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.0.sync().map_err(|e| anyhow!("{e}"))
+    }
+
+    fn scan(&self) -> Result<Seen> {
+        let mut seen = Seen::default();
+        loop {
+            let frames = self.0.read_batch(Offset(seen.records), SCAN_BYTES);
+            let frames = frames.map_err(|e| anyhow!("{e}"))?;
+            if frames.is_empty() {
+                return Ok(seen);
+            }
+            for record in frames {
+                seen.add(record.ok().context("damaged")?.value());
+            }
+        }
+    }
+
+    fn read(&self, n: u64) -> Result<u64> {
+        let record = self.0.read(Offset(n)).map_err(|e| anyhow!("{e}"))?;
+        Ok(values::fold(record.value()))
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        self.0.close().map_err(|e| anyhow!("{e}"))
+    }
+}
