@@ -67,6 +67,8 @@ struct Writing {
     prepared_bytes: u64,
     /// How large it is expected to get, at the most.
     expected_bytes: u64,
+    /// Whether it is known to have entries on stable storage.
+    begun: bool,
     /// The file's memory from the next entry on.
     tail: Option<Tail>,
 }
@@ -102,6 +104,7 @@ impl<F: BackendFile> Index<F> {
                 written: 0,
                 prepared_bytes: 0,
                 expected_bytes: bytes_max,
+                begun: false,
                 tail: None,
             }),
         }
@@ -250,6 +253,25 @@ impl<F: BackendFile> Index<F> {
         Ok(())
     }
 
+    /// Returns once the file durably has bytes, if it has entries: that there are any tells that the segments
+    /// before it were sealed. Costs a sync once.
+    pub(crate) fn sync_begun(&self) -> Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let mut writing = self.writing();
+        if !writing.begun && writing.written > 0 {
+            self.sync_file(file, &mut writing)?;
+        }
+        Ok(())
+    }
+
+    fn sync_file(&self, file: &F, writing: &mut Writing) -> Result<()> {
+        file.sync().map_err(|e| Error::io("sync", &self.name, e))?;
+        writing.begun = writing.written > 0;
+        Ok(())
+    }
+
     fn write_file(&self, file: &F, writing: &mut Writing, entries: &[u8]) -> Result<()> {
         let start = writing.written * ENTRY_BYTES;
         let end = start + entries.len() as u64;
@@ -319,7 +341,7 @@ impl<F: BackendFile> Index<F> {
             writing.prepared_bytes = 0;
             file.set_len(bytes)
                 .map_err(|e| Error::io("truncate", &self.name, e))?;
-            file.sync().map_err(|e| Error::io("sync", &self.name, e))?;
+            self.sync_file(file, &mut writing)?;
         }
         Ok(())
     }
@@ -380,6 +402,11 @@ impl<F: BackendFile> Index<F> {
     pub(crate) fn file_bytes(&self) -> Result<Option<u64>> {
         let length = self.file.as_ref().map(BackendFile::len).transpose();
         length.map_err(|e| Error::io("measure", &self.name, e))
+    }
+
+    /// Whether the file has any bytes: it gets its first once a record of its segment is on stable storage.
+    pub(crate) fn is_begun(&self) -> Result<bool> {
+        Ok(self.file_bytes()?.is_some_and(|bytes| bytes > 0))
     }
 
     /// Whether the file holds nothing but zeros from byte `position` on.

@@ -128,9 +128,9 @@ fn open_segments_now<B: Backend>(
 
 /// Opens the last segment, and before it those that were left to be sealed when the log was stopped.
 ///
-/// A segment is sealed before any record of a later one is synced. So where nothing vouches for a record
-/// of the later ones, a segment may be torn though it is not the last; then what comes after it was never
-/// promised, and goes.
+/// A segment is sealed before any record of a later one is synced, and the later one's index gets its first bytes,
+/// durably, before any of its records is promised. So where a later one's index has none, a segment may be torn
+/// though it is not the last; then what comes after it was never promised, and goes.
 fn open_unsealed<B: Backend>(
     backend: &B,
     names: &[String],
@@ -190,17 +190,20 @@ fn first_unsealed<B: Backend>(
     let mut later = last;
     while first > 0
         && sealed.len() - first < UNSEALED_MAX
-        && !Segment::<B>::is_vouched_for(backend, later, options)?
+        && !Segment::<B>::is_begun(backend, later, options)?
         && Segment::<B>::may_be_unsealed(backend, sealed[first - 1], later, options)?
     {
         first -= 1;
         later = sealed[first];
     }
     // Their indexes are there, since only the newest segment's names are not synced; and the one before them
-    // was sealed. If not, then it is the indexes that are missing or wrong, which says nothing.
-    let plausible = sealed[first..].iter().all(|&base| has_index(base))
+    // was sealed, by its index or because the first of them is begun. If not, then it is the indexes that are
+    // missing or wrong, which says nothing.
+    let unsealed = &sealed[first..];
+    let plausible = unsealed.iter().all(|&base| has_index(base))
         && (first == 0
-            || first == sealed.len()
+            || unsealed.is_empty()
+            || Segment::<B>::is_begun(backend, later, options)?
             || !Segment::<B>::may_be_unsealed(backend, sealed[first - 1], later, options)?);
     Ok(if plausible { first } else { sealed.len() })
 }

@@ -108,18 +108,15 @@ impl<B: Backend> Segment<B> {
             Ok((first_bad(&scanned), (scanned, report)))
         })?;
         let vouched = vouched(&store, index.as_ref(), base)?;
-        if writable && matches!(place, Place::Last) {
+        store.end_at(scanned.end);
+        if writable {
             // The index may not lead: what it will vouch for is on stable storage first.
             store.assume_unsynced();
-            store.end_at(scanned.end);
-            store.trim()?;
+            match place {
+                Place::Last => store.trim()?,
+                Place::Sealed { .. } => store.sync()?,
+            }
         }
-        if writable {
-            // Also a sealed one's: a process that was killed may have left it so without a sync.
-            store.assume_unsynced();
-            store.sync()?;
-        }
-        store.end_at(scanned.end);
         let takes_appends = scanned.takes_appends();
         // An index that would get shorter stays: it tells that the segment was sealed.
         let writable = match (place, &index) {
@@ -202,11 +199,11 @@ impl<B: Backend> Segment<B> {
         Ok((store, index))
     }
 
-    /// Whether something tells that a record of this segment was on stable storage: then all segments
-    /// before it were sealed.
-    pub(crate) fn is_vouched_for(backend: &B, base: Offset, options: &Options) -> Result<bool> {
-        let (store, index) = Self::open_files(backend, base, Place::Last, false, options)?;
-        Ok(vouched(&store, index.as_ref(), base)? > base)
+    /// Whether its index has bytes, which it durably has before any of its records is promised. Then all
+    /// segments before it were sealed.
+    pub(crate) fn is_begun(backend: &B, base: Offset, options: &Options) -> Result<bool> {
+        let (_, index) = Self::open_files(backend, base, Place::Last, false, options)?;
+        index.map_or(Ok(false), |index| index.is_begun())
     }
 
     /// Whether a segment that another follows looks as if it had never been sealed: its index does not

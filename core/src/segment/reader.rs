@@ -265,7 +265,8 @@ impl<F: BackendFile> SegmentReader<F> {
     pub(crate) fn sync(&self, next: Offset) -> Result<()> {
         // The store before the index: an index may lag, never lead.
         self.store.sync()?;
-        self.index.flush_to(next.since(self.base))
+        self.index.flush_to(next.since(self.base))?;
+        self.index.sync_begun()
     }
 
     /// Syncs, and cuts both files to what they hold: the segment then opens without a scan.
