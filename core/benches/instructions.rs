@@ -26,7 +26,7 @@ struct Scenario {
     run: fn(&Path, u64) -> Result<()>,
 }
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 12] = [
     scenario("append_buffered_100", 10_000, |path, count| {
         append(path, count, 100, Durability::Buffered)
     }),
@@ -45,6 +45,7 @@ const SCENARIOS: [Scenario; 11] = [
         read_sealed(path, count, Verify::Once)
     }),
     scenario("scan", SEALED_RECORDS, scan),
+    scenario("scan_borrowed", SEALED_RECORDS, scan_borrowed),
     scenario("open_clean", 1, open_clean),
     scenario("open_unclean", 2_000, open_unclean),
     scenario("close", 1, close),
@@ -196,6 +197,21 @@ fn scan(path: &Path, count: u64) -> Result<()> {
     counted(|| {
         let mut records = 0;
         for record in log.scan(..) {
+            black_box(record?);
+            records += 1;
+        }
+        assert_eq!(records, count);
+        Ok(())
+    })
+}
+
+fn scan_borrowed(path: &Path, count: u64) -> Result<()> {
+    make_sealed(path)?;
+    let log = open(path, FileAccess::Mapped, options())?;
+    counted(|| {
+        let mut records = 0;
+        let mut scan = log.scan(..);
+        while let Some(record) = scan.next_borrowed() {
             black_box(record?);
             records += 1;
         }

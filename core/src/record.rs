@@ -103,15 +103,17 @@ impl From<(&str, &[u8])> for Header {
     }
 }
 
-/// A record as it stands in the log. It holds the memory its bytes are in, which may be the mapped file's:
-/// nothing is copied, and the record stays whole if it is truncated away meanwhile. Cheap to clone.
-#[derive(Clone)]
-pub struct Record {
-    frame: Bytes,
+/// A record as it stands in the log: it holds the memory its bytes are in, which may be the mapped file's.
+/// Nothing is copied, and the record stays whole if it is truncated away meanwhile. Cheap to clone.
+///
+/// A `Record<&[u8]>` borrows them instead, as [`Scan::next_borrowed`](crate::Scan::next_borrowed) gives it.
+#[derive(Clone, Copy)]
+pub struct Record<F = Bytes> {
+    frame: F,
     layout: Layout,
 }
 
-impl Record {
+impl<F: AsRef<[u8]>> Record<F> {
     /// Its number in the log.
     #[must_use]
     #[inline]
@@ -123,25 +125,19 @@ impl Record {
     #[must_use]
     #[inline]
     pub fn value(&self) -> &[u8] {
-        self.layout.value.of(&self.frame)
-    }
-
-    /// What was appended, sharing the record's bytes.
-    #[must_use]
-    pub fn value_bytes(&self) -> Bytes {
-        self.frame.slice(self.layout.value.range())
+        self.layout.value.of(self.frame())
     }
 
     /// Its key, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        let key = self.layout.key.of(&self.frame);
+        let key = self.layout.key.of(self.frame());
         (!key.is_empty()).then_some(key)
     }
 
     /// Its headers, name and value, in the order they were given.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.layout.headers(&self.frame)
+        self.layout.headers(self.frame())
     }
 
     /// When it was appended, in milliseconds since 1970-01-01 UTC, if that was recorded.
@@ -167,7 +163,21 @@ impl Record {
     #[must_use]
     #[inline]
     pub fn frame(&self) -> &[u8] {
-        &self.frame
+        self.frame.as_ref()
+    }
+
+    /// The record of a frame that was parsed.
+    #[inline]
+    pub(crate) fn of(frame: F, layout: Layout) -> Self {
+        Self { frame, layout }
+    }
+}
+
+impl Record {
+    /// What was appended, sharing the record's bytes.
+    #[must_use]
+    pub fn value_bytes(&self) -> Bytes {
+        self.frame.slice(self.layout.value.range())
     }
 
     /// Reads a record from a whole frame, checking everything.
@@ -181,10 +191,10 @@ impl Record {
         Ok(Self { frame, layout })
     }
 
-    /// The record of a frame that was parsed.
-    #[inline]
-    pub(crate) fn of(frame: Bytes, layout: Layout) -> Self {
-        Self { frame, layout }
+    /// The same record, borrowed.
+    #[must_use]
+    pub fn as_borrowed(&self) -> Record<&[u8]> {
+        Record::of(&self.frame, self.layout)
     }
 
     pub(crate) fn into_frame(self) -> Bytes {
@@ -192,12 +202,20 @@ impl Record {
     }
 }
 
-impl fmt::Debug for Record {
+impl Record<&[u8]> {
+    /// The same record in memory of its own, to be kept. This copies it.
+    #[must_use]
+    pub fn to_record(self) -> Record {
+        Record::of(Bytes::copy_from_slice(self.frame), self.layout)
+    }
+}
+
+impl<F: AsRef<[u8]>> fmt::Debug for Record<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Record");
         debug
             .field("offset", &self.offset().0)
-            .field("value", &self.value_bytes());
+            .field("value", &Bytes::copy_from_slice(self.value()));
         if let Some(key) = self.key() {
             debug.field("key", &Bytes::copy_from_slice(key));
         }

@@ -2,7 +2,9 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use proglog::{Clock, Error, Log, MemoryBackend, Offset, Options};
+use proglog::{
+    Clock, Error, Header, Log, MemoryBackend, NewRecord, Offset, Options, Record, Result,
+};
 use proglog_tests::subject::{Files, files_of, memory_of};
 
 /// The log holds offsets 4 to 11, two records a segment.
@@ -54,14 +56,7 @@ fn a_scan_tells_each_damaged_record_and_goes_on() {
             middle + 10
         }] ^= 1;
         let log = Log::open_on(memory_of(&files), options()).unwrap();
-        let told: Vec<_> = log
-            .scan(..)
-            .map(|record| match record {
-                Ok(record) => Ok(record.offset().0),
-                Err(Error::Corrupt { offset, .. }) => Err(offset.0),
-                Err(error) => panic!("{error}"),
-            })
-            .collect();
+        let told: Vec<_> = log.scan(..).map(told).collect();
         let expected: Vec<_> = HELD
             .map(|offset| {
                 if offset == damaged {
@@ -72,6 +67,50 @@ fn a_scan_tells_each_damaged_record_and_goes_on() {
             })
             .collect();
         assert_eq!(told, expected);
+        // Borrowed, and borrowed and kept in turn, they are the same.
+        for kept in [usize::MAX, 2, 3] {
+            let mut scan = log.scan(..);
+            let next = |n: usize| match n % kept {
+                1 => scan.next().map(self::told),
+                _ => scan.next_borrowed().map(self::told),
+            };
+            let borrowed: Vec<_> = (0..).map_while(next).collect();
+            assert_eq!(borrowed, expected, "{kept}");
+        }
+    }
+}
+
+#[test]
+fn a_borrowed_record_is_the_kept_one() {
+    let log = Log::open_on(memory_of(&closed_log()), options()).unwrap();
+    log.append(
+        NewRecord::new("with all")
+            .key("key")
+            .headers(&[Header::new("name", "value")]),
+    )
+    .unwrap();
+    let mut borrowed = log.scan(..);
+    for kept in log.scan(..) {
+        let kept = kept.unwrap();
+        let record = borrowed.next_borrowed().unwrap().unwrap();
+        assert_eq!(record.frame(), kept.frame());
+        assert_eq!(format!("{record:?}"), format!("{kept:?}"));
+        let own = record.to_record();
+        assert_eq!(
+            (own.value(), own.key(), own.frame()),
+            (kept.value(), kept.key(), kept.frame())
+        );
+        assert!(own.headers().eq(kept.headers()));
+    }
+    assert!(borrowed.next_borrowed().is_none());
+}
+
+/// The offset of a record, or of a damaged one.
+fn told<F: AsRef<[u8]>>(record: Result<Record<F>>) -> Result<u64, u64> {
+    match record {
+        Ok(record) => Ok(record.offset().0),
+        Err(Error::Corrupt { offset, .. }) => Err(offset.0),
+        Err(error) => panic!("{error}"),
     }
 }
 

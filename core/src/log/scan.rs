@@ -1,12 +1,13 @@
 //! Iterating over a log.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::Log;
 use crate::{
-    Backend, Damaged, DefaultBackend, Error, Offset, Record, Result, segment::SegmentReader,
+    Backend, Damaged, DefaultBackend, Error, Offset, Record, Result, record::Layout,
+    segment::SegmentReader,
 };
 
 /// How much a scan reads at a time, where what it reads is not mapped.
@@ -19,9 +20,19 @@ pub struct Scan<'a, B: Backend = DefaultBackend> {
     next: Offset,
     /// Where it ends; unless told, where the log does when the scan gets there.
     end: Option<Offset>,
-    /// The bytes from the next record on, and the segment they are of.
-    chunk: Option<(Arc<SegmentReader<B::File>>, Bytes)>,
+    chunk: Option<Chunk<B>>,
+    /// The record that was read by itself, if the last one was.
+    alone: Option<Record>,
     ended: bool,
+}
+
+/// Bytes of a segment that are read ahead.
+#[derive(Debug)]
+struct Chunk<B: Backend> {
+    segment: Arc<SegmentReader<B::File>>,
+    bytes: Bytes,
+    /// Where the next record starts in them.
+    at: usize,
 }
 
 impl<B: Backend> Iterator for Scan<'_, B> {
@@ -29,16 +40,8 @@ impl<B: Backend> Iterator for Scan<'_, B> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended || self.end.is_some_and(|end| self.next >= end) {
-            return None;
-        }
-        if let Some((segment, bytes)) = &mut self.chunk
-            && self.next < segment.next_offset()
-            && let Some(record) = segment.record_in(bytes, self.next)
-        {
-            bytes.advance(record.frame().len());
-            self.next = self.next.next();
-            return Some(Ok(record));
+        if let Some((chunk, frame, layout)) = self.next_in_chunk() {
+            return Some(Ok(Record::of(chunk.slice(frame), layout)));
         }
         self.next_from_log()
     }
@@ -79,15 +82,70 @@ impl<'a, B: Backend> Scan<'a, B> {
             next,
             end,
             chunk: None,
+            alone: None,
             ended: false,
         }
+    }
+
+    /// As [`Iterator::next`], but the record stays where it is and is gone with the next one. That spares counting
+    /// who holds the memory, and so is the fastest way through a log.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::scan`]: after a damaged record it goes on.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b", "c"])?;
+    /// let mut bytes = 0;
+    /// let mut scan = log.scan(..);
+    /// while let Some(record) = scan.next_borrowed() {
+    ///     bytes += record?.value().len();
+    /// }
+    /// assert_eq!(bytes, 3);
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    // Inlined for the same reason as `parse_frame`.
+    #[inline(always)]
+    pub fn next_borrowed(&mut self) -> Option<Result<Record<&[u8]>>> {
+        // The borrow checker does not see that only one of the two is returned from.
+        if let Some((_, frame, layout)) = self.next_in_chunk() {
+            let bytes = &self.chunk.as_ref()?.bytes;
+            return Some(Ok(Record::of(&bytes[frame], layout)));
+        }
+        match self.next_from_log()? {
+            Ok(record) => Some(Ok(self.alone.insert(record).as_borrowed())),
+            Err(e) => Some(Err(e)),
+        }
+    }
+
+    /// The next record in the chunk, if it is there and right: the chunk, where its frame is in it, and what
+    /// that holds.
+    #[inline(always)]
+    fn next_in_chunk(&mut self) -> Option<(&Bytes, Range<usize>, Layout)> {
+        if self.end.is_some_and(|end| self.next >= end) {
+            return None;
+        }
+        let Chunk { segment, bytes, at } = self.chunk.as_mut()?;
+        if self.next >= segment.next_offset() {
+            return None;
+        }
+        let start = *at;
+        let (layout, frame_bytes) = segment.layout_in(&bytes[start..], self.next)?;
+        *at = start + frame_bytes;
+        self.next = self.next.next();
+        Some((bytes, start..*at, layout))
     }
 
     /// The next record where there is none in the chunk: because it ends, or because something is wrong.
     #[cold]
     fn next_from_log(&mut self) -> Option<Result<Record>> {
         self.chunk = None;
-        if self.next >= self.log.next_offset() {
+        let at_end = self.end.is_some_and(|end| self.next >= end);
+        if self.ended || at_end || self.next >= self.log.next_offset() {
             return None;
         }
         // By the log, which knows what to do about what is not right.
@@ -132,18 +190,18 @@ impl<'a, B: Backend> Scan<'a, B> {
 }
 
 impl<B: Backend> Log<B> {
-    /// The bytes from a record on, and the segment they are of.
-    fn chunk(
-        &self,
-        from: Offset,
-        bytes_max: usize,
-    ) -> Result<(Arc<SegmentReader<B::File>>, Bytes)> {
+    /// The bytes from a record on.
+    fn chunk(&self, from: Offset, bytes_max: usize) -> Result<Chunk<B>> {
         let view = self.shared.view.load();
         let slot = view.slot_of(from);
         let slot = slot.ok_or_else(|| view.out_of_range(from))?;
         let segment = self.shared.open_segment(slot, false)?;
         let bytes = segment.chunk(from, bytes_max)?;
-        Ok((segment, bytes))
+        Ok(Chunk {
+            segment,
+            bytes,
+            at: 0,
+        })
     }
 
     /// The offset after the last record that a segment holds.

@@ -115,9 +115,9 @@ impl<F: BackendFile> SegmentReader<F> {
         let next = self.next_offset();
         let (mut whole, mut expected) = (0, from);
         while expected < next
-            && let Some(record) = self.record_in(&chunk.slice(whole..), expected)
+            && let Some((_, bytes)) = self.layout_in(&chunk[whole..], expected)
         {
-            whole += record.frame().len();
+            whole += bytes;
             expected = expected.next();
         }
         if whole > 0 {
@@ -136,10 +136,10 @@ impl<F: BackendFile> SegmentReader<F> {
         self.store.read_some(position, room, bytes_max)
     }
 
-    /// The record that starts `bytes`, if it is whole, right and has the offset expected. If not,
-    /// [`SegmentReader::read`] tells why.
+    /// What the record holds that starts `bytes`, and the bytes of its frame, if it is whole, right and has the
+    /// offset expected. If not, [`SegmentReader::read`] tells why.
     #[inline(always)]
-    pub(crate) fn record_in(&self, bytes: &Bytes, expected: Offset) -> Option<Record> {
+    pub(crate) fn layout_in(&self, bytes: &[u8], expected: Offset) -> Option<(Layout, usize)> {
         let whole = frame_bytes(bytes, bytes.len() as u64)?;
         let layout = self.checked(expected, &bytes[..whole]).ok()?;
         if layout.offset != expected {
@@ -151,7 +151,7 @@ impl<F: BackendFile> SegmentReader<F> {
                 return None;
             }
         }
-        Some(Record::of(bytes.slice(..whole), layout))
+        Some((layout, whole))
     }
 
     /// The position that the index gives for a record.

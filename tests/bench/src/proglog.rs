@@ -34,6 +34,20 @@ pub const NO_CLOCK: Kind = Kind {
     kept,
 };
 
+/// Whose scan gives records to keep.
+pub const KEPT: Kind = Kind {
+    name: "proglog, records kept",
+    group: Group::Proglog,
+    open: |setup| {
+        let options = verify(setup, options(setup));
+        Ok(Box::new(Native {
+            log: Log::open(&setup.directory, options)?,
+            keeps: true,
+        }))
+    },
+    kept,
+};
+
 pub fn options(setup: &Setup) -> Options {
     let options = Options::new().durability(match setup.promise {
         Promise::Buffered => Durability::Buffered,
@@ -48,7 +62,10 @@ pub fn options(setup: &Setup) -> Options {
 
 fn open(setup: &Setup, clock: Clock) -> Result<Box<dyn Subject>> {
     let options = verify(setup, options(setup).clock(clock));
-    Ok(Box::new(Native(Log::open(&setup.directory, options)?)))
+    Ok(Box::new(Native {
+        log: Log::open(&setup.directory, options)?,
+        keeps: false,
+    }))
 }
 
 fn verify(setup: &Setup, options: Options) -> Options {
@@ -58,7 +75,11 @@ fn verify(setup: &Setup, options: Options) -> Options {
     })
 }
 
-struct Native(Log);
+struct Native {
+    log: Log,
+    /// Whether a scan gives records to keep, rather than borrowed ones.
+    keeps: bool,
+}
 
 impl Subject for Native {
     #[inline]
@@ -68,12 +89,12 @@ impl Subject for Native {
 
     #[inline]
     fn append_shared(&self, value: &[u8]) -> Result<()> {
-        self.0.append(value)?;
+        self.log.append(value)?;
         Ok(())
     }
 
     fn append_batch(&mut self, values: &Values, range: Range<u64>) -> Result<()> {
-        self.0.append_batch(values.range(range))?;
+        self.log.append_batch(values.range(range))?;
         Ok(())
     }
 
@@ -84,12 +105,19 @@ impl Subject for Native {
     }
 
     fn sync(&mut self) -> Result<()> {
-        Ok(self.0.sync()?)
+        Ok(self.log.sync()?)
     }
 
     fn scan(&self) -> Result<Seen> {
         let mut seen = Seen::default();
-        for record in self.0.scan(..) {
+        let mut scan = self.log.scan(..);
+        if self.keeps {
+            for record in scan {
+                seen.add(record?.value());
+            }
+            return Ok(seen);
+        }
+        while let Some(record) = scan.next_borrowed() {
             seen.add(record?.value());
         }
         Ok(seen)
@@ -97,10 +125,10 @@ impl Subject for Native {
 
     #[inline]
     fn read(&self, n: u64) -> Result<u64> {
-        Ok(values::fold(self.0.read(Offset(n))?.value()))
+        Ok(values::fold(self.log.read(Offset(n))?.value()))
     }
 
     fn close(self: Box<Self>) -> Result<()> {
-        Ok(self.0.close()?)
+        Ok(self.log.close()?)
     }
 }

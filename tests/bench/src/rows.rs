@@ -3,7 +3,7 @@
 use crate::{
     floors::{self, *},
     peers,
-    proglog::{NO_CLOCK, PROGLOG},
+    proglog::{KEPT, NO_CLOCK, PROGLOG},
     subject::{Kind, Promise},
     workload::Workload,
 };
@@ -153,6 +153,21 @@ fn row(
     }
 }
 
+/// With another form of proglog after it.
+fn beside(mut row: Row, kind: Kind) -> Row {
+    let own = row.contenders.iter().position(|c| c.name == PROGLOG.name);
+    let workload = row.contenders[0].workload;
+    row.contenders.insert(
+        own.map_or(row.contenders.len(), |own| own + 1),
+        Contender {
+            name: kind.name,
+            kind,
+            workload,
+        },
+    );
+    row
+}
+
 const KIB: usize = 1 << 10;
 
 pub fn all() -> Vec<Row> {
@@ -195,24 +210,7 @@ fn appends() -> Vec<Row> {
         MAPPED_ZEROED_THREAD,
         MAPPED_ZEROED_BEFORE,
     ];
-    let no_clock = |mut row: Row| {
-        let at = row
-            .contenders
-            .iter()
-            .position(|c| c.kind.name == PROGLOG.name);
-        let at = at.map_or(row.contenders.len(), |at| at + 1);
-        let workload = row.contenders[0].workload;
-        let kind = NO_CLOCK;
-        row.contenders.insert(
-            at,
-            Contender {
-                name: kind.name,
-                kind,
-                workload,
-            },
-        );
-        row
-    };
+    let no_clock = |row| beside(row, NO_CLOCK);
     vec![
         no_clock(row(
             "append_buffered",
@@ -369,9 +367,10 @@ fn reads() -> Vec<Row> {
         READ_PREAD_RAW,
         READ_PREAD,
     ];
+    let kept = |row| beside(row, KEPT);
     let random_peers = [peers::READERS, &[peers::LMDB_HELD]].concat();
     vec![
-        row(
+        kept(row(
             "scan",
             "Scan, every record verified, 1 KiB",
             Unit::Records,
@@ -383,8 +382,8 @@ fn reads() -> Vec<Row> {
                 0.9,
                 &[READ_MMAP],
             )],
-        ),
-        row(
+        )),
+        kept(row(
             "scan_verified_once",
             "Scan, verified once before, 1 KiB",
             Unit::Records,
@@ -392,7 +391,7 @@ fn reads() -> Vec<Row> {
             &[READ_MMAP_RAW],
             &[peers::LMDB],
             vec![at_least("≥ 0.9 × LMDB", 0.9, &[peers::LMDB])],
-        ),
+        )),
         row(
             "random_1",
             "Random read, 1 KiB, 1 thread",
