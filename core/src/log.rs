@@ -2,6 +2,8 @@
 
 mod append;
 mod commit;
+#[cfg_attr(target_family = "wasm", path = "log/gather/alone.rs")]
+mod gather;
 mod open;
 mod read;
 mod scan;

@@ -150,7 +150,7 @@ impl<B: Backend> Segment<B> {
     }
 
     /// Appends a batch that was made for this segment and that there is [room](Self::has_room_for) for;
-    /// with the operating system when it returns, unless it is to be buffered. With `mapped` its records may be
+    /// with the operating system when it returns, if it is to be written. With `mapped` its records may be
     /// put into the file's memory. Readers are not shown it yet. After an error nothing more may be appended.
     #[inline]
     pub(crate) fn append_frames(
@@ -178,7 +178,8 @@ impl<B: Backend> Segment<B> {
                 writer.write(store, &[&head, frame.record.value, &rest])?;
             }
         }
-        if durability != Durability::Buffered {
+        // What is to be synced is flushed by who syncs, for all who wait in one write.
+        if durability == Durability::Written {
             writer.flush(store)?;
         }
         self.timestamp_ms_min = batch.timestamp_ms_max;

@@ -9,15 +9,17 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicU64, AtomicUsize,
+            AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
 };
 
-use super::{Segment, SegmentReader, Shared, view::Slot};
+use super::{Segment, SegmentReader, Shared, gather::Gathering, view::Slot};
 use crate::{Backend, Error, Offset, Result, segment::sync_directory};
 
+/// Who comes while a sync is running waits for that one and for the next.
+const SYNCS_AWAKE: u32 = 2;
 /// After so many syncs a log is taken for one that syncs often, whose space is worth preparing.
 const SYNCS_BEFORE_PREPARING: u64 = 8;
 /// The least to prepare at a time, and the most while appends go on.
@@ -29,9 +31,13 @@ const SYNCED_BYTES_MAX: u64 = 128 << 10;
 #[derive(Debug)]
 pub(super) struct Commit<B: Backend> {
     state: Mutex<State>,
+    /// Whether a leader is at work. Changed by who holds `state`.
+    led: AtomicBool,
     changed: Condvar,
     /// The offset after the last record appended.
     appended: AtomicU64,
+    /// How many have come to have records synced.
+    arrived: AtomicU64,
     /// Segments before the active one that are not sealed yet, lowest first.
     unsealed: Mutex<VecDeque<Unsealed<B>>>,
     unsealed_count: AtomicUsize,
@@ -41,17 +47,34 @@ pub(super) struct Commit<B: Backend> {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether a leader is at work.
-    led: bool,
     /// How many wait for it.
     waiting: usize,
-    /// How many the last one synced for beside itself.
-    followers: usize,
-    syncs: u64,
+    gathering: Gathering,
     /// The end of the active store when it was synced last.
     synced_to: u64,
-    /// All bytes that were synced.
-    synced_bytes: u64,
+    synced: Synced,
+}
+
+/// What was synced.
+#[derive(Clone, Copy, Debug, Default)]
+struct Synced {
+    syncs: u64,
+    /// By the last one.
+    bytes: u64,
+    bytes_in_all: u64,
+}
+
+impl State {
+    fn synced_to(&mut self, end: u64) -> Synced {
+        let bytes = end.saturating_sub(self.synced_to);
+        self.synced_to = end;
+        self.synced = Synced {
+            syncs: self.synced.syncs + 1,
+            bytes,
+            bytes_in_all: self.synced.bytes_in_all + bytes,
+        };
+        self.synced
+    }
 }
 
 #[derive(Debug)]
@@ -65,8 +88,10 @@ impl<B: Backend> Default for Commit<B> {
     fn default() -> Self {
         Self {
             state: Mutex::default(),
+            led: false.into(),
             changed: Condvar::new(),
             appended: AtomicU64::new(0),
+            arrived: AtomicU64::new(0),
             unsealed: Mutex::default(),
             unsealed_count: AtomicUsize::new(0),
             directory_unsynced: Mutex::default(),
@@ -105,7 +130,7 @@ impl<B: Backend> Commit<B> {
     /// How many bytes were synced since the log was opened.
     #[cfg(not(target_family = "wasm"))]
     pub(super) fn synced_bytes(&self) -> u64 {
-        self.lock().synced_bytes
+        self.lock().synced.bytes_in_all
     }
 
     fn lock_unsealed(&self) -> MutexGuard<'_, VecDeque<Unsealed<B>>> {
@@ -124,58 +149,83 @@ pub(super) struct Leading<'a, B: Backend> {
 
 impl<B: Backend> Drop for Leading<'_, B> {
     fn drop(&mut self) {
+        self.shared.commit.lead_no_more(|_| ());
+    }
+}
+
+impl<B: Backend> Leading<'_, B> {
+    /// Ends it as dropping does, and does something before, while no one else can.
+    fn end<T>(self, leave: impl FnOnce(&mut State) -> T) -> T {
         let commit = &self.shared.commit;
-        let mut state = commit.lock();
-        state.led = false;
-        state.followers = state.waiting;
-        if state.waiting > 0 {
-            drop(state);
-            commit.changed.notify_all();
+        std::mem::forget(self);
+        commit.lead_no_more(leave)
+    }
+}
+
+impl<B: Backend> Commit<B> {
+    fn is_led(&self) -> bool {
+        self.led.load(Acquire)
+    }
+
+    fn lead(&self, _state: &mut State) {
+        self.led.store(true, Release);
+    }
+
+    /// Gives up the right to lead, and tells those who wait.
+    fn lead_no_more<T>(&self, leave: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let left = leave(&mut state);
+        self.led.store(false, Release);
+        let waiting = state.waiting;
+        drop(state);
+        if waiting > 0 {
+            self.changed.notify_all();
         }
+        left
     }
 }
 
 impl<B: Backend> Shared<B> {
     /// Returns once all records before `end` are on stable storage.
     pub(super) fn commit(self: &Arc<Self>, end: Offset) -> Result<()> {
+        self.commit.arrived.fetch_add(1, Relaxed);
         let mut state = self.commit.lock();
+        let mut stayed_awake = 0;
         loop {
             if self.durable() >= end {
                 return Ok(());
             }
             self.check_poisoned()?;
-            if !state.led {
+            if !self.commit.is_led() {
                 break;
+            }
+            if stayed_awake < SYNCS_AWAKE {
+                stayed_awake += 1;
+                let gathering = state.gathering;
+                drop(state);
+                if gathering.stay_awake(|| self.durable() >= end, || self.commit.is_led()) {
+                    return Ok(());
+                }
+                state = self.commit.lock();
+                continue;
             }
             state.waiting += 1;
             let woken = self.commit.changed.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
         }
-        state.led = true;
-        let followers = state.followers;
+        self.commit.lead(&mut state);
+        let gathering = state.gathering;
         drop(state);
         let leading = Leading { shared: self };
-        self.let_gather(followers);
+        let gathering = gathering.gather(&self.commit.arrived);
         let synced = leading.sync();
         let (reader, end) = self.poison_if_failed(synced)?;
-        drop(leading);
-        self.prepare_ahead(&reader, end)
-    }
-
-    /// Lets those append that were woken just now, rather than sync for oneself alone while they get ready
-    /// for the next: as long as it helps, and no longer.
-    fn let_gather(&self, followers: usize) {
-        let mut seen = self.commit.appended.load(Relaxed);
-        for _ in 0..followers {
-            #[cfg(not(target_family = "wasm"))]
-            std::thread::yield_now();
-            let appended = self.commit.appended.load(Relaxed);
-            if appended == seen {
-                break;
-            }
-            seen = appended;
-        }
+        let synced = leading.end(|state| {
+            state.gathering = gathering.synced(&self.commit.arrived);
+            state.synced_to(end)
+        });
+        self.prepare_ahead(&reader, end, synced)
     }
 
     /// The offset after the last record appended.
@@ -187,13 +237,13 @@ impl<B: Backend> Shared<B> {
     /// Waits for the right to lead.
     pub(super) fn lead(&self) -> Leading<'_, B> {
         let mut state = self.commit.lock();
-        while state.led {
+        while self.commit.is_led() {
             state.waiting += 1;
             let woken = self.commit.changed.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
         }
-        state.led = true;
+        self.commit.lead(&mut state);
         Leading { shared: self }
     }
 
@@ -216,27 +266,20 @@ impl<B: Backend> Shared<B> {
         self: &Arc<Self>,
         reader: &Arc<SegmentReader<B::File>>,
         end: u64,
+        synced: Synced,
     ) -> Result<()> {
         let bytes_max = self.backend.prepare_bytes();
-        if bytes_max == 0 {
+        if bytes_max == 0
+            || synced.syncs < SYNCS_BEFORE_PREPARING && self.worker.can_be_employed()
+            || synced.bytes > SYNCED_BYTES_MAX && self.worker.is_employed()
+        {
             return Ok(());
         }
-        let mut state = self.commit.lock();
-        state.syncs += 1;
-        let synced = end.saturating_sub(state.synced_to);
-        state.synced_to = end;
-        state.synced_bytes += synced;
-        if state.syncs < SYNCS_BEFORE_PREPARING && self.worker.can_be_employed() {
-            return Ok(());
-        }
-        let ahead = (2 * state.synced_bytes)
+        let ahead = (2 * synced.bytes_in_all)
             .clamp(*PREPARE_BYTES.start(), *PREPARE_BYTES.end())
             .min(bytes_max);
-        drop(state);
         let segment_end = self.options.segment_bytes_max;
-        if synced > SYNCED_BYTES_MAX && self.worker.is_employed()
-            || reader.prepared_to() >= (end + ahead / 2).min(segment_end)
-        {
+        if reader.prepared_to() >= (end + ahead / 2).min(segment_end) {
             return Ok(());
         }
         let to = (end + ahead).min(segment_end);
