@@ -167,7 +167,11 @@ impl<B: Backend> Segment<B> {
             && durability != Durability::Synced
             && batch.bytes <= MAPPED_RECORD_BYTES_MAX.saturating_mul(records);
         for frame in batch.frames() {
-            let record_bytes = frame.record_bytes();
+            let record_bytes = if records == 1 {
+                batch.bytes - LENGTH_BYTES as u64
+            } else {
+                frame.record_bytes()
+            };
             let bytes = usize::try_from(record_bytes).unwrap_or(usize::MAX) + LENGTH_BYTES;
             index.push(writer.end())?;
             if let Some(spare) = writer.spare(store, bytes, mapped)? {

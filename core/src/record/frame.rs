@@ -4,7 +4,6 @@
 
 use std::ops::Range;
 
-use bytes::BufMut;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -475,55 +474,135 @@ impl FrameToWrite<'_> {
     #[inline]
     pub(crate) fn encode(&self, record_bytes: u64, out: &mut [u8]) {
         let fields_end = out.len() - CHECKSUM_BYTES;
-        let mut rest = &mut out[..fields_end];
-        rest.put_u64(record_bytes);
-        put_bytes(VALUE, self.record.value, &mut rest);
-        self.put_rest(&mut rest);
-        debug_assert!(rest.is_empty());
-        let checksum = xxh3_64(&out[..fields_end]);
-        put_checksum(checksum, &mut &mut out[fields_end..]);
+        let mut fields = Fields { out, at: 0 };
+        fields.put(&record_bytes.to_be_bytes());
+        fields.put_bytes(VALUE, self.record.value);
+        self.put_rest(&mut fields);
+        debug_assert_eq!(fields.at, fields_end);
+        let checksum = xxh3_64(&fields.out[..fields_end]);
+        fields.put_checksum(checksum);
     }
 
     /// Encodes what stands before the value and what stands after it, so that the value can be written
     /// from where it is.
     pub(crate) fn encode_around_value(&self, record_bytes: u64) -> (Vec<u8>, Vec<u8>) {
         let value = self.record.value;
-        let mut head = Vec::with_capacity(LENGTH_BYTES + 1 + 10);
-        head.put_u64(record_bytes);
+        let frame_bytes = LENGTH_BYTES + usize::try_from(record_bytes).unwrap_or(usize::MAX);
+        let mut around = vec![0; frame_bytes - value.len()];
+        let mut fields = Fields {
+            out: &mut around,
+            at: 0,
+        };
+        fields.put(&record_bytes.to_be_bytes());
         if !value.is_empty() {
-            head.push(VALUE);
-            encode_varint(value.len() as u64, &mut head);
+            fields.put_number(VALUE, value.len() as u64);
         }
-        let mut rest = Vec::with_capacity(64);
-        self.put_rest(&mut rest);
+        let head_bytes = fields.at;
+        self.put_rest(&mut fields);
+        let (head, rest) = fields.out[..fields.at].split_at(head_bytes);
         let mut hasher = Xxh3::new();
-        for part in [&head, value, &rest] {
+        for part in [head, value, rest] {
             hasher.update(part);
         }
-        put_checksum(hasher.digest(), &mut rest);
-        (head, rest)
+        fields.put_checksum(hasher.digest());
+        let rest = around.split_off(head_bytes);
+        (around, rest)
     }
 
     /// The fields after the value, but for the checksum.
     #[inline]
-    fn put_rest(&self, out: &mut impl BufMut) {
-        put_number(OFFSET, self.offset.0, out);
-        put_number(TIMESTAMP_MS, self.timestamp_ms, out);
-        put_bytes(KEY, self.record.key, out);
+    fn put_rest(&self, fields: &mut Fields<'_>) {
+        fields.put_number(OFFSET, self.offset.0);
+        fields.put_number(TIMESTAMP_MS, self.timestamp_ms);
+        fields.put_bytes(KEY, self.record.key);
         for header in self.record.headers {
-            out.put_u8(HEADERS);
-            encode_varint(header_len(header), out);
-            put_bytes(HEADER_NAME, header.name.as_bytes(), out);
-            put_bytes(HEADER_VALUE, &header.value, out);
+            fields.put(&[HEADERS]);
+            fields.put_varint(header_len(header));
+            fields.put_bytes(HEADER_NAME, header.name.as_bytes());
+            fields.put_bytes(HEADER_VALUE, &header.value);
         }
-        put_number(BATCH_REMAINING, u64::from(self.batch_remaining), out);
-        put_number(BATCH_RECORDS, u64::from(self.batch_records), out);
+        fields.put_number(BATCH_REMAINING, u64::from(self.batch_remaining));
+        fields.put_number(BATCH_RECORDS, u64::from(self.batch_records));
     }
 }
 
-fn put_checksum(checksum: u64, out: &mut impl BufMut) {
-    out.put_u8(CHECKSUM);
-    out.put_u64_le(checksum);
+/// Puts fields into memory that is as long as they and a checksum. Numbers are put eight bytes at a time, over what
+/// comes next: there is always as much, for the checksum comes last.
+struct Fields<'a> {
+    out: &'a mut [u8],
+    at: usize,
+}
+
+impl Fields<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    #[inline]
+    fn put_varint(&mut self, number: u64) {
+        if let Ok(number) = u16::try_from(number)
+            && number < 1 << 14
+        {
+            // Most numbers are one byte or two; the higher byte comes second, and the lower is marked if it does.
+            let two = (number & 0x7f) | (number >> 7) << 8;
+            let more = number > 0x7f;
+            self.put(&(two | u16::from(more) << 7).to_le_bytes());
+            self.at -= usize::from(!more);
+            return;
+        }
+        match word_of_varint(number) {
+            Some((word, bytes)) => {
+                self.put(&word.to_le_bytes());
+                self.at -= size_of::<u64>() - bytes;
+            }
+            None => {
+                let mut rest = &mut self.out[self.at..];
+                encode_varint(number, &mut rest);
+                self.at += encoded_len_varint(number);
+            }
+        }
+    }
+
+    /// A field that is a number, or the beginning of one that has so many bytes; none if it is 0.
+    #[inline]
+    fn put_number(&mut self, tag: u8, number: u64) {
+        if number != 0 {
+            self.put(&[tag]);
+            self.put_varint(number);
+        }
+    }
+
+    #[inline]
+    fn put_bytes(&mut self, tag: u8, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.put_number(tag, bytes.len() as u64);
+            self.put(bytes);
+        }
+    }
+
+    #[inline]
+    fn put_checksum(&mut self, checksum: u64) {
+        self.put(&[CHECKSUM]);
+        self.put(&checksum.to_le_bytes());
+    }
+}
+
+/// A number of no more than 56 bits as it is encoded, and in how many bytes: [`varint_in_word`], back.
+#[inline(always)]
+fn word_of_varint(number: u64) -> Option<(u64, usize)> {
+    if number >> 56 != 0 {
+        return None;
+    }
+    // One group of 56 bits becomes groups of 28, of 14, and of 7.
+    let halves = (number & 0x0fff_ffff) | (number & 0x00ff_ffff_f000_0000) << 4;
+    let fourteens = (halves & 0x0000_3fff_0000_3fff) | (halves & 0x0fff_c000_0fff_c000) << 2;
+    let sevens = (fourteens & 0x007f_007f_007f_007f) | (fourteens & 0x3f80_3f80_3f80_3f80) << 1;
+    let bytes = encoded_len_varint(number);
+    // All but the last are marked.
+    let marks = 0x8080_8080_8080_8080 & !(u64::MAX << (8 * bytes - 8));
+    Some((sevens | marks, bytes))
 }
 
 fn bytes_len(length: u64) -> u64 {
@@ -536,23 +615,6 @@ fn header_len(header: &Header) -> u64 {
         .filter(|part| !part.is_empty())
         .map(|part| 1 + bytes_len(part.len() as u64))
         .sum()
-}
-
-#[inline]
-fn put_bytes(tag: u8, bytes: &[u8], out: &mut impl BufMut) {
-    if !bytes.is_empty() {
-        out.put_u8(tag);
-        encode_varint(bytes.len() as u64, out);
-        out.put_slice(bytes);
-    }
-}
-
-#[inline]
-fn put_number(tag: u8, number: u64, out: &mut impl BufMut) {
-    if number != 0 {
-        out.put_u8(tag);
-        encode_varint(number, out);
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,13 @@ use crate::{
     record::{FrameToWrite, LENGTH_BYTES, RECORD_BYTES_LIMIT},
 };
 
+#[cold]
+fn used_up(records: usize, first: Offset) -> Error {
+    Error::InvalidArgument(format!(
+        "{records} records do not fit after offset {first}: offsets are used up"
+    ))
+}
+
 /// Records to append together, with the offsets and sizes they will have.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
@@ -21,6 +28,8 @@ pub(crate) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    // Inlined, so that it is not copied.
+    #[inline(always)]
     pub(crate) fn new(
         records: &'a [NewRecord<'a>],
         first: Offset,
@@ -44,10 +53,7 @@ impl<'a> Batch<'a> {
         if first.0.checked_add(records.len() as u64).is_none()
             || u32::try_from(records.len()).is_err()
         {
-            return Err(Error::InvalidArgument(format!(
-                "{} records do not fit after offset {first}: offsets are used up",
-                records.len()
-            )));
+            return Err(used_up(records.len(), first));
         }
         let (mut bytes, mut timestamp_ms_max) = (0_u64, timestamp_ms_min);
         for frame in batch.frames() {
