@@ -37,8 +37,11 @@ pub fn write(root: &Path, run: &Run, outcomes: &[Outcome]) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
         _ => fs::create_dir_all(root.join(plots))?,
     }
+    let path = root.join("BENCHMARKS.md");
+    let before = fs::read_to_string(&path).unwrap_or_default();
     let mut text = head(run);
     text.push_str(&goals(outcomes));
+    text.push_str(&missed(&before));
     text.push_str(READING);
     for outcome in outcomes {
         text.push_str(&table(outcome));
@@ -48,10 +51,16 @@ pub fn write(root: &Path, run: &Run, outcomes: &[Outcome]) -> Result<()> {
             writeln!(text, "![{}]({})\n", outcome.row.title, path.display())?;
         }
     }
-    Ok(fs::write(
-        root.join("BENCHMARKS.md"),
-        text.trim_end().to_owned() + "\n",
-    )?)
+    Ok(fs::write(path, text.trim_end().to_owned() + "\n")?)
+}
+
+const MISSED: &str = "## Missed, and why\n";
+
+/// The one part that is written by hand, as it stood before.
+fn missed(before: &str) -> String {
+    let text = before.split_once(MISSED).map_or("", |(_, after)| after);
+    let text = text.split("\n## ").next().unwrap_or_default().trim();
+    format!("{MISSED}\n{text}\n\n")
 }
 
 const READING: &str = "\
@@ -87,7 +96,7 @@ fn head(run: &Run) -> String {
     }
     format!(
         "# Benchmarks\n\n\
-         Written by `{command}`; do not edit. It took {} min {} s.\n\n\
+         Written by `{command}`, but for what is under *Missed, and why*. It took {} min {} s.\n\n\
          | | |\n|-|-|\n\
          | machine | {} |\n| kernel | {} |\n| file system | {} |\n| compiler | {} |\n\
          | commit | {} |\n| date | {} |\n\
