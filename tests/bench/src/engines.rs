@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use anyhow::{Context as _, Result, anyhow};
-use proglog::{NewRecord, Offset};
+use proglog::{FileAccess, FsBackend, Log, NewRecord, Offset};
 use proglog_host::{Engine, EngineKind, Mode};
 
 use crate::{
@@ -22,8 +22,21 @@ const fn kept(promise: Promise) -> &'static str {
     }
 }
 
+/// By the same path as the wasm engine: files read and written by calls, for a sandbox can map none, and
+/// no thread of the log's own.
 pub const NATIVE: Kind = Kind {
-    name: "native engine",
+    name: "native engine, files by calls",
+    group: Group::Floor,
+    open: |setup| {
+        let files = FsBackend::open(&setup.directory)?.file_access(FileAccess::Calls);
+        Ok(Box::new(Hosted(Box::new(Log::open_on(files, options(setup))?))))
+    },
+    kept,
+};
+
+/// As it is opened unless told otherwise.
+pub const NATIVE_MAPPED: Kind = Kind {
+    name: "native engine, files mapped",
     group: Group::Floor,
     open: |setup| open(setup, EngineKind::Native),
     kept,
