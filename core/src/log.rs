@@ -255,6 +255,21 @@ impl<B: Backend> Log<B> {
         self.shared.append(&records, durability)
     }
 
+    /// Appends the records that [`Drafts`](crate::Drafts) wrote into `drafts`, as [`Log::append_batch`] does.
+    /// They become frames where they stand, and go from there to the file in one write, if they are not few.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::append_batch`], and [`Error::InvalidArgument`] for bytes that are no drafts of one batch.
+    /// What `drafts` holds afterwards is undefined.
+    pub fn append_drafts(
+        &self,
+        drafts: &mut [u8],
+        durability: Durability,
+    ) -> Result<Range<Offset>> {
+        self.shared.append_drafts(drafts, durability)
+    }
+
     /// Reads a record. Its checksum is verified, unless [`Options::verify`] says
     /// that once is enough.
     ///

@@ -2,12 +2,15 @@
 //!
 //! Protobuf's wire format is described at <https://protobuf.dev/programming-guides/encoding/>.
 
+mod draft;
+
 use std::ops::Range;
 
 use bytes::BufMut;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+pub(crate) use self::draft::Draft;
 use super::{Header, NewRecord};
 use crate::{Offset, error::Damaged};
 
