@@ -1,5 +1,6 @@
 //! The log in a wasm module, under wasmtime.
 
+mod files;
 mod guest;
 mod last_words;
 #[allow(
