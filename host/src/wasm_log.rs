@@ -9,6 +9,7 @@ mod last_words;
 )]
 mod module;
 mod sandbox;
+mod scan;
 #[cfg(test)]
 #[allow(unsafe_code, reason = "as in `module`")]
 mod tests;
@@ -18,7 +19,10 @@ mod wasi;
 use std::{
     ops::Range,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -31,8 +35,9 @@ use self::{
     guest::{Fault, Guest},
     module::GuestModule,
     sandbox::Sandbox,
+    scan::WasmScan,
 };
-use crate::{Engine, Error, ErrorKind, Mode, Result};
+use crate::{Engine, Error, ErrorKind, Mode, Records, Result};
 
 /// A log that runs in a sandbox: a wasm module that sees the log's directory and nothing else, no
 /// clock, no environment, no network, and whose memory and time are limited.
@@ -56,6 +61,8 @@ use crate::{Engine, Error, ErrorKind, Mode, Result};
 pub struct WasmLog {
     guest: Mutex<State>,
     opening: Opening,
+    /// Whether records may be in the guest's memory alone.
+    buffered: AtomicBool,
 }
 
 /// Dropped first of a [`WasmLog`], so that the guest is gone before the directory's lock.
@@ -112,7 +119,8 @@ impl Limits {
 impl WasmLog {
     /// Opens the log in a directory. In [`Mode::Write`] the directory is made if it is missing, and
     /// its lock is held until the log is closed or dropped; in [`Mode::Read`] nothing is ever written.
-    /// `sync_interval` and `verify` of the options have no effect: the module verifies every read.
+    /// `sync_interval` of the options has no effect, nor has `verify`, which is about mapped files: a module has
+    /// none, and verifies every read.
     ///
     /// # Errors
     ///
@@ -165,8 +173,22 @@ impl WasmLog {
         let guest = opening.start()?;
         Ok(Self {
             guest: Mutex::new(State::Open(guest)),
+            buffered: (opening.with.flags.durability == Durability::Buffered).into(),
             opening,
         })
+    }
+
+    fn append(
+        &self,
+        records: &[NewRecord<'_>],
+        durability: Option<Durability>,
+    ) -> Result<Range<Offset>> {
+        if durability == Some(Durability::Buffered) {
+            self.buffered.store(true, Relaxed);
+        }
+        let options = &self.opening.options;
+        let first = self.call(|guest| guest.append_batch(records, durability, options))?;
+        Ok(first..first.plus(records.len() as u64))
     }
 
     /// Calls the guest, in a new one if the last one broke.
@@ -185,7 +207,7 @@ impl WasmLog {
             Err(Fault::Broken(reason)) => {
                 drop(guest);
                 let reopened = self.opening.open();
-                let error = self.opening.trapped(&reason, reopened.as_ref().err());
+                let error = self.trapped(&reason, reopened.as_ref().err());
                 if let Ok(guest) = reopened {
                     *state = State::Open(Box::new(guest));
                 }
@@ -199,6 +221,40 @@ impl WasmLog {
                 *state = State::Open(guest);
                 Ok(result)
             }
+        }
+    }
+
+    fn trapped(&self, reason: &str, reopening: Option<&Fault>) -> Error {
+        let lost = self.what_is_lost();
+        let then = match reopening {
+            None => "the log was opened again, so go on".to_owned(),
+            Some(Fault::Refused(error)) => {
+                format!("opening the log again failed, and the next call tries once more: {error}")
+            }
+            Some(Fault::Broken(reason)) => {
+                format!("opening the log again failed, and the next call tries once more: {reason}")
+            }
+        };
+        let message = format!("the wasm module was discarded: {reason}. {lost}; {then}");
+        Error::new(ErrorKind::Trapped, message)
+    }
+
+    fn broke_on_closing(&self, reason: &str) -> Error {
+        let lost = self.what_is_lost();
+        let message = format!("the wasm module was discarded on closing: {reason}. {lost}");
+        Error::new(ErrorKind::Trapped, message)
+    }
+
+    fn what_is_lost(&self) -> &'static str {
+        match (
+            self.opening.with.flags.read_only,
+            self.buffered.load(Relaxed),
+        ) {
+            (true, _) => "Nothing is lost",
+            (false, true) => {
+                "Records appended since the last sync may be lost, as they may be when buffered"
+            }
+            (false, false) => "Nothing that was acknowledged is lost",
         }
     }
 
@@ -217,18 +273,22 @@ impl WasmLog {
         };
         guest.close().map_err(|fault| match fault {
             Fault::Refused(error) => error,
-            Fault::Broken(reason) => self.opening.broke_on_closing(&reason),
+            Fault::Broken(reason) => self.broke_on_closing(&reason),
         })
     }
 }
 
 impl Engine for WasmLog {
     fn append_batch(&self, records: &[NewRecord<'_>]) -> Result<Range<Offset>> {
-        // Asked once: the records of a batch are of the same time. 0 is none.
-        let now_ms = self.opening.options.clock.now_ms().unwrap_or(0);
-        let timestamp_ms = |record: &NewRecord<'_>| record.timestamp_ms.unwrap_or(now_ms);
-        let first = self.call(|guest| guest.append_batch(records, timestamp_ms))?;
-        Ok(first..first.plus(records.len() as u64))
+        self.append(records, None)
+    }
+
+    fn append_batch_with(
+        &self,
+        records: &[NewRecord<'_>],
+        durability: Durability,
+    ) -> Result<Range<Offset>> {
+        self.append(records, Some(durability))
     }
 
     fn read(&self, offset: Offset) -> Result<Record> {
@@ -237,6 +297,10 @@ impl Engine for WasmLog {
 
     fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames> {
         self.call(|guest| guest.read_batch(from, bytes_max))
+    }
+
+    fn scan(&self, from: Offset) -> Records<'_> {
+        Box::new(WasmScan::new(self, from))
     }
 
     fn truncate_before(&self, offset: Offset) -> Result<()> {
@@ -313,37 +377,6 @@ impl Opening {
             Ok(guest) => Ok(Box::new(guest)),
             Err(Fault::Refused(error)) => Err(error),
             Err(Fault::Broken(reason)) => Err(not_started(&reason)),
-        }
-    }
-
-    fn trapped(&self, reason: &str, reopening: Option<&Fault>) -> Error {
-        let lost = self.what_is_lost();
-        let then = match reopening {
-            None => "the log was opened again, so go on".to_owned(),
-            Some(Fault::Refused(error)) => {
-                format!("opening the log again failed, and the next call tries once more: {error}")
-            }
-            Some(Fault::Broken(reason)) => {
-                format!("opening the log again failed, and the next call tries once more: {reason}")
-            }
-        };
-        let message = format!("the wasm module was discarded: {reason}. {lost}; {then}");
-        Error::new(ErrorKind::Trapped, message)
-    }
-
-    fn broke_on_closing(&self, reason: &str) -> Error {
-        let lost = self.what_is_lost();
-        let message = format!("the wasm module was discarded on closing: {reason}. {lost}");
-        Error::new(ErrorKind::Trapped, message)
-    }
-
-    fn what_is_lost(&self) -> &'static str {
-        match (self.with.flags.read_only, self.with.flags.durability) {
-            (true, _) => "Nothing is lost",
-            (false, Durability::Buffered) => {
-                "Records appended since the last sync may be lost, as they may be when buffered"
-            }
-            (false, _) => "Nothing that was acknowledged is lost",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use proglog::{FileAccess, FsBackend, Log, NewRecord, Offset};
 use proglog_host::{Engine, EngineKind, Mode};
 
@@ -11,8 +11,6 @@ use crate::{
     subject::{Group, Kind, Promise, Setup, Subject},
     values::{self, Seen, Values},
 };
-
-const SCAN_BYTES: usize = 1 << 20;
 
 const fn kept(promise: Promise) -> &'static str {
     match promise {
@@ -74,16 +72,10 @@ impl Subject for Hosted {
 
     fn scan(&self) -> Result<Seen> {
         let mut seen = Seen::default();
-        loop {
-            let frames = self.0.read_batch(Offset(seen.records), SCAN_BYTES);
-            let frames = frames.map_err(|e| anyhow!("{e}"))?;
-            if frames.is_empty() {
-                return Ok(seen);
-            }
-            for record in frames {
-                seen.add(record.ok().context("damaged")?.value());
-            }
+        for record in self.0.scan(Offset(0)) {
+            seen.add(record.map_err(|e| anyhow!("{e}"))?.value());
         }
+        Ok(seen)
     }
 
     fn read(&self, n: u64) -> Result<u64> {
