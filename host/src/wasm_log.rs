@@ -14,13 +14,14 @@ mod scan;
 #[allow(unsafe_code, reason = "as in `module`")]
 mod tests;
 mod ticker;
+mod timer;
 mod wasi;
 
 use std::{
     ops::Range,
     path::Path,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -36,6 +37,7 @@ use self::{
     module::GuestModule,
     sandbox::Sandbox,
     scan::WasmScan,
+    timer::SyncTimer,
 };
 use crate::{Engine, Error, ErrorKind, Mode, Records, Result};
 
@@ -59,13 +61,22 @@ use crate::{Engine, Error, ErrorKind, Mode, Records, Result};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct WasmLog {
+    shared: Arc<Shared>,
+    /// If records are to be synced in time.
+    timer: Option<SyncTimer>,
+}
+
+/// What the log's callers and its timer share.
+struct Shared {
     guest: Mutex<State>,
     opening: Opening,
     /// Whether records may be in the guest's memory alone.
     buffered: AtomicBool,
+    /// Why the guest broke when the timer called it, until an appender was told.
+    untold: Mutex<Option<Error>>,
 }
 
-/// Dropped first of a [`WasmLog`], so that the guest is gone before the directory's lock.
+/// Dropped first of a [`Shared`], so that the guest is gone before the directory's lock.
 enum State {
     Open(Box<Guest>),
     /// The last guest broke, and no other could be opened since.
@@ -119,8 +130,8 @@ impl Limits {
 impl WasmLog {
     /// Opens the log in a directory. In [`Mode::Write`] the directory is made if it is missing, and
     /// its lock is held until the log is closed or dropped; in [`Mode::Read`] nothing is ever written.
-    /// `sync_interval` of the options has no effect, nor has `verify`, which is about mapped files: a module has
-    /// none, and verifies every read.
+    /// [`Options::sync_interval`] is kept by a thread, `proglog-sync`, that starts once there is something to do
+    /// for it. [`Options::verify`] has no effect: it is about mapped files, of which a module has none.
     ///
     /// # Errors
     ///
@@ -171,10 +182,18 @@ impl WasmLog {
             limits,
         };
         let guest = opening.start()?;
-        Ok(Self {
+        let sync_interval = opening.options.sync_interval;
+        let shared = Arc::new(Shared {
             guest: Mutex::new(State::Open(guest)),
             buffered: (opening.with.flags.durability == Durability::Buffered).into(),
             opening,
+            untold: Mutex::default(),
+        });
+        let for_timer = Arc::clone(&shared);
+        let sync = Arc::new(move || for_timer.sync_in_time());
+        Ok(Self {
+            shared,
+            timer: sync_interval.map(|interval| SyncTimer::new(interval, sync)),
         })
     }
 
@@ -184,11 +203,48 @@ impl WasmLog {
         durability: Option<Durability>,
     ) -> Result<Range<Offset>> {
         if durability == Some(Durability::Buffered) {
-            self.buffered.store(true, Relaxed);
+            self.shared.buffered.store(true, Relaxed);
         }
-        let options = &self.opening.options;
+        if self.timer.is_some()
+            && let Some(error) = self.shared.untold().take()
+        {
+            return Err(error);
+        }
+        let options = &self.shared.opening.options;
         let first = self.call(|guest| guest.append_batch(records, durability, options))?;
+        if let Some(timer) = &self.timer
+            && durability.unwrap_or(options.durability) != Durability::Synced
+            && !records.is_empty()
+        {
+            timer.appended();
+        }
         Ok(first..first.plus(records.len() as u64))
+    }
+
+    fn call<T>(&self, call: impl FnOnce(&mut Guest) -> Result<T, Fault>) -> Result<T> {
+        self.shared.call(call)
+    }
+
+    fn shut(&self) -> Result<()> {
+        if let Some(timer) = &self.timer {
+            timer.stop();
+        }
+        self.shared.shut()
+    }
+}
+
+impl Shared {
+    /// What fails is told to who appends next: where the log refused, by the log, which is poisoned.
+    fn sync_in_time(&self) {
+        if let Err(error) = self.call(Guest::sync)
+            && error.kind() == ErrorKind::Trapped
+        {
+            *self.untold() = Some(error);
+        }
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Option<Error>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls the guest, in a new one if the last one broke.
@@ -360,8 +416,11 @@ impl Drop for WasmLog {
     fn drop(&mut self) {
         // No one is left to be told of an error, nor to wait for another guest; `close` is for who wants
         // to know.
-        if !matches!(*self.state(), State::Broken) {
-            let _ = self.shut();
+        if let Some(timer) = &self.timer {
+            timer.stop();
+        }
+        if !matches!(*self.shared.state(), State::Broken) {
+            let _ = self.shared.shut();
         }
     }
 }

@@ -242,7 +242,7 @@ fn an_append_has_a_promise_of_its_own() {
     }
     log.append_batch(one).unwrap();
     assert_eq!(log.durable_offset(), Ok(Offset(6)));
-    match &mut *log.state() {
+    match &mut *log.shared.state() {
         State::Open(guest) => guest.overwrite_memory(0xa5),
         _ => panic!("no guest"),
     }
@@ -251,6 +251,60 @@ fn an_append_has_a_promise_of_its_own() {
         error.contains("may be lost, as they may be when buffered"),
         "{error}"
     );
+}
+
+#[test]
+fn weaker_promises_are_synced_in_time() {
+    let directory = directory();
+    let interval = Duration::from_millis(50);
+    let options = Options::new().sync_interval(interval);
+    let log = WasmLog::open(directory.path(), Mode::Write, options).unwrap();
+    let mut next = 0;
+    for durability in [
+        Durability::Buffered,
+        Durability::Written,
+        Durability::Buffered,
+    ] {
+        let began = Instant::now();
+        for _ in 0..3 {
+            let records = [NewRecord::new("in"), NewRecord::new("time")];
+            let offsets = log.append_batch_with(&records, durability).unwrap();
+            next = offsets.end.0;
+        }
+        while log.durable_offset().unwrap() < Offset(next) {
+            assert!(began.elapsed() < Duration::from_secs(5), "it never is");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(began.elapsed() >= interval, "{:?}", began.elapsed());
+    }
+
+    // If the guest breaks just then, who appends next is told.
+    let records = [NewRecord::new("x")];
+    log.append_batch_with(&records, Durability::Buffered)
+        .unwrap();
+    match &mut *log.shared.state() {
+        State::Open(guest) => guest.overwrite_memory(0xa5),
+        _ => panic!("no guest"),
+    }
+    let began = Instant::now();
+    while log.shared.untold().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(5), "it never broke");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let error = log.append_batch(&records).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Trapped);
+    assert!(error.to_string().contains("may be lost"), "{error}");
+    log.append_batch(&records).unwrap();
+
+    // Closing waits for no interval, dropping neither.
+    drop(log);
+    let options = Options::new().sync_interval(Duration::from_secs(3600));
+    let log = WasmLog::open(directory.path(), Mode::Write, options).unwrap();
+    log.append_batch_with(&records, Durability::Written)
+        .unwrap();
+    let began = Instant::now();
+    Box::new(log).close().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -380,7 +434,7 @@ fn acknowledged_records_outlive_a_guest() {
             .start;
         assert_eq!(offset, Offset(n));
         // Its memory, code's tables and all, is overwritten under it.
-        match &mut *log.state() {
+        match &mut *log.shared.state() {
             State::Open(guest) => guest.overwrite_memory(0xa5),
             _ => panic!("no guest"),
         }
@@ -620,7 +674,7 @@ fn closing_says_so_when_it_could_not() {
     let broken = || {
         let log = WasmLog::open(directory.path(), Mode::Write, Options::new()).unwrap();
         log.append_batch(&[NewRecord::new("kept")]).unwrap();
-        match &mut *log.state() {
+        match &mut *log.shared.state() {
             State::Open(guest) => guest.overwrite_memory(0xa5),
             _ => panic!("no guest"),
         }
