@@ -19,6 +19,7 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  * @property {(handle: number, value: number, valueLength: number, timestampMs: bigint,
  *   promise: number) => bigint} append
  * @property {(handle: number, batch: number, batchLength: number, promise: number) => bigint} append_batch
+ * @property {(handle: number, drafts: number, draftsLength: number, promise: number) => bigint} append_drafts
  * @property {(handle: number, offset: bigint) => bigint} read
  * @property {(handle: number, from: bigint, bytesMax: number) => bigint} read_batch
  * @property {(handle: number, offset: bigint) => number} truncate_before
