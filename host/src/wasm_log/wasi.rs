@@ -138,6 +138,8 @@ fn path_open(
     fdflags: i32,
     opened: i32,
 ) -> anyhow::Result<i32> {
+    // What an earlier guest left is none of this one's.
+    caller.data().sandbox.take_opened();
     let errno = call!(
         caller,
         path_open(
