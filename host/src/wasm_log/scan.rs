@@ -12,6 +12,9 @@ use crate::{Error, ErrorKind, Result};
 /// processor's cache together.
 const SCAN_BYTES: usize = 256 << 10;
 
+/// How often in a row the log may begin later than where the scan was about to go on.
+const TRUNCATIONS_MAX: u32 = 8;
+
 /// An iterator over the records of a [`WasmLog`].
 pub(super) struct WasmScan<'a> {
     log: &'a WasmLog,
@@ -36,10 +39,12 @@ impl<'a> WasmScan<'a> {
 
     /// Frames from the next record on; none at the end of the log.
     fn read_on(&mut self) -> Result<Frames> {
-        loop {
-            let (log, next) = (self.log, self.next);
+        let log = self.log;
+        // It may be truncated meanwhile: then the scan goes on where the log now begins. Not for ever, should a
+        // guest say so each time.
+        for _ in 0..TRUNCATIONS_MAX {
+            let next = self.next;
             match log.call(|guest| guest.read_unchecked(next, SCAN_BYTES)) {
-                // It may have been truncated meanwhile: then the scan goes on where the log now begins.
                 Err(e) if e.kind() == ErrorKind::OffsetOutOfRange && self.began => {
                     let lowest = log.call(Guest::lowest_offset)?;
                     if lowest <= next {
@@ -50,6 +55,8 @@ impl<'a> WasmScan<'a> {
                 read => return read,
             }
         }
+        let next = self.next;
+        log.call(|guest| guest.read_unchecked(next, SCAN_BYTES))
     }
 
     /// The guest gave something else than the next record, and is discarded.

@@ -28,12 +28,15 @@ macro_rules! guest {
 
 /// A guest that keeps the ABI's shape and nothing else.
 fn unruly(directory: &Path) -> WasmLog {
+    open_guest(guest!("unruly").unwrap(), directory)
+}
+
+fn open_guest(module: GuestModule, directory: &Path) -> WasmLog {
     let options = Options::new();
     let limits = Limits {
         call_timeout: Duration::from_millis(300),
         ..Limits::of(&options)
     };
-    let module = guest!("unruly").unwrap();
     WasmLog::open_module(module, directory, Mode::Write, options, limits).unwrap()
 }
 
@@ -227,6 +230,17 @@ fn a_scan_gives_what_is_there_and_goes_on_where_the_log_begins() {
     assert_eq!(rest.last(), Some(&Offset(2001)));
     let error = log.scan(Offset(0)).next().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
+}
+
+#[test]
+fn a_scan_of_a_log_that_always_begins_later_ends() {
+    let directory = directory();
+    let log = open_guest(guest!("receding").unwrap(), directory.path());
+    let mut scan = log.scan(Offset(3));
+    assert_eq!(scan.next().unwrap().unwrap().value(), b"x");
+    let error = scan.next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
+    assert!(scan.next().is_none());
 }
 
 #[test]
