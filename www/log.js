@@ -16,8 +16,10 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  * @property {(pointer: number, length: number) => number} dealloc
  * @property {(name: number, nameLength: number, flags: number, segmentBytesMax: bigint,
  *   indexBytesMax: bigint, recordBytesMax: bigint, initialOffset: bigint) => number} open
- * @property {(handle: number, value: number, valueLength: number, timestampMs: bigint) => bigint} append
- * @property {(handle: number, batch: number, batchLength: number) => bigint} append_batch
+ * @property {(handle: number, value: number, valueLength: number, timestampMs: bigint,
+ *   promise: number) => bigint} append
+ * @property {(handle: number, batch: number, batchLength: number, promise: number) => bigint} append_batch
+ * @property {(handle: number, drafts: number, draftsLength: number, promise: number) => bigint} append_drafts
  * @property {(handle: number, offset: bigint) => bigint} read
  * @property {(handle: number, from: bigint, bytesMax: number) => bigint} read_batch
  * @property {(handle: number, offset: bigint) => number} truncate_before
@@ -35,7 +37,7 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
 /**
  * @typedef {object} Options
  * @property {boolean} [readOnly]
- * @property {"synced" | "written" | "buffered"} [durability]
+ * @property {Durability} [durability]
  * @property {number} [segmentBytesMax] a segment is sealed once its store holds so many bytes
  * @property {number} [indexBytesMax]
  * @property {number} [recordBytesMax]
@@ -43,7 +45,7 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  */
 
 /** The version of the exports that this file calls. */
-const ABI_VERSION = 1;
+const ABI_VERSION = 2;
 
 /** What went wrong, by status. Each is something that a caller would act on in its own way. */
 const KINDS = /** @type {const} */ ({
@@ -60,7 +62,16 @@ const KINDS = /** @type {const} */ ({
   "-11": "OutOfMemory",
 });
 
+/** @typedef {"synced" | "written" | "buffered"} Durability */
+
 const DURABILITIES = ["synced", "written", "buffered"];
+
+/**
+ * What an append promises: 0 is what the log does.
+ *
+ * @param {Durability | undefined} durability
+ */
+const promise = (durability) => (durability === undefined ? 0 : DURABILITIES.indexOf(durability) + 1);
 
 /** Why a call on a log failed. Decide by `kind`; the message is for people. */
 export class LogError extends Error {
@@ -125,19 +136,20 @@ export class Log {
   }
 
   /**
-   * Appends a record, and gives its offset once it is as durable as the log promises.
+   * Appends a record, and gives its offset once it is as durable as the log promises, or this append.
    *
    * @param {NewRecord | Uint8Array | string} record
+   * @param {Durability} [durability]
    * @returns {bigint}
    * @throws {LogError}
    */
-  append(record) {
+  append(record, durability) {
     if (typeof record === "string" || record instanceof Uint8Array) record = { value: record };
-    if (record.key?.length || record.headers?.length) return this.appendBatch([record]);
+    if (record.key?.length || record.headers?.length) return this.appendBatch([record], durability);
     const { value, timestampMs = 0 } = record;
     return this.#call((exports) =>
       withBytes(exports, toBytes(value), (pointer, length) =>
-        exports.append(this.#handle, pointer, length, BigInt(timestampMs)),
+        exports.append(this.#handle, pointer, length, BigInt(timestampMs), promise(durability)),
       ),
     );
   }
@@ -146,13 +158,14 @@ export class Log {
    * Appends records, all or none, and gives the first one's offset.
    *
    * @param {NewRecord[]} records
+   * @param {Durability} [durability]
    * @returns {bigint}
    * @throws {LogError}
    */
-  appendBatch(records) {
+  appendBatch(records, durability) {
     return this.#call((exports) =>
       withBytes(exports, encodeBatch(records), (pointer, length) =>
-        exports.append_batch(this.#handle, pointer, length),
+        exports.append_batch(this.#handle, pointer, length, promise(durability)),
       ),
     );
   }

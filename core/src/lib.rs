@@ -103,7 +103,7 @@ pub use offset::Offset;
 pub use options::{Clock, Durability, Options, Verify};
 pub use record::{Frames, Header, NewRecord, Record};
 pub use report::{Damage, IndexState, Location, Report, SegmentReport, SegmentSummary, TornTail};
-pub use segment::Segment;
+pub use segment::{Drafts, Segment};
 pub use store::Store;
 pub use tail::Tail;
 pub use views::Views;

@@ -257,6 +257,21 @@ impl<B: Backend> Log<B> {
         self.shared.append(&records, durability)
     }
 
+    /// Appends the records that [`Drafts`](crate::Drafts) wrote into `drafts`, as [`Log::append_batch`] does.
+    /// They become frames where they stand, and go from there to the file in one write, if they are not few.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::append_batch`], and [`Error::InvalidArgument`] for bytes that are no drafts of one batch.
+    /// What `drafts` holds afterwards is undefined.
+    pub fn append_drafts(
+        &self,
+        drafts: &mut [u8],
+        durability: Durability,
+    ) -> Result<Range<Offset>> {
+        self.shared.append_drafts(drafts, durability)
+    }
+
     /// Reads a record. Its checksum is verified, unless [`Options::verify`] says
     /// that once is enough.
     ///
@@ -304,6 +319,38 @@ impl<B: Backend> Log<B> {
         }
         self.shared
             .in_segment(from, |segment| segment.read_batch(from, bytes_max))
+    }
+
+    /// As [`Log::read_batch`], into `buffer`, and gives how many bytes of it the frames are: 0 only where `from` is
+    /// the next offset. For who reads again and again: the buffer grows where it has to, and is not cleared.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::read_batch`]. What the buffer holds is then undefined.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Frames, Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b", "c"])?;
+    /// let mut buffer = Vec::new();
+    /// let bytes = log.read_batch_into(Offset(1), 1 << 20, &mut buffer)?;
+    /// assert_eq!(&buffer[..bytes], log.read_batch(Offset(1), 1 << 20)?.as_bytes());
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn read_batch_into(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<usize> {
+        if from == self.next_offset() {
+            return Ok(0);
+        }
+        self.shared.in_segment(from, |segment| {
+            segment.read_batch_into(from, bytes_max, buffer)
+        })
     }
 
     /// Where a record stands: its segment, and the position in that segment's store.

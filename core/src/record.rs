@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::frame::{
-    CHECKSUM, CHECKSUM_BYTES, Check, FRAME_BYTES_MIN, FrameToWrite, LENGTH_BYTES, Layout,
+    CHECKSUM, CHECKSUM_BYTES, Check, Draft, FRAME_BYTES_MIN, FrameToWrite, LENGTH_BYTES, Layout,
     RECORD_BYTES_LIMIT, checksum_matches, claimed_bytes, frame_bytes, is_field_tag, parse_frame,
 };
 use crate::{Offset, error::Damaged};

@@ -1,6 +1,7 @@
 //! A segment: one store and its index, named by the base offset.
 
 mod batch;
+mod drafts;
 mod examine;
 mod files;
 mod open;
@@ -10,10 +11,13 @@ use std::{io, ops::Range, sync::Arc};
 
 pub(crate) use self::{
     batch::Batch,
+    drafts::DraftedBatch,
     files::{cut_name, index_base, remove_files, store_base, sync_directory},
     open::{Opened, Place},
     reader::SegmentReader,
 };
+pub use drafts::Drafts;
+
 use crate::{
     Durability, Error, NewRecord, Offset, Options, Record, Result,
     backend::Backend,
@@ -191,6 +195,37 @@ impl<B: Backend> Segment<B> {
         Ok(batch.first..self.next)
     }
 
+    /// As [`Segment::append_frames`], of drafts, which [can be](DraftedBatch::can_be) what they will be here.
+    pub(crate) fn append_drafts(
+        &mut self,
+        batch: &mut DraftedBatch<'_>,
+        durability: Durability,
+    ) -> Result<Range<Offset>> {
+        let Self { reader, writer, .. } = self;
+        let (store, index) = (&reader.store, &reader.index);
+        let mut position = writer.end();
+        let finished = batch.finish(self.next, self.timestamp_ms_min, |bytes| {
+            index.push(position)?;
+            position += bytes as u64;
+            Ok(())
+        });
+        let timestamp_ms_max = finished?;
+        let bytes = batch.frames.len();
+        if let Some(spare) = writer.spare(store, bytes, false)? {
+            spare[..bytes].copy_from_slice(batch.frames);
+            writer.fill(store, bytes);
+            if durability == Durability::Written {
+                writer.flush(store)?;
+            }
+        } else {
+            writer.write(store, &[batch.frames])?;
+        }
+        self.timestamp_ms_min = timestamp_ms_max;
+        let first = self.next;
+        self.next = first.plus(batch.records());
+        Ok(first..self.next)
+    }
+
     /// Which memory of the file will be needed soon: from where on, and how much. Told once.
     #[inline]
     pub(crate) fn take_wanted(&mut self) -> Option<(u64, usize)> {
@@ -213,11 +248,11 @@ impl<B: Backend> Segment<B> {
         self.writer.end() >= self.options.segment_bytes_max || self.reader.index.is_full()
     }
 
-    /// Whether there is room for a batch.
+    /// Whether there is room for a batch of so many records and bytes.
     #[inline]
-    pub(crate) fn has_room_for(&self, batch: &Batch<'_>) -> bool {
-        let bytes = self.writer.end().saturating_add(batch.bytes);
-        bytes <= self.options.segment_bytes_max && batch.records.len() as u64 <= self.room()
+    pub(crate) fn has_room_for(&self, records: u64, bytes: u64) -> bool {
+        let bytes = self.writer.end().saturating_add(bytes);
+        bytes <= self.options.segment_bytes_max && records <= self.room()
     }
 
     /// How many more records it can number: an entry's offset is a u32.

@@ -2,7 +2,9 @@
 
 use std::{ops::Range, path::Path};
 
-use proglog::{Frames, Location, Log, NewRecord, Offset, Options, Record, Report, SegmentSummary};
+use proglog::{
+    Durability, Frames, Location, Log, NewRecord, Offset, Options, Record, Report, SegmentSummary,
+};
 
 use crate::Result;
 
@@ -11,8 +13,16 @@ use crate::Result;
 #[expect(missing_docs, reason = "documented on proglog::Log")]
 pub trait Engine: Send + Sync {
     fn append_batch(&self, records: &[NewRecord<'_>]) -> Result<Range<Offset>>;
+    fn append_batch_with(
+        &self,
+        records: &[NewRecord<'_>],
+        durability: Durability,
+    ) -> Result<Range<Offset>>;
     fn read(&self, offset: Offset) -> Result<Record>;
     fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames>;
+    /// Iterates over the records from `from` on, to where the log ends when the scan gets there. Unlike
+    /// [`proglog::Log::scan`] it takes no offset below the lowest, and ends after the first error.
+    fn scan(&self, from: Offset) -> Records<'_>;
     fn truncate_before(&self, offset: Offset) -> Result<()>;
     fn truncate_after(&self, offset: Offset) -> Result<()>;
     fn reset(&self) -> Result<()>;
@@ -27,6 +37,9 @@ pub trait Engine: Send + Sync {
     fn refresh(&self) -> Result<()>;
     fn close(self: Box<Self>) -> Result<()>;
 }
+
+/// The records of a scan.
+pub type Records<'a> = Box<dyn Iterator<Item = Result<Record>> + 'a>;
 
 /// Which engine runs a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -1,10 +1,12 @@
 //! The log as native code.
 
-use std::ops::Range;
+use std::{iter, ops::Range};
 
-use proglog::{Backend, Frames, Location, Log, NewRecord, Offset, Record, Report, SegmentSummary};
+use proglog::{
+    Backend, Durability, Frames, Location, Log, NewRecord, Offset, Record, Report, SegmentSummary,
+};
 
-use crate::{Engine, Result};
+use crate::{Engine, Error, Records, Result};
 
 impl<B: Backend> Engine for Log<B>
 where
@@ -14,12 +16,35 @@ where
         Ok(Log::append_batch(self, records.iter().copied())?)
     }
 
+    fn append_batch_with(
+        &self,
+        records: &[NewRecord<'_>],
+        durability: Durability,
+    ) -> Result<Range<Offset>> {
+        let records = records.iter().copied();
+        Ok(Log::append_batch_with(self, records, durability)?)
+    }
+
     fn read(&self, offset: Offset) -> Result<Record> {
         Ok(Log::read(self, offset)?)
     }
 
     fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames> {
         Ok(Log::read_batch(self, from, bytes_max)?)
+    }
+
+    fn scan(&self, from: Offset) -> Records<'_> {
+        if from != Log::next_offset(self)
+            && let Err(e @ proglog::Error::OffsetOutOfRange { .. }) = Log::read(self, from)
+        {
+            return Box::new(iter::once(Err(e.into())));
+        }
+        let mut failed = false;
+        Box::new(Log::scan(self, from..).map_while(move |record| {
+            let go_on = !failed;
+            failed |= record.is_err();
+            go_on.then(|| record.map_err(Error::from))
+        }))
     }
 
     fn truncate_before(&self, offset: Offset) -> Result<()> {

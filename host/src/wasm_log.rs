@@ -1,5 +1,6 @@
 //! The log in a wasm module, under wasmtime.
 
+mod files;
 mod guest;
 mod last_words;
 #[allow(
@@ -8,16 +9,21 @@ mod last_words;
 )]
 mod module;
 mod sandbox;
+mod scan;
 #[cfg(test)]
 #[allow(unsafe_code, reason = "as in `module`")]
 mod tests;
 mod ticker;
+mod timer;
 mod wasi;
 
 use std::{
     ops::Range,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -30,8 +36,10 @@ use self::{
     guest::{Fault, Guest},
     module::GuestModule,
     sandbox::Sandbox,
+    scan::WasmScan,
+    timer::SyncTimer,
 };
-use crate::{Engine, Error, ErrorKind, Mode, Result};
+use crate::{Engine, Error, ErrorKind, Mode, Records, Result};
 
 /// A log that runs in a sandbox: a wasm module that sees the log's directory and nothing else, no
 /// clock, no environment, no network, and whose memory and time are limited.
@@ -53,11 +61,22 @@ use crate::{Engine, Error, ErrorKind, Mode, Result};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct WasmLog {
-    guest: Mutex<State>,
-    opening: Opening,
+    shared: Arc<Shared>,
+    /// If records are to be synced in time.
+    timer: Option<SyncTimer>,
 }
 
-/// Dropped first of a [`WasmLog`], so that the guest is gone before the directory's lock.
+/// What the log's callers and its timer share.
+struct Shared {
+    guest: Mutex<State>,
+    opening: Opening,
+    /// Whether records may be in the guest's memory alone.
+    buffered: AtomicBool,
+    /// Why the guest broke when the timer called it, until an appender was told.
+    untold: Mutex<Option<Error>>,
+}
+
+/// Dropped first of a [`Shared`], so that the guest is gone before the directory's lock.
 enum State {
     Open(Box<Guest>),
     /// The last guest broke, and no other could be opened since.
@@ -111,7 +130,8 @@ impl Limits {
 impl WasmLog {
     /// Opens the log in a directory. In [`Mode::Write`] the directory is made if it is missing, and
     /// its lock is held until the log is closed or dropped; in [`Mode::Read`] nothing is ever written.
-    /// `sync_interval` and `verify` of the options have no effect: the module verifies every read.
+    /// [`Options::sync_interval`] is kept by a thread, `proglog-sync`, that starts once there is something to do
+    /// for it. [`Options::verify`] has no effect: it is about mapped files, of which a module has none.
     ///
     /// # Errors
     ///
@@ -162,10 +182,69 @@ impl WasmLog {
             limits,
         };
         let guest = opening.start()?;
-        Ok(Self {
+        let sync_interval = opening.options.sync_interval;
+        let shared = Arc::new(Shared {
             guest: Mutex::new(State::Open(guest)),
+            buffered: (opening.with.flags.durability == Durability::Buffered).into(),
             opening,
+            untold: Mutex::default(),
+        });
+        let for_timer = Arc::clone(&shared);
+        let sync = Arc::new(move || for_timer.sync_in_time());
+        Ok(Self {
+            shared,
+            timer: sync_interval.map(|interval| SyncTimer::new(interval, sync)),
         })
+    }
+
+    fn append(
+        &self,
+        records: &[NewRecord<'_>],
+        durability: Option<Durability>,
+    ) -> Result<Range<Offset>> {
+        if durability == Some(Durability::Buffered) {
+            self.shared.buffered.store(true, Relaxed);
+        }
+        if self.timer.is_some()
+            && let Some(error) = self.shared.untold().take()
+        {
+            return Err(error);
+        }
+        let options = &self.shared.opening.options;
+        let first = self.call(|guest| guest.append_batch(records, durability, options))?;
+        if let Some(timer) = &self.timer
+            && durability.unwrap_or(options.durability) != Durability::Synced
+            && !records.is_empty()
+        {
+            timer.appended();
+        }
+        Ok(first..first.plus(records.len() as u64))
+    }
+
+    fn call<T>(&self, call: impl FnOnce(&mut Guest) -> Result<T, Fault>) -> Result<T> {
+        self.shared.call(call)
+    }
+
+    fn shut(&self) -> Result<()> {
+        if let Some(timer) = &self.timer {
+            timer.stop();
+        }
+        self.shared.shut()
+    }
+}
+
+impl Shared {
+    /// What fails is told to who appends next: where the log refused, by the log, which is poisoned.
+    fn sync_in_time(&self) {
+        if let Err(error) = self.call(Guest::sync)
+            && error.kind() == ErrorKind::Trapped
+        {
+            *self.untold() = Some(error);
+        }
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Option<Error>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls the guest, in a new one if the last one broke.
@@ -184,7 +263,7 @@ impl WasmLog {
             Err(Fault::Broken(reason)) => {
                 drop(guest);
                 let reopened = self.opening.open();
-                let error = self.opening.trapped(&reason, reopened.as_ref().err());
+                let error = self.trapped(&reason, reopened.as_ref().err());
                 if let Ok(guest) = reopened {
                     *state = State::Open(Box::new(guest));
                 }
@@ -198,6 +277,40 @@ impl WasmLog {
                 *state = State::Open(guest);
                 Ok(result)
             }
+        }
+    }
+
+    fn trapped(&self, reason: &str, reopening: Option<&Fault>) -> Error {
+        let lost = self.what_is_lost();
+        let then = match reopening {
+            None => "the log was opened again, so go on".to_owned(),
+            Some(Fault::Refused(error)) => {
+                format!("opening the log again failed, and the next call tries once more: {error}")
+            }
+            Some(Fault::Broken(reason)) => {
+                format!("opening the log again failed, and the next call tries once more: {reason}")
+            }
+        };
+        let message = format!("the wasm module was discarded: {reason}. {lost}; {then}");
+        Error::new(ErrorKind::Trapped, message)
+    }
+
+    fn broke_on_closing(&self, reason: &str) -> Error {
+        let lost = self.what_is_lost();
+        let message = format!("the wasm module was discarded on closing: {reason}. {lost}");
+        Error::new(ErrorKind::Trapped, message)
+    }
+
+    fn what_is_lost(&self) -> &'static str {
+        match (
+            self.opening.with.flags.read_only,
+            self.buffered.load(Relaxed),
+        ) {
+            (true, _) => "Nothing is lost",
+            (false, true) => {
+                "Records appended since the last sync may be lost, as they may be when buffered"
+            }
+            (false, false) => "Nothing that was acknowledged is lost",
         }
     }
 
@@ -216,18 +329,22 @@ impl WasmLog {
         };
         guest.close().map_err(|fault| match fault {
             Fault::Refused(error) => error,
-            Fault::Broken(reason) => self.opening.broke_on_closing(&reason),
+            Fault::Broken(reason) => self.broke_on_closing(&reason),
         })
     }
 }
 
 impl Engine for WasmLog {
     fn append_batch(&self, records: &[NewRecord<'_>]) -> Result<Range<Offset>> {
-        // Asked once: the records of a batch are of the same time. 0 is none.
-        let now_ms = self.opening.options.clock.now_ms().unwrap_or(0);
-        let timestamp_ms = |record: &NewRecord<'_>| record.timestamp_ms.unwrap_or(now_ms);
-        let first = self.call(|guest| guest.append_batch(records, timestamp_ms))?;
-        Ok(first..first.plus(records.len() as u64))
+        self.append(records, None)
+    }
+
+    fn append_batch_with(
+        &self,
+        records: &[NewRecord<'_>],
+        durability: Durability,
+    ) -> Result<Range<Offset>> {
+        self.append(records, Some(durability))
     }
 
     fn read(&self, offset: Offset) -> Result<Record> {
@@ -236,6 +353,10 @@ impl Engine for WasmLog {
 
     fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames> {
         self.call(|guest| guest.read_batch(from, bytes_max))
+    }
+
+    fn scan(&self, from: Offset) -> Records<'_> {
+        Box::new(WasmScan::new(self, from))
     }
 
     fn truncate_before(&self, offset: Offset) -> Result<()> {
@@ -295,8 +416,11 @@ impl Drop for WasmLog {
     fn drop(&mut self) {
         // No one is left to be told of an error, nor to wait for another guest; `close` is for who wants
         // to know.
-        if !matches!(*self.state(), State::Broken) {
-            let _ = self.shut();
+        if let Some(timer) = &self.timer {
+            timer.stop();
+        }
+        if !matches!(*self.shared.state(), State::Broken) {
+            let _ = self.shared.shut();
         }
     }
 }
@@ -312,37 +436,6 @@ impl Opening {
             Ok(guest) => Ok(Box::new(guest)),
             Err(Fault::Refused(error)) => Err(error),
             Err(Fault::Broken(reason)) => Err(not_started(&reason)),
-        }
-    }
-
-    fn trapped(&self, reason: &str, reopening: Option<&Fault>) -> Error {
-        let lost = self.what_is_lost();
-        let then = match reopening {
-            None => "the log was opened again, so go on".to_owned(),
-            Some(Fault::Refused(error)) => {
-                format!("opening the log again failed, and the next call tries once more: {error}")
-            }
-            Some(Fault::Broken(reason)) => {
-                format!("opening the log again failed, and the next call tries once more: {reason}")
-            }
-        };
-        let message = format!("the wasm module was discarded: {reason}. {lost}; {then}");
-        Error::new(ErrorKind::Trapped, message)
-    }
-
-    fn broke_on_closing(&self, reason: &str) -> Error {
-        let lost = self.what_is_lost();
-        let message = format!("the wasm module was discarded on closing: {reason}. {lost}");
-        Error::new(ErrorKind::Trapped, message)
-    }
-
-    fn what_is_lost(&self) -> &'static str {
-        match (self.with.flags.read_only, self.with.flags.durability) {
-            (true, _) => "Nothing is lost",
-            (false, Durability::Buffered) => {
-                "Records appended since the last sync may be lost, as they may be when buffered"
-            }
-            (false, _) => "Nothing that was acknowledged is lost",
         }
     }
 }

@@ -22,9 +22,11 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     http::{HeaderMap, Request, StatusCode},
 };
-use proglog::{Frames, Location, NewRecord, Offset, Options, Record, Report, SegmentSummary};
+use proglog::{
+    Durability, Frames, Location, NewRecord, Offset, Options, Record, Report, SegmentSummary,
+};
 use proglog_host::{
-    Engine, EngineKind, Error, Mode, Result,
+    Engine, EngineKind, Error, Mode, Records, Result,
     http::{HttpOptions, app, serve},
     open,
 };
@@ -875,6 +877,10 @@ impl Engine for Scripted {
         }
     }
 
+    fn append_batch_with(&self, records: &[NewRecord<'_>], _: Durability) -> Result<Range<Offset>> {
+        self.append_batch(records)
+    }
+
     fn lowest_offset(&self) -> Result<Offset> {
         Ok(Offset(0))
     }
@@ -893,6 +899,10 @@ impl Engine for Scripted {
 
     fn read_batch(&self, _: Offset, _: usize) -> Result<Frames> {
         unasked()
+    }
+
+    fn scan(&self, _: Offset) -> Records<'_> {
+        Box::new(std::iter::once(unasked()))
     }
 
     fn truncate_before(&self, _: Offset) -> Result<()> {

@@ -119,6 +119,11 @@ impl<'a> Session<'a> {
                 for bytes_max in [0, 100] {
                     assert_eq!(json!(records), json!(scan(log, *from, *to, bytes_max)?));
                 }
+                let to_error = records
+                    .iter()
+                    .position(|record| record.get("fails").is_some());
+                let up_to_error = &records[..to_error.map_or(records.len(), |at| at + 1)];
+                assert_eq!(up_to_error, scan_up_to_error(log, *from, *to));
                 some(records)
             }
             Operation::TruncateBefore(offset) => nothing(log.truncate_before(Offset(offset.0))?),
@@ -257,6 +262,21 @@ fn scan(log: &dyn Engine, from: Number, to: Number, bytes_max: usize) -> Result<
     }
     records.truncate(usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX));
     Ok(records)
+}
+
+/// What the engine's own scan gives.
+fn scan_up_to_error(log: &dyn Engine, from: Number, to: Number) -> Vec<Value> {
+    let count = usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX);
+    let offsets = (from.0..).map(Offset);
+    let records = log.scan(Offset(from.0)).take(count).zip(offsets);
+    let told = records.map(|(record, at)| match record {
+        Ok(record) => {
+            assert_eq!(record.offset(), at, "one record after the other");
+            json!(RecordRead::from(&record))
+        }
+        Err(error) => json!({"offset": Number::from(at), "fails": kind_name(error.kind())}),
+    });
+    told.collect()
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "an arm like the others")]

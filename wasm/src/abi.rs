@@ -9,8 +9,9 @@
 //! | `alloc(len: i32) -> i32` | the address of a zeroed buffer, or 0 when it cannot be had |
 //! | `dealloc(ptr: i32, len: i32) -> i32` | 0 or a status |
 //! | `open(name_ptr: i32, name_len: i32, flags: i32, segment_bytes_max: i64, index_bytes_max: i64, record_bytes_max: i64, initial_offset: i64) -> i32` | a handle, at least 1, or a status; [`Flags`], and numbers of which 0 is the default |
-//! | `append(handle: i32, value_ptr: i32, value_len: i32, timestamp_ms: i64) -> i64` | the offset, or a status; timestamp 0 is none |
-//! | `append_batch(handle: i32, ptr: i32, len: i32) -> i64` | the first offset, or a status; all or nothing of [entries](put_entry) |
+//! | `append(handle: i32, value_ptr: i32, value_len: i32, timestamp_ms: i64, promise: i32) -> i64` | the offset, or a status; timestamp 0 is none, [`Promise`] 0 the log's own |
+//! | `append_batch(handle: i32, ptr: i32, len: i32, promise: i32) -> i64` | the first offset, or a status; all or nothing of [entries](put_entry) |
+//! | `append_drafts(handle: i32, ptr: i32, len: i32, promise: i32) -> i64` | as `append_batch`, of [`proglog::Drafts`], which are framed where they are; the bytes are undefined afterwards |
 //! | `read(handle: i32, offset: i64) -> i64` | the record's frame, [packed](Span::pack), or a status |
 //! | `read_batch(handle: i32, from: i64, bytes_max: i32) -> i64` | consecutive frames, packed, none at the end of the log; or a status |
 //! | `truncate_before(handle: i32, offset: i64) -> i32` | 0 or a status |
@@ -32,7 +33,7 @@ use prost::{
 };
 
 /// The version of this contract, which `abi_version` gives.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// The most bytes that `alloc` gives in one buffer: 1 GiB.
 pub const BUFFER_BYTES_MAX: u32 = 1 << 30;
@@ -201,6 +202,35 @@ impl Flags {
             read_only: flags & 1 == 1,
             durability,
         })
+    }
+}
+
+/// The argument `promise` of an append: 0 is what the log was opened with, 1 synced, 2 written, 3 buffered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promise(pub Option<Durability>);
+
+impl Promise {
+    /// As the argument.
+    #[must_use]
+    pub const fn encode(self) -> i32 {
+        match self.0 {
+            None => 0,
+            Some(Durability::Synced) => 1,
+            Some(Durability::Written) => 2,
+            Some(Durability::Buffered) => 3,
+        }
+    }
+
+    /// From the argument; none if it means nothing.
+    #[must_use]
+    pub const fn decode(promise: i32) -> Option<Self> {
+        Some(Self(match promise {
+            0 => None,
+            1 => Some(Durability::Synced),
+            2 => Some(Durability::Written),
+            3 => Some(Durability::Buffered),
+            _ => return None,
+        }))
     }
 }
 
@@ -487,6 +517,12 @@ mod tests {
         }
         for flags in [6, 7, 8, 1 << 30, -1, i32::MIN] {
             assert_eq!(Flags::decode(flags), None, "{flags}");
+        }
+        for promise in 0..4 {
+            assert_eq!(Promise::decode(promise).unwrap().encode(), promise);
+        }
+        for promise in [-1, 4, i32::MIN, i32::MAX] {
+            assert_eq!(Promise::decode(promise), None, "{promise}");
         }
     }
 }

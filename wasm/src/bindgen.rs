@@ -60,7 +60,7 @@ impl Log {
     pub fn append(&self, value: &[u8], timestamp_ms: Option<f64>) -> Result<BigInt> {
         let timestamp_ms = whole("timestampMs", timestamp_ms.unwrap_or(0.0))?;
         let value = Input::Bytes(value);
-        Ok(call(|session| session.append(self.handle, value, timestamp_ms))?.into())
+        Ok(call(|session| session.append(self.handle, value, timestamp_ms, 0))?.into())
     }
 
     /// Appends a record of each value, all or none, and gives the first one's offset.
@@ -85,7 +85,7 @@ impl Log {
             );
         }
         let request = Input::Bytes(&request);
-        Ok(call(|session| session.append_batch(self.handle, request))?.into())
+        Ok(call(|session| session.append_batch(self.handle, request, 0))?.into())
     }
 
     /// The record of an offset: `offset`, `value`, and where it has them `key`, `headers` (pairs of

@@ -107,13 +107,20 @@ extern "C" fn proglog_append(
     value_ptr: i32,
     value_len: i32,
     timestamp_ms: i64,
+    promise: i32,
 ) -> i64 {
-    number(|session| session.append(handle, buffer(value_ptr, value_len), timestamp_ms))
+    let value = buffer(value_ptr, value_len);
+    number(|session| session.append(handle, value, timestamp_ms, promise))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proglog_append_batch(handle: i32, ptr: i32, len: i32) -> i64 {
-    number(|session| session.append_batch(handle, buffer(ptr, len)))
+extern "C" fn proglog_append_batch(handle: i32, ptr: i32, len: i32, promise: i32) -> i64 {
+    number(|session| session.append_batch(handle, buffer(ptr, len), promise))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proglog_append_drafts(handle: i32, ptr: i32, len: i32, promise: i32) -> i64 {
+    number(|session| session.append_drafts(handle, Span::from_args(ptr, len), promise))
 }
 
 #[unsafe(no_mangle)]

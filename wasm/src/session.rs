@@ -2,16 +2,19 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use proglog::{Backend, Clock, Error, Frames, Log, NewRecord, Offset, Options, Record};
+use proglog::{Backend, Clock, Drafts, Durability, Error, Log, NewRecord, Offset, Options, Record};
 use serde::Serialize;
 
 use crate::{
     Buffers, Storage,
-    abi::{self, Flags, Span, Status},
+    abi::{self, Flags, Promise, Span, Status},
 };
 
 /// The last offset that is given to a record: the one after it must be a result too.
 const OFFSET_LAST: i64 = i64::MAX - 1;
+
+/// A block that was larger than this is given back before the next is read.
+const BLOCK_BYTES_KEPT: usize = 4 << 20;
 
 /// The open logs and buffers of one module instance. Nothing passed to its functions can make them
 /// panic.
@@ -22,19 +25,21 @@ pub struct Session<S: Storage> {
     next_handle: i32,
     buffers: Buffers,
     result: Held,
+    /// What the last batch was read into, for the next.
+    block: Vec<u8>,
     last_error: String,
 }
 
 struct OpenLog<S: Storage> {
     name: String,
     read_only: bool,
+    durability: Durability,
     log: Log<S::Backend>,
 }
 
 /// The bytes of the last result, which stand until the next call.
 enum Held {
     Record(Record),
-    Frames(Frames),
     Bytes(Vec<u8>),
 }
 
@@ -65,6 +70,7 @@ impl<S: Storage> Session<S> {
             next_handle: 1,
             buffers: Buffers::default(),
             result: Held::Bytes(Vec::new()),
+            block: Vec::new(),
             last_error: String::new(),
         }
     }
@@ -147,6 +153,7 @@ impl<S: Storage> Session<S> {
             OpenLog {
                 name,
                 read_only,
+                durability,
                 log,
             },
         );
@@ -154,7 +161,8 @@ impl<S: Storage> Session<S> {
         Ok(handle)
     }
 
-    /// Appends a record of a value alone and gives its offset. A timestamp of 0 is none.
+    /// Appends a record of a value alone and gives its offset. A timestamp of 0 is none. For `promise` see
+    /// [`Promise`].
     ///
     /// # Errors
     ///
@@ -164,29 +172,61 @@ impl<S: Storage> Session<S> {
         handle: i32,
         value: Input<'_>,
         timestamp_ms: i64,
+        promise: i32,
     ) -> Result<i64, Failure> {
-        let log = log(&self.logs, handle)?;
-        require_room(log, 1)?;
+        let open = open_log(&self.logs, handle)?;
+        require_room(&open.log, 1)?;
         let value = bytes_of(value, &self.buffers)?;
         let timestamp_ms = unsigned("timestamp_ms", timestamp_ms)?;
-        result(log.append(NewRecord::new(value).timestamp_ms(timestamp_ms))?)
+        let durability = open.durability(promise)?;
+        let record = NewRecord::new(value).timestamp_ms(timestamp_ms);
+        result(open.log.append_with(record, durability)?)
     }
 
     /// Appends the records of a [request](abi::put_entry), all or none, and gives the first one's
-    /// offset: the next offset, if there are none.
+    /// offset: the next offset, if there are none. For `promise` see [`Promise`].
     ///
     /// # Errors
     ///
     /// An argument is refused, or the log's error.
-    pub fn append_batch(&mut self, handle: i32, request: Input<'_>) -> Result<i64, Failure> {
-        let log = log(&self.logs, handle)?;
+    pub fn append_batch(
+        &mut self,
+        handle: i32,
+        request: Input<'_>,
+        promise: i32,
+    ) -> Result<i64, Failure> {
+        let open = open_log(&self.logs, handle)?;
         let request = bytes_of(request, &self.buffers)?;
         let entries = abi::entries(request).map_err(invalid)?;
-        require_room(log, entries.len() as u64)?;
-        result(
-            log.append_batch(entries.iter().map(abi::Entry::record))?
-                .start,
-        )
+        require_room(&open.log, entries.len() as u64)?;
+        let durability = open.durability(promise)?;
+        let records = entries.iter().map(abi::Entry::record);
+        result(open.log.append_batch_with(records, durability)?.start)
+    }
+
+    /// Appends [drafts](proglog::Drafts) that stand in a buffer of `alloc`, all or none, and gives the first
+    /// one's offset. They are framed there. For `promise` see [`Promise`].
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn append_drafts(
+        &mut self,
+        handle: i32,
+        drafts: Span,
+        promise: i32,
+    ) -> Result<i64, Failure> {
+        let open = open_log(&self.logs, handle)?;
+        let durability = open.durability(promise)?;
+        let drafts = self
+            .buffers
+            .get_mut(drafts)
+            .ok_or_else(|| not_a_buffer(drafts))?;
+        // They are counted only where it matters.
+        if require_room(&open.log, drafts.len() as u64).is_err() {
+            require_room(&open.log, Drafts::count(drafts))?;
+        }
+        result(open.log.append_drafts(drafts, durability)?.start)
     }
 
     /// A record's frame.
@@ -207,8 +247,13 @@ impl<S: Storage> Session<S> {
     pub fn read_batch(&mut self, handle: i32, from: i64, bytes_max: i32) -> Result<&[u8], Failure> {
         let bytes_max = usize::try_from(bytes_max)
             .map_err(|_| invalid(format_args!("bytes_max is {bytes_max}; give 0 or more")))?;
-        let frames = log(&self.logs, handle)?.read_batch(offset_arg(from)?, bytes_max)?;
-        Ok(self.hold(Held::Frames(frames)))
+        self.result = Held::Bytes(Vec::new());
+        if self.block.len() > BLOCK_BYTES_KEPT {
+            self.block = Vec::new();
+        }
+        let log = log(&self.logs, handle)?;
+        let bytes = log.read_batch_into(offset_arg(from)?, bytes_max, &mut self.block)?;
+        Ok(&self.block[..bytes])
     }
 
     /// As [`Log::truncate_before`].
@@ -358,7 +403,6 @@ impl<S: Storage> Session<S> {
         self.result = result;
         match &self.result {
             Held::Record(record) => record.frame(),
-            Held::Frames(frames) => frames.as_bytes(),
             Held::Bytes(bytes) => bytes,
         }
     }
@@ -383,9 +427,20 @@ fn bytes_of<'a>(input: Input<'a>, buffers: &'a Buffers) -> Result<&'a [u8], Fail
 type Logs<S> = BTreeMap<i32, OpenLog<S>>;
 
 fn log<S: Storage>(logs: &Logs<S>, handle: i32) -> Result<&Log<S::Backend>, Failure> {
-    logs.get(&handle)
-        .map(|open| &open.log)
-        .ok_or_else(|| not_open(handle))
+    open_log(logs, handle).map(|open| &open.log)
+}
+
+fn open_log<S: Storage>(logs: &Logs<S>, handle: i32) -> Result<&OpenLog<S>, Failure> {
+    logs.get(&handle).ok_or_else(|| not_open(handle))
+}
+
+impl<S: Storage> OpenLog<S> {
+    /// What an append with this argument promises.
+    fn durability(&self, promise: i32) -> Result<Durability, Failure> {
+        let promise = Promise::decode(promise)
+            .ok_or_else(|| invalid(format_args!("promise {promise} means nothing; give 0 to 3")))?;
+        Ok(promise.0.unwrap_or(self.durability))
+    }
 }
 
 /// Refuses records after which the log's next offset could not be a result.
@@ -443,6 +498,8 @@ fn not_a_buffer(span: Span) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use proglog::Frames;
+
     use super::*;
     use crate::{Directories, Memory};
 
@@ -492,12 +549,12 @@ mod tests {
     fn records_come_back_through_buffers() {
         let (mut session, log) = memory();
         let hello = buffer(&mut session, b"hello, world");
-        assert_eq!(session.append(log, Input::Buffer(hello), 5), Ok(0));
+        assert_eq!(session.append(log, Input::Buffer(hello), 5, 0), Ok(0));
         let part = Span {
             ptr: hello.ptr + 7,
             len: 5,
         };
-        assert_eq!(session.append(log, Input::Buffer(part), 0), Ok(1));
+        assert_eq!(session.append(log, Input::Buffer(part), 0, 0), Ok(1));
         assert_eq!(session.dealloc(hello), Ok(()));
 
         let frame = session.read(log, 0).unwrap().to_vec();
@@ -515,6 +572,52 @@ mod tests {
     }
 
     #[test]
+    fn drafts_are_framed_in_their_buffer() {
+        let (mut session, log) = memory();
+        let records = ["a", "b"].map(|value| NewRecord::new(value).timestamp_ms(9));
+        for first in [0, 2, 77, 1 << 50] {
+            let drafts = Drafts::new(&records, Offset(first), &Options::new()).unwrap();
+            let mut bytes = vec![0; usize::try_from(drafts.bytes()).unwrap()];
+            drafts.write(&mut bytes);
+            let given = buffer(&mut session, &bytes);
+            let next = session.next_offset(log).unwrap();
+            assert_eq!(session.append_drafts(log, given, 2), Ok(next));
+            assert_eq!(value(session.read(log, next + 1).unwrap()), b"b");
+
+            let torn = Span {
+                len: given.len - 1,
+                ..given
+            };
+            for (drafts, promise) in [(torn, 0), (Span { ptr: 4, len: 9 }, 0), (given, 4)] {
+                let refused = status(session.append_drafts(log, drafts, promise));
+                assert_eq!(refused, Status::InvalidArgument);
+            }
+            assert_eq!(session.next_offset(log), Ok(next + 2));
+        }
+    }
+
+    #[test]
+    fn an_append_has_a_promise_of_its_own() {
+        let (mut session, log) = memory();
+        let x = Input::Bytes(b"x");
+        assert_eq!(session.append(log, x, 0, 3), Ok(0));
+        assert_eq!(session.append_batch(log, Input::Bytes(&[]), 3), Ok(1));
+        assert_eq!(session.durable_offset(log), Ok(0));
+        assert_eq!(session.append(log, x, 0, 0), Ok(1));
+        assert_eq!(session.durable_offset(log), Ok(2));
+        for promise in [-1, 4, i32::MAX] {
+            assert_eq!(
+                status(session.append(log, x, 0, promise)),
+                Status::InvalidArgument
+            );
+            assert_eq!(
+                status(session.append_batch(log, Input::Bytes(&[]), promise)),
+                Status::InvalidArgument
+            );
+        }
+    }
+
+    #[test]
     fn a_batch_is_appended_whole_or_not_at_all() {
         let (mut session, log) = memory();
         let mut request = Vec::new();
@@ -522,14 +625,14 @@ mod tests {
         abi::put_entry(&NewRecord::new("two"), 0, &mut request);
         let torn = buffer(&mut session, &request[..request.len() - 1]);
         assert_eq!(
-            status(session.append_batch(log, Input::Buffer(torn))),
+            status(session.append_batch(log, Input::Buffer(torn), 0)),
             Status::InvalidArgument
         );
         assert_eq!(session.next_offset(log), Ok(0));
 
         let whole = buffer(&mut session, &request);
-        assert_eq!(session.append_batch(log, Input::Buffer(whole)), Ok(0));
-        assert_eq!(session.append_batch(log, Input::Bytes(&[])), Ok(2));
+        assert_eq!(session.append_batch(log, Input::Buffer(whole), 0), Ok(0));
+        assert_eq!(session.append_batch(log, Input::Bytes(&[]), 0), Ok(2));
         assert_eq!(session.next_offset(log), Ok(2));
         let record = Record::from_frame(session.read(log, 0).unwrap().to_vec().into()).unwrap();
         assert_eq!(
@@ -544,8 +647,8 @@ mod tests {
         assert_eq!(session.close(log), Ok(()));
         for handle in [log, 0, -1, 2, i32::MIN, i32::MAX] {
             let refused = [
-                status(session.append(handle, Input::Bytes(b"x"), 0)),
-                status(session.append_batch(handle, Input::Bytes(b""))),
+                status(session.append(handle, Input::Bytes(b"x"), 0, 0)),
+                status(session.append_batch(handle, Input::Bytes(b""), 0)),
                 status(session.read(handle, 0)),
                 status(session.read_batch(handle, 0, 1)),
                 status(session.truncate_before(handle, 0)),
@@ -594,11 +697,11 @@ mod tests {
         for span in spans {
             let input = Input::Buffer(span);
             assert_eq!(
-                status(session.append(log, input, 0)),
+                status(session.append(log, input, 0, 0)),
                 Status::InvalidArgument
             );
             assert_eq!(
-                status(session.append_batch(log, input)),
+                status(session.append_batch(log, input, 0)),
                 Status::InvalidArgument
             );
             assert_eq!(
@@ -609,7 +712,7 @@ mod tests {
         }
         assert_eq!(session.dealloc(hello), Ok(()));
         assert_eq!(
-            status(session.append(log, Input::Buffer(hello), 0)),
+            status(session.append(log, Input::Buffer(hello), 0, 0)),
             Status::InvalidArgument
         );
         assert_eq!(session.next_offset(log), Ok(0));
@@ -621,7 +724,7 @@ mod tests {
         for number in [-1, i64::MIN] {
             let x = Input::Bytes(b"x");
             assert_eq!(
-                status(session.append(log, x, number)),
+                status(session.append(log, x, number, 0)),
                 Status::InvalidArgument
             );
             assert_eq!(status(session.read(log, number)), Status::InvalidArgument);
@@ -681,16 +784,22 @@ mod tests {
         let mut session = Session::new(Memory::default());
         let last = Input::Bytes(b"last");
         let log = session.open(last, 0, 0, 0, 0, i64::MAX - 1).unwrap();
-        assert_eq!(session.append(log, Input::Bytes(b"x"), 0), Ok(i64::MAX - 1));
+        assert_eq!(
+            session.append(log, Input::Bytes(b"x"), 0, 0),
+            Ok(i64::MAX - 1)
+        );
         assert_eq!(session.next_offset(log), Ok(i64::MAX));
-        let refused = session.append(log, Input::Bytes(b"x"), 0).unwrap_err();
+        let refused = session.append(log, Input::Bytes(b"x"), 0, 0).unwrap_err();
         assert_eq!(refused.status, Status::InvalidArgument);
         assert!(
             refused.message.contains("use the native engine"),
             "{}",
             refused.message
         );
-        assert_eq!(session.append_batch(log, Input::Bytes(b"")), Ok(i64::MAX));
+        assert_eq!(
+            session.append_batch(log, Input::Bytes(b""), 0),
+            Ok(i64::MAX)
+        );
         assert_eq!(session.next_offset(log), Ok(i64::MAX));
     }
 
@@ -707,7 +816,7 @@ mod tests {
             let log = session
                 .open(Input::Bytes(name.as_bytes()), 0, 0, 0, 0, initial)
                 .unwrap();
-            let appended = session.append_batch(log, Input::Bytes(&request));
+            let appended = session.append_batch(log, Input::Bytes(&request), 0);
             if fits {
                 assert_eq!(appended, Ok(initial));
                 for (n, offset) in (0..).zip(initial..i64::MAX) {
@@ -745,15 +854,15 @@ mod tests {
     #[test]
     fn one_handle_writes_and_others_read() {
         let (mut session, log) = memory();
-        assert_eq!(session.append(log, Input::Bytes(b"x"), 0), Ok(0));
+        assert_eq!(session.append(log, Input::Bytes(b"x"), 0, 0), Ok(0));
         assert_eq!(status(open(&mut session, b"log", 0)), Status::Locked);
         let reader = open(&mut session, b"log", 1).unwrap();
         assert_eq!(value(session.read(reader, 0).unwrap()), b"x");
         assert_eq!(
-            status(session.append(reader, Input::Bytes(b"y"), 0)),
+            status(session.append(reader, Input::Bytes(b"y"), 0, 0)),
             Status::ReadOnly
         );
-        assert_eq!(session.append(log, Input::Bytes(b"y"), 0), Ok(1));
+        assert_eq!(session.append(log, Input::Bytes(b"y"), 0, 0), Ok(1));
         assert_eq!(session.refresh(reader), Ok(()));
         assert_eq!(session.next_offset(reader), Ok(2));
         assert_eq!(session.close(log), Ok(()));
@@ -763,7 +872,7 @@ mod tests {
     #[test]
     fn a_log_is_found_again_under_its_name() {
         let (mut session, log) = memory();
-        assert_eq!(session.append(log, Input::Bytes(b"kept"), 0), Ok(0));
+        assert_eq!(session.append(log, Input::Bytes(b"kept"), 0, 0), Ok(0));
         assert_eq!(session.close(log), Ok(()));
         let other = open(&mut session, b"other", 0).unwrap();
         assert_eq!(session.next_offset(other), Ok(0));
@@ -774,7 +883,7 @@ mod tests {
     #[test]
     fn reports_are_json() {
         let (mut session, log) = memory();
-        assert_eq!(session.append(log, Input::Bytes(b"x"), 0), Ok(0));
+        assert_eq!(session.append(log, Input::Bytes(b"x"), 0, 0), Ok(0));
         let segments =
             serde_json::from_slice::<Vec<proglog::SegmentSummary>>(session.segments(log).unwrap())
                 .unwrap();
@@ -805,7 +914,7 @@ mod tests {
         let name = directory.path().to_str().unwrap().as_bytes();
         let mut session = Session::new(Directories);
         let log = open(&mut session, name, 0).unwrap();
-        assert_eq!(session.append(log, Input::Bytes(b"x"), 0), Ok(0));
+        assert_eq!(session.append(log, Input::Bytes(b"x"), 0, 0), Ok(0));
         assert_eq!(session.close(log), Ok(()));
         assert!(directory.path().join("0.store").exists());
     }

@@ -115,6 +115,16 @@ test("values of a megabyte make the module's memory grow, and come back whole", 
   assert.ok(exports.memory.buffer.byteLength > memoryBytes);
 });
 
+test("an append has a promise of its own", () => {
+  const log = newLog();
+  assert.equal(log.append("later", "buffered"), 0n);
+  assert.equal(log.appendBatch([{ value: "later" }, { value: "still" }], "written"), 1n);
+  assert.equal(log.append({ value: "later", key: Buffer.from("k") }, "buffered"), 3n);
+  assert.equal(log.durableOffset, 0n);
+  assert.equal(log.append("now"), 4n);
+  assert.equal(log.durableOffset, 5n);
+});
+
 test("what cannot be done is an error of a kind to act on", () => {
   const name = newName();
   const log = Log.open(exports, name, { recordBytesMax: 1000 });
@@ -138,11 +148,12 @@ test("what cannot be done is an error of a kind to act on", () => {
 test("no argument of the raw exports brings the module down", () => {
   const log = newLog();
   log.append("still there");
-  const { open, append, append_batch, read, alloc, dealloc } = exports;
+  const { open, append, append_batch, append_drafts, read, alloc, dealloc } = exports;
   const bad = -1;
   assert.equal(read(12345, 0n), BigInt(bad));
   assert.equal(read(-1, 0n), BigInt(bad));
-  assert.equal(append(0, 0, 0, 0n), BigInt(bad));
+  assert.equal(append(0, 0, 0, 0n, 0), BigInt(bad));
+  assert.equal(append(1, 0, 0, 0n, 4), BigInt(bad));
   assert.equal(open(1 << 30, 100, 0, 0n, 0n, 0n, 0n), bad);
   assert.equal(open(0, 0, 0xff, 0n, 0n, 0n, 0n), bad);
   assert.equal(alloc(0), 0);
@@ -150,10 +161,13 @@ test("no argument of the raw exports brings the module down", () => {
   assert.equal(dealloc(16, 16), bad);
   const pointer = alloc(16);
   assert.ok(pointer > 0);
-  assert.equal(append_batch(1, pointer, -1), BigInt(bad));
+  assert.equal(append_batch(1, pointer, -1, 0), BigInt(bad));
+  assert.equal(append_drafts(1, pointer, -1, 0), BigInt(bad));
+  assert.equal(append_drafts(1, pointer, 16, 0), BigInt(bad));
   // A batch whose entry says it is longer than the batch.
   new Uint8Array(exports.memory.buffer, pointer, 16).fill(0xff);
-  assert.equal(append_batch(1, pointer, 16), BigInt(bad));
+  assert.equal(append_batch(1, pointer, 16, 0), BigInt(bad));
+  assert.equal(append_drafts(1, pointer, 16, 0), BigInt(bad));
   assert.equal(dealloc(pointer, 16), 0);
   assert.equal(dealloc(pointer, 16), bad);
   assert.equal(Buffer.from(log.read(0n).value).toString(), "still there");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Segment, SegmentReader, Shared};
-use crate::{Backend, Durability, Error, NewRecord, Offset, Result, segment::Batch};
+use crate::{Backend, Durability, Error, NewRecord, Offset, Result, segment::DraftedBatch};
 
 /// So many segments may wait to be sealed: they are looked through when the log is opened after a crash.
 pub(super) const UNSEALED_MAX: usize = 16;
@@ -60,62 +60,122 @@ impl<B: Backend> Shared<B> {
         records: &[NewRecord<'_>],
         durability: Durability,
     ) -> Result<Range<Offset>> {
-        let (offsets, segment) = loop {
-            let mut writer = self.writer()?;
+        let mut writer = self.writer()?;
+        let (offsets, bytes) = loop {
             let batch = writer.active.batch(records)?;
             if records.is_empty() {
                 return Ok(batch.first..batch.first);
             }
-            if !writer.active.has_room_for(&batch) && batch.first > writer.active.base() {
-                self.check_fits_index(&batch)?;
-                if self.commit.unsealed() < UNSEALED_MAX {
-                    let rolled = self.roll(&mut writer);
-                    self.poison_if_failed(rolled)?;
-                    // Without a worker it is done before the next segment is made.
-                    self.wake_worker(|wanted| wanted.sync_new_files = true);
-                    if self.commit.unsealed() >= UNSEALED_KEPT {
-                        drop(writer);
-                        self.seal_soon()?;
-                    }
-                } else {
-                    drop(writer);
-                    self.lead().seal_all()?;
-                }
+            let Some(with_room) = self.with_room(writer, batch.records(), batch.bytes)? else {
+                writer = self.writer()?;
                 continue;
-            }
-            self.check_fits_index(&batch)?;
+            };
+            writer = with_room;
             let mapped = writer
                 .unsynced_bytes
                 .is_none_or(|bytes| bytes > UNSYNCED_BYTES_MAPPED);
             let appended = writer.active.append_frames(&batch, durability, mapped);
-            let offsets = self.poison_if_failed(appended)?;
-            self.commit.appended(offsets.end);
-            writer.unsynced_bytes = writer.unsynced_bytes.map(|bytes| bytes + batch.bytes);
-            if durability == Durability::Synced {
-                break (offsets, Arc::clone(writer.active.reader()));
-            }
-            writer.active.reader().show(offsets.end);
-            if let Some((start, bytes)) = writer.active.take_wanted() {
-                let segment = Arc::clone(writer.active.reader());
-                // Without a worker it is mapped when it is needed.
-                self.wake_worker(|wanted| wanted.map = Some((segment, start, bytes)));
-            }
-            if let Some(interval) = self.options.sync_interval {
-                let due = self.sync_due(&mut writer, interval);
-                drop(writer);
-                if due {
-                    self.commit(offsets.end)?;
-                }
-            }
-            return Ok(offsets);
+            break (self.poison_if_failed(appended)?, batch.bytes);
         };
-        self.commit(offsets.end)?;
+        self.keep_promise(writer, offsets, bytes, durability)
+    }
+
+    /// As [`Shared::append`], of what [`Drafts`](crate::Drafts) wrote.
+    pub(super) fn append_drafts(
+        self: &Arc<Self>,
+        drafts: &mut [u8],
+        durability: Durability,
+    ) -> Result<Range<Offset>> {
+        let mut writer = self.writer()?;
+        if drafts.is_empty() {
+            let next = writer.active.next_offset();
+            return Ok(next..next);
+        }
+        let mut batch = DraftedBatch::read(drafts, &self.options)?;
+        let offsets = loop {
+            let active = &writer.active;
+            if !batch.can_be(active.next_offset(), active.timestamp_ms_min()) {
+                drop(writer);
+                return self.append(&batch.decode().records(), durability);
+            }
+            let Some(with_room) = self.with_room(writer, batch.records(), batch.bytes())? else {
+                writer = self.writer()?;
+                continue;
+            };
+            writer = with_room;
+            let appended = writer.active.append_drafts(&mut batch, durability);
+            break self.poison_if_failed(appended)?;
+        };
+        self.keep_promise(writer, offsets, batch.bytes(), durability)
+    }
+
+    /// The writer, if its active segment has room for a batch; otherwise the next one was begun, or is about to
+    /// be.
+    #[inline]
+    fn with_room<'a>(
+        self: &'a Arc<Self>,
+        mut writer: MutexGuard<'a, Writer<B>>,
+        records: u64,
+        bytes: u64,
+    ) -> Result<Option<MutexGuard<'a, Writer<B>>>> {
+        self.check_fits_index(records)?;
+        let active = &writer.active;
+        if active.has_room_for(records, bytes) || active.next_offset() == active.base() {
+            return Ok(Some(writer));
+        }
+        if self.commit.unsealed() < UNSEALED_MAX {
+            let rolled = self.roll(&mut writer);
+            self.poison_if_failed(rolled)?;
+            // Without a worker it is done before the next segment is made.
+            self.wake_worker(|wanted| wanted.sync_new_files = true);
+            if self.commit.unsealed() >= UNSEALED_KEPT {
+                drop(writer);
+                self.seal_soon()?;
+            }
+        } else {
+            drop(writer);
+            self.lead().seal_all()?;
+        }
+        Ok(None)
+    }
+
+    /// Returns once what was just appended is as durable as was asked.
+    #[inline]
+    fn keep_promise(
+        self: &Arc<Self>,
+        mut writer: MutexGuard<'_, Writer<B>>,
+        offsets: Range<Offset>,
+        bytes: u64,
+        durability: Durability,
+    ) -> Result<Range<Offset>> {
+        self.commit.appended(offsets.end);
+        writer.unsynced_bytes = writer.unsynced_bytes.map(|unsynced| unsynced + bytes);
+        let segment = writer.active.reader();
+        if durability == Durability::Synced {
+            let segment = Arc::clone(segment);
+            drop(writer);
+            self.commit(offsets.end)?;
+            segment.show(offsets.end);
+            return Ok(offsets);
+        }
         segment.show(offsets.end);
+        if let Some((start, bytes)) = writer.active.take_wanted() {
+            let segment = Arc::clone(writer.active.reader());
+            // Without a worker it is mapped when it is needed.
+            self.wake_worker(|wanted| wanted.map = Some((segment, start, bytes)));
+        }
+        if let Some(interval) = self.options.sync_interval {
+            let due = self.sync_due(&mut writer, interval);
+            drop(writer);
+            if due {
+                self.commit(offsets.end)?;
+            }
+        }
         Ok(offsets)
     }
 
-    fn check_fits_index(&self, batch: &Batch<'_>) -> Result<()> {
-        let (records, entries) = (batch.records(), self.options.index_entries_max());
+    fn check_fits_index(&self, records: u64) -> Result<()> {
+        let entries = self.options.index_entries_max();
         if records <= entries {
             return Ok(());
         }

@@ -28,7 +28,7 @@ impl<B: Backend> Shared<B> {
     pub(super) fn in_segment<T>(
         &self,
         offset: Offset,
-        read: impl Fn(&SegmentReader<B::File>) -> Result<T>,
+        mut read: impl FnMut(&SegmentReader<B::File>) -> Result<T>,
     ) -> Result<T> {
         loop {
             let view = self.view.load_full();
@@ -36,7 +36,7 @@ impl<B: Backend> Shared<B> {
                 // Who asks whether there is more does not wait for it.
                 return Err(view.out_of_range(offset));
             }
-            let found = self.in_view(&view, offset, &read);
+            let found = self.in_view(&view, offset, &mut read);
             if found.is_ok() {
                 return found;
             }
@@ -52,7 +52,7 @@ impl<B: Backend> Shared<B> {
         &self,
         view: &View<B>,
         offset: Offset,
-        read: &impl Fn(&SegmentReader<B::File>) -> Result<T>,
+        read: &mut impl FnMut(&SegmentReader<B::File>) -> Result<T>,
     ) -> Result<T> {
         let Some(slot) = view.slot_of(offset).filter(|_| offset < view.next_offset()) else {
             return Err(view.out_of_range(offset));

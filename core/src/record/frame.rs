@@ -2,11 +2,14 @@
 //!
 //! Protobuf's wire format is described at <https://protobuf.dev/programming-guides/encoding/>.
 
+mod draft;
+
 use std::ops::Range;
 
 use prost::encoding::{encode_varint, encoded_len_varint};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+pub(crate) use self::draft::Draft;
 use super::{Header, NewRecord};
 use crate::{Offset, error::Damaged};
 
@@ -473,14 +476,24 @@ impl FrameToWrite<'_> {
     /// Encodes the frame into `out`, which is as long as it.
     #[inline]
     pub(crate) fn encode(&self, record_bytes: u64, out: &mut [u8]) {
-        let fields_end = out.len() - CHECKSUM_BYTES;
+        let mut fields = self.put_fields(record_bytes, out);
+        let checksum = xxh3_64(&fields.out[..fields.at]);
+        fields.put_checksum(checksum);
+    }
+
+    /// As [`FrameToWrite::encode`], but for the checksum, which is left to whoever finishes the frame.
+    pub(crate) fn encode_draft(&self, record_bytes: u64, out: &mut [u8]) {
+        self.put_fields(record_bytes, out).put_checksum(0);
+    }
+
+    #[inline]
+    fn put_fields<'a>(&self, record_bytes: u64, out: &'a mut [u8]) -> Fields<'a> {
         let mut fields = Fields { out, at: 0 };
         fields.put(&record_bytes.to_be_bytes());
         fields.put_bytes(VALUE, self.record.value);
         self.put_rest(&mut fields);
-        debug_assert_eq!(fields.at, fields_end);
-        let checksum = xxh3_64(&fields.out[..fields_end]);
-        fields.put_checksum(checksum);
+        debug_assert_eq!(fields.at + CHECKSUM_BYTES, fields.out.len());
+        fields
     }
 
     /// Encodes what stands before the value and what stands after it, so that the value can be written

@@ -16,7 +16,7 @@ use crate::{
     error::Damaged,
     index::Index,
     record::{Check, LENGTH_BYTES, Layout, frame_bytes, parse_frame},
-    store::StoreReader,
+    store::{StoreReader, out_of_memory},
 };
 
 /// A store and its index, for reading.
@@ -111,20 +111,47 @@ impl<F: BackendFile> SegmentReader<F> {
     /// the first that is not right.
     pub(crate) fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames> {
         let chunk = self.chunk(from, bytes_max)?;
-        let chunk = &chunk.slice(..chunk.len().min(bytes_max));
-        let next = self.next_offset();
-        let (mut whole, mut expected) = (0, from);
-        while expected < next
-            && let Some((_, bytes)) = self.layout_in(&chunk[whole..], expected)
-        {
-            whole += bytes;
-            expected = expected.next();
-        }
+        let whole = self.whole_frames(&chunk[..chunk.len().min(bytes_max)], from);
         if whole > 0 {
             return Ok(Frames::new(chunk.slice(..whole)));
         }
         // Larger than was read, or not right.
         Ok(Frames::new(self.read(from)?.into_frame()))
+    }
+
+    /// As [`SegmentReader::read_batch`], into `buffer`; gives how many bytes of it the frames are.
+    pub(crate) fn read_batch_into(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<usize> {
+        let position = self.position(from)?;
+        let bytes = self.store.read_into(position, bytes_max, buffer)?;
+        let whole = self.whole_frames(&buffer[..bytes], from);
+        if whole > 0 {
+            return Ok(whole);
+        }
+        let frame = self.read(from)?.into_frame();
+        buffer.clear();
+        buffer
+            .try_reserve_exact(frame.len())
+            .map_err(|_| out_of_memory(self.store.name()))?;
+        buffer.extend_from_slice(&frame);
+        Ok(frame.len())
+    }
+
+    /// How many bytes are whole frames, right and of one record after the other from `from` on.
+    fn whole_frames(&self, bytes: &[u8], from: Offset) -> usize {
+        let next = self.next_offset();
+        let (mut whole, mut expected) = (0, from);
+        while expected < next
+            && let Some((_, frame_bytes)) = self.layout_in(&bytes[whole..], expected)
+        {
+            whole += frame_bytes;
+            expected = expected.next();
+        }
+        whole
     }
 
     /// The bytes from a record on that can be had at once: all where they are in memory, else about

@@ -183,6 +183,25 @@ impl<F: BackendFile> StoreReader<F> {
         Ok(buffer.into())
     }
 
+    /// Reads up to `bytes_max` bytes from `position` on into `buffer`, which grows where it has to, and gives how
+    /// many there were.
+    pub(crate) fn read_into(
+        &self,
+        position: u64,
+        bytes_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<usize> {
+        let room = self.len().saturating_sub(position);
+        let bytes = usize::try_from(room).unwrap_or(usize::MAX).min(bytes_max);
+        if let Some(more @ 1..) = bytes.checked_sub(buffer.len()) {
+            buffer
+                .try_reserve_exact(more)
+                .map_err(|_| super::out_of_memory(&self.name))?;
+            buffer.resize(bytes, 0);
+        }
+        self.read_at(&mut buffer[..bytes], position)
+    }
+
     /// The most bytes that one read may give from `position`, up to `bytes`: all where they are in memory.
     pub(crate) fn read_some(&self, position: u64, bytes: usize, bytes_max: usize) -> Result<Bytes> {
         match self.in_memory(position, bytes) {

@@ -8,9 +8,6 @@ use proglog_host::{Engine, http::RecordJson};
 
 use super::failure::Failure;
 
-/// How much is read from the log at a time.
-const READ_BYTES: usize = 1 << 20;
-
 /// How records are printed.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Output (default: each value, then a newline)")]
@@ -61,21 +58,13 @@ impl RecordWriter {
         next: &mut Offset,
         end: Offset,
     ) -> Result<(), Failure> {
-        while *next < end {
-            let frames = log.read_batch(*next, READ_BYTES)?;
-            if frames.is_empty() {
-                break;
-            }
-            for record in frames {
-                if *next >= end {
-                    break;
-                }
-                let record = record.map_err(|reason| {
-                    Failure::damaged(format!("record {next} is damaged: {reason}"))
-                })?;
-                self.write(&record)?;
-                *next = record.offset().next();
-            }
+        let mut records = log.scan(*next);
+        while *next < end
+            && let Some(record) = records.next()
+        {
+            let record = record?;
+            self.write(&record)?;
+            *next = record.offset().next();
         }
         Ok(())
     }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use proglog::{Frames, Location, NewRecord, Offset, Record};
-use proglog_wasm::abi::{self, Flags, Span, Status};
+use proglog::{Drafts, Durability, Frames, Location, NewRecord, Offset, Options, Record};
+use proglog_wasm::abi::{self, Flags, Promise, Span, Status};
 use serde::de::DeserializeOwned;
 use wasmtime::{
     Instance, Memory, Store, StoreLimitsBuilder, Trap, TypedFunc, UpdateDeadline, WasmParams,
@@ -53,6 +53,8 @@ pub(super) struct Guest {
     request: Span,
     /// Of the open log.
     handle: i32,
+    /// The offset that the next append will likely give, so that a batch can be laid out for it.
+    next: Option<Offset>,
 }
 
 impl Guest {
@@ -109,6 +111,7 @@ impl Guest {
             memory_bytes_max: limits.memory_bytes_max,
             request: Span::default(),
             handle: 0,
+            next: None,
         };
         let version = guest.call(|exports| &exports.abi_version, ())?;
         if version != abi::VERSION {
@@ -150,39 +153,86 @@ impl Guest {
         }
     }
 
-    /// Appends records, whose timestamps are these, all or none; gives the first one's offset.
+    /// Appends records, all or none; gives the first one's offset. Of the options it uses the clock and the
+    /// size of the largest record.
     pub(super) fn append_batch(
         &mut self,
         records: &[NewRecord<'_>],
-        timestamp_ms: impl Fn(&NewRecord<'_>) -> u64,
+        durability: Option<Durability>,
+        options: &Options,
     ) -> Result<Offset> {
-        let result = match lone_value(records, &timestamp_ms) {
-            Some((value, timestamp_ms)) => {
-                let request = self.request(value.len() as u64)?;
-                self.span_mut(request)?.copy_from_slice(value);
-                let (ptr, len) = (request.ptr.cast_signed(), request.len.cast_signed());
-                self.call(
-                    |exports| &exports.append,
-                    (self.handle, ptr, len, timestamp_ms),
-                )?
+        let promise = Promise(durability).encode();
+        // After a failure it is not known.
+        let expected = self.next.take();
+        let result = match (records, expected) {
+            ([record], _) if record.key.is_empty() && record.headers.is_empty() => {
+                self.append_value(record, promise, options)?
             }
-            None => {
-                let bytes = records
-                    .iter()
-                    .map(|record| abi::entry_bytes(record, timestamp_ms(record)));
-                let request = self.request(bytes.sum())?;
-                let mut out = self.span_mut(request)?;
-                for record in records {
-                    abi::put_entry(record, timestamp_ms(record), &mut out);
-                }
-                let (ptr, len) = (request.ptr.cast_signed(), request.len.cast_signed());
-                self.call(|exports| &exports.append_batch, (self.handle, ptr, len))?
-            }
+            ([_, ..], Some(first)) => match Drafts::new(records, first, options) {
+                Ok(drafts) => self.append_drafts(&drafts, promise)?,
+                // The guest says what is wrong, unless something else is.
+                Err(_) => self.append_entries(records, promise, options)?,
+            },
+            _ => self.append_entries(records, promise, options)?,
         };
         if self.request.len > REQUEST_BYTES_KEPT {
             self.release_request()?;
         }
-        self.offset(result)
+        let first = self.offset(result)?;
+        self.next = first.0.checked_add(records.len() as u64).map(Offset);
+        Ok(first)
+    }
+
+    fn append_value(
+        &mut self,
+        record: &NewRecord<'_>,
+        promise: i32,
+        options: &Options,
+    ) -> Result<i64> {
+        let timestamp_ms = record
+            .timestamp_ms
+            .or_else(|| options.clock.now_ms())
+            .unwrap_or(0);
+        let Ok(timestamp_ms) = i64::try_from(timestamp_ms) else {
+            return self.append_entries(std::slice::from_ref(record), promise, options);
+        };
+        let request = self.request(record.value.len() as u64)?;
+        self.span_mut(request)?.copy_from_slice(record.value);
+        let (ptr, len) = (request.ptr.cast_signed(), request.len.cast_signed());
+        self.call(
+            |exports| &exports.append,
+            (self.handle, ptr, len, timestamp_ms, promise),
+        )
+    }
+
+    fn append_drafts(&mut self, drafts: &Drafts<'_>, promise: i32) -> Result<i64> {
+        let request = self.request(drafts.bytes())?;
+        drafts.write(self.span_mut(request)?);
+        let (ptr, len) = (request.ptr.cast_signed(), request.len.cast_signed());
+        let params = (self.handle, ptr, len, promise);
+        self.call(|exports| &exports.append_drafts, params)
+    }
+
+    fn append_entries(
+        &mut self,
+        records: &[NewRecord<'_>],
+        promise: i32,
+        options: &Options,
+    ) -> Result<i64> {
+        // Asked once: the records of a batch are of the same time. 0 is none.
+        let now_ms = options.clock.now_ms().unwrap_or(0);
+        let timestamp_ms = |record: &NewRecord<'_>| record.timestamp_ms.unwrap_or(now_ms);
+        let bytes = records
+            .iter()
+            .map(|record| abi::entry_bytes(record, timestamp_ms(record)));
+        let request = self.request(bytes.sum())?;
+        let mut out = self.span_mut(request)?;
+        for record in records {
+            abi::put_entry(record, timestamp_ms(record), &mut out);
+        }
+        let (ptr, len) = (request.ptr.cast_signed(), request.len.cast_signed());
+        let params = (self.handle, ptr, len, promise);
+        self.call(|exports| &exports.append_batch, params)
     }
 
     pub(super) fn read(&mut self, offset: Offset) -> Result<Record> {
@@ -200,12 +250,17 @@ impl Guest {
         Ok(record)
     }
 
-    pub(super) fn read_batch(&mut self, from: Offset, bytes_max: usize) -> Result<Frames> {
+    /// As [`Guest::read_batch`], but the bytes may be anything.
+    pub(super) fn read_unchecked(&mut self, from: Offset, bytes_max: usize) -> Result<Frames> {
         let at = self.offset_arg(from)?;
         let bytes_max = i32::try_from(bytes_max.min(BATCH_BYTES_MAX)).unwrap_or(i32::MAX);
         let params = (self.handle, at, bytes_max);
         let result = self.call(|exports| &exports.read_batch, params)?;
-        let frames = Frames::new(Bytes::copy_from_slice(self.bytes(result)?));
+        Ok(Frames::new(Bytes::copy_from_slice(self.bytes(result)?)))
+    }
+
+    pub(super) fn read_batch(&mut self, from: Offset, bytes_max: usize) -> Result<Frames> {
+        let frames = self.read_unchecked(from, bytes_max)?;
         let mut expected = from;
         for record in frames.clone() {
             if !record.is_ok_and(|record| record.offset() == expected) {
@@ -473,18 +528,6 @@ impl Guest {
     }
 }
 
-/// The value and timestamp of records that are one, with nothing else to it.
-fn lone_value<'a>(
-    records: &[NewRecord<'a>],
-    timestamp_ms: impl Fn(&NewRecord<'_>) -> u64,
-) -> Option<(&'a [u8], i64)> {
-    let [record] = records else { return None };
-    if !record.key.is_empty() || !record.headers.is_empty() {
-        return None;
-    }
-    Some((record.value, i64::try_from(timestamp_ms(record)).ok()?))
-}
-
 type OpenParams = (i32, i32, i32, i64, i64, i64, i64);
 
 /// The functions that a guest exports, as [`proglog_wasm::abi`] describes them.
@@ -493,8 +536,9 @@ struct Exports {
     alloc: TypedFunc<i32, i32>,
     dealloc: TypedFunc<(i32, i32), i32>,
     open: TypedFunc<OpenParams, i32>,
-    append: TypedFunc<(i32, i32, i32, i64), i64>,
-    append_batch: TypedFunc<(i32, i32, i32), i64>,
+    append: TypedFunc<(i32, i32, i32, i64, i32), i64>,
+    append_batch: TypedFunc<(i32, i32, i32, i32), i64>,
+    append_drafts: TypedFunc<(i32, i32, i32, i32), i64>,
     read: TypedFunc<(i32, i64), i64>,
     read_batch: TypedFunc<(i32, i64, i32), i64>,
     truncate_before: TypedFunc<(i32, i64), i32>,
@@ -529,6 +573,7 @@ impl Exports {
             open,
             append,
             append_batch,
+            append_drafts,
             read,
             read_batch,
             truncate_before,

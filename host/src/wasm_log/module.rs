@@ -38,12 +38,21 @@ pub(super) struct GuestModule {
 }
 
 impl GuestModule {
-    /// The log's own guest.
+    /// The log's own guest, as compiled for the most that the processor has.
     pub(super) fn log() -> Result<&'static Self, String> {
         static MODULE: OnceLock<Result<GuestModule, String>> = OnceLock::new();
+        /// One file that build.rs made.
+        macro_rules! load {
+            ($name:literal) => {
+                // SAFETY: build.rs made these bytes, with wasmtime's own compiler of the same version.
+                unsafe { Self::load(include_bytes!(concat!(env!("OUT_DIR"), "/", $name))) }
+            };
+        }
         let load = || {
-            // SAFETY: build.rs made these bytes, with wasmtime's own compiler of the same version.
-            unsafe { Self::load(include_bytes!(concat!(env!("OUT_DIR"), "/proglog.cwasm"))) }
+            // One that the processor cannot run is refused, and one that is for another kind is empty.
+            load!("proglog-v3.cwasm")
+                .or_else(|_| load!("proglog-v2.cwasm"))
+                .or_else(|_| load!("proglog.cwasm"))
         };
         MODULE.get_or_init(load).as_ref().map_err(Clone::clone)
     }

@@ -8,7 +8,7 @@ use std::{
     any::Any,
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use proglog::{Backend, FsBackend};
@@ -20,6 +20,7 @@ use wasi_common::{
     sync::{Dir, ambient_authority, dir::Dir as Files},
 };
 
+use super::files::OpenFile;
 use crate::{ErrorKind, Mode, Result};
 
 /// A directory for a guest: regular files by their plain names, no links, no directories, and in
@@ -37,6 +38,8 @@ struct Shared {
     files: Files,
     /// The names as they were when the guest began to list them.
     listing: Mutex<Vec<ReaddirEntity>>,
+    /// The file that was opened last, until it is fetched.
+    opened: Mutex<Option<OpenFile>>,
 }
 
 impl Sandbox {
@@ -65,8 +68,14 @@ impl Sandbox {
                 entries,
                 files,
                 listing,
+                opened: Mutex::default(),
             }),
         })
+    }
+
+    /// The file that was opened last, once.
+    pub(super) fn take_opened(&self) -> Option<OpenFile> {
+        self.shared.opened().take()
     }
 
     /// How many bytes the files in it have.
@@ -91,6 +100,10 @@ impl Shared {
         } else {
             Err(Errno::Rofs.into())
         }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<OpenFile>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sync_directory(&self) -> Result<(), Error> {
@@ -182,7 +195,10 @@ impl WasiDir for Sandbox {
             shared.sync_directory()?;
         }
         match opened {
-            OpenResult::File(file) => Ok(OpenResult::File(file)),
+            OpenResult::File(file) => {
+                *shared.opened() = OpenFile::of(&*file, read, write);
+                Ok(OpenResult::File(file))
+            }
             OpenResult::Dir(_) => Err(Error::invalid_argument().context("not a regular file")),
         }
     }
@@ -251,7 +267,7 @@ fn require_plain(path: &str) -> Result<(), Error> {
 }
 
 /// An error that the guest's library has a number for: others would end the guest.
-fn for_guest(error: Error) -> Error {
+pub(super) fn for_guest(error: Error) -> Error {
     match error.downcast() {
         Ok(errno) => errno.into(),
         Err(other) => match other.downcast_ref::<io::Error>().map(io::Error::kind) {

@@ -28,12 +28,15 @@ macro_rules! guest {
 
 /// A guest that keeps the ABI's shape and nothing else.
 fn unruly(directory: &Path) -> WasmLog {
+    open_guest(guest!("unruly").unwrap(), directory)
+}
+
+fn open_guest(module: GuestModule, directory: &Path) -> WasmLog {
     let options = Options::new();
     let limits = Limits {
         call_timeout: Duration::from_millis(300),
         ..Limits::of(&options)
     };
-    let module = guest!("unruly").unwrap();
     WasmLog::open_module(module, directory, Mode::Write, options, limits).unwrap()
 }
 
@@ -126,6 +129,17 @@ fn the_same_calls_leave_the_same_bytes_as_the_native_log() {
             log.append_batch(&[NewRecord::new(&value), NewRecord::new("x").key(&value)])
                 .unwrap();
         }
+        // As large ones are, they are written from where they were framed.
+        let large = vec![7; 30_000];
+        let headers = [Header::new("trace", "4bf9"), Header::new("", "")];
+        for timestamp_ms in [0, 1_700_000_000_000, 1_600_000_000_000, 5] {
+            let records = [
+                NewRecord::new(&large).timestamp_ms(timestamp_ms),
+                NewRecord::new("x").headers(&headers).key("k"),
+                NewRecord::new(&large),
+            ];
+            log.append_batch(&records).unwrap();
+        }
         log.truncate_before(Offset(100)).unwrap();
         log.close().unwrap();
     }
@@ -167,6 +181,144 @@ fn opening_takes_milliseconds() {
         times[25]
     );
     assert!(times[25] < Duration::from_millis(20), "{times:?}");
+}
+
+#[test]
+fn a_scan_gives_what_is_there_and_goes_on_where_the_log_begins() {
+    let directory = directory();
+    let options = Options::new().segment_bytes_max(64 << 10);
+    let log = WasmLog::open(directory.path(), Mode::Write, options).unwrap();
+    let values: Vec<String> = (0..2000_u32).map(|n| n.to_string().repeat(100)).collect();
+    for values in values.chunks(100) {
+        let records: Vec<_> = values.iter().map(NewRecord::new).collect();
+        log.append_batch(&records).unwrap();
+    }
+    // Larger than what is read at a time.
+    let large = vec![1; 3 << 20];
+    log.append_batch(&[NewRecord::new(&large)]).unwrap();
+    log.append_batch(&[NewRecord::new("last")]).unwrap();
+    let mut expected: Vec<&[u8]> = values.iter().map(String::as_bytes).collect();
+    expected.extend([&large[..], b"last"]);
+    for from in [0, 1, 1234, 1999, 2000, 2001, 2002] {
+        let seen: Vec<_> = log.scan(Offset(from as u64)).map(Result::unwrap).collect();
+        let seen: Vec<_> = seen.iter().map(Record::value).collect();
+        assert_eq!(seen, expected[from..]);
+    }
+    for from in [2003, u64::MAX] {
+        let error = log.scan(Offset(from)).next().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
+    }
+
+    let mut scan = log.scan(Offset(0));
+    assert_eq!(scan.next().unwrap().unwrap().offset(), Offset(0));
+    log.truncate_before(Offset(1500)).unwrap();
+    let lowest = log.lowest_offset().unwrap();
+    let rest: Vec<_> = scan.map(|record| record.unwrap().offset()).collect();
+    let jump = rest.iter().position(|&offset| offset == lowest).unwrap();
+    assert!(
+        rest[..jump]
+            .iter()
+            .zip(1..)
+            .all(|(offset, n)| offset.0 == n)
+    );
+    assert!(
+        rest[jump..]
+            .iter()
+            .zip(lowest.0..)
+            .all(|(offset, n)| offset.0 == n)
+    );
+    assert_eq!(rest.last(), Some(&Offset(2001)));
+    let error = log.scan(Offset(0)).next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
+}
+
+#[test]
+fn a_scan_of_a_log_that_always_begins_later_ends() {
+    let directory = directory();
+    let log = open_guest(guest!("receding").unwrap(), directory.path());
+    let mut scan = log.scan(Offset(3));
+    assert_eq!(scan.next().unwrap().unwrap().value(), b"x");
+    let error = scan.next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
+    assert!(scan.next().is_none());
+}
+
+#[test]
+fn an_append_has_a_promise_of_its_own() {
+    let directory = directory();
+    let log = WasmLog::open(directory.path(), Mode::Write, Options::new()).unwrap();
+    let records = [NewRecord::new("a"), NewRecord::new("b").key("k")];
+    let (one, both) = (&records[..1], &records[..]);
+    for (records, next) in [(one, 1), (both, 3), (both, 5)] {
+        let offsets = log.append_batch_with(records, Durability::Buffered);
+        assert_eq!(offsets.unwrap().end, Offset(next));
+        assert_eq!(log.durable_offset(), Ok(Offset(0)));
+    }
+    log.append_batch(one).unwrap();
+    assert_eq!(log.durable_offset(), Ok(Offset(6)));
+    match &mut *log.shared.state() {
+        State::Open(guest) => guest.overwrite_memory(0xa5),
+        _ => panic!("no guest"),
+    }
+    let error = log.next_offset().unwrap_err().to_string();
+    assert!(
+        error.contains("may be lost, as they may be when buffered"),
+        "{error}"
+    );
+}
+
+#[test]
+fn weaker_promises_are_synced_in_time() {
+    let directory = directory();
+    let interval = Duration::from_millis(50);
+    let options = Options::new().sync_interval(interval);
+    let log = WasmLog::open(directory.path(), Mode::Write, options).unwrap();
+    let mut next = 0;
+    for durability in [
+        Durability::Buffered,
+        Durability::Written,
+        Durability::Buffered,
+    ] {
+        let began = Instant::now();
+        for _ in 0..3 {
+            let records = [NewRecord::new("in"), NewRecord::new("time")];
+            let offsets = log.append_batch_with(&records, durability).unwrap();
+            next = offsets.end.0;
+        }
+        while log.durable_offset().unwrap() < Offset(next) {
+            assert!(began.elapsed() < Duration::from_secs(5), "it never is");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(began.elapsed() >= interval, "{:?}", began.elapsed());
+    }
+
+    // If the guest breaks just then, who appends next is told.
+    let records = [NewRecord::new("x")];
+    log.append_batch_with(&records, Durability::Buffered)
+        .unwrap();
+    match &mut *log.shared.state() {
+        State::Open(guest) => guest.overwrite_memory(0xa5),
+        _ => panic!("no guest"),
+    }
+    let began = Instant::now();
+    while log.shared.untold().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(5), "it never broke");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let error = log.append_batch(&records).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Trapped);
+    assert!(error.to_string().contains("may be lost"), "{error}");
+    log.append_batch(&records).unwrap();
+
+    // Closing waits for no interval, dropping neither.
+    drop(log);
+    let options = Options::new().sync_interval(Duration::from_secs(3600));
+    let log = WasmLog::open(directory.path(), Mode::Write, options).unwrap();
+    log.append_batch_with(&records, Durability::Written)
+        .unwrap();
+    let began = Instant::now();
+    Box::new(log).close().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -224,6 +376,14 @@ fn a_guest_that_lies_is_replaced() {
         log.read_batch(Offset(2), 1),
         "2 is not as it should be",
     );
+    let mut scan = log.scan(Offset(3));
+    assert_eq!(scan.next().unwrap().unwrap().value(), b"x");
+    let lied = scan.next().unwrap();
+    assert!(scan.next().is_none());
+    drop(scan);
+    assert_discarded(&log, lied, "4 is not as it should be");
+    let lied = log.scan(Offset(2)).next().unwrap();
+    assert_discarded(&log, lied, "2 is not as it should be");
     assert_discarded(&log, log.truncate_before(Offset(0)), "5 for a status");
     assert_discarded(&log, log.truncate_after(Offset(0)), "no status");
     assert_discarded(&log, log.lowest_offset(), "no status");
@@ -288,7 +448,7 @@ fn acknowledged_records_outlive_a_guest() {
             .start;
         assert_eq!(offset, Offset(n));
         // Its memory, code's tables and all, is overwritten under it.
-        match &mut *log.state() {
+        match &mut *log.shared.state() {
             State::Open(guest) => guest.overwrite_memory(0xa5),
             _ => panic!("no guest"),
         }
@@ -528,7 +688,7 @@ fn closing_says_so_when_it_could_not() {
     let broken = || {
         let log = WasmLog::open(directory.path(), Mode::Write, Options::new()).unwrap();
         log.append_batch(&[NewRecord::new("kept")]).unwrap();
-        match &mut *log.state() {
+        match &mut *log.shared.state() {
             State::Open(guest) => guest.overwrite_memory(0xa5),
             _ => panic!("no guest"),
         }
