@@ -97,6 +97,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> anyhow::Result<()> {
         fd: i32, flags: i32, path: i32, len: i32, oflags: i32,
         rights: i64, inheriting: i64, fdflags: i32, opened: i32
     ));
+    link!(linker, path_rename(
+        fd: i32, path: i32, len: i32, to_fd: i32, to_path: i32, to_len: i32
+    ));
     link!(linker, path_unlink_file(fd: i32, path: i32, len: i32));
     link!(linker, random_get(bytes: i32, len: i32));
     linker.func_wrap(
