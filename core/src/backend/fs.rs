@@ -150,10 +150,11 @@ impl Backend for FsBackend {
         fs::remove_file(self.directory.join(name))
     }
 
-    /// Where files are mapped the file is replaced by a copy: who reads the old one's memory goes on.
+    /// The file is replaced by a copy: who reads the old one's memory goes on, also in another process, and can
+    /// tell by [`BackendFile::is_removed`]. Windows does not replace a file that is open.
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
         let path = self.directory.join(name);
-        if cfg!(not(unix)) || self.access == FileAccess::Calls {
+        if cfg!(windows) {
             let file = OpenOptions::new().write(true).open(path)?;
             file.set_len(bytes)?;
             return file.sync_all();
@@ -252,6 +253,11 @@ impl BackendFile for FsFile {
     fn is_removed(&self) -> io::Result<bool> {
         use std::os::unix::fs::MetadataExt;
         Ok(self.file.metadata()?.nlink() == 0)
+    }
+
+    #[cfg(target_os = "wasi")]
+    fn is_removed(&self) -> io::Result<bool> {
+        Ok(rustix::fs::fstat(&self.file)?.st_nlink == 0)
     }
 
     #[cfg(unix)]

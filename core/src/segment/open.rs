@@ -49,11 +49,13 @@ impl<B: Backend> Segment<B> {
         store.expect_bytes(options.segment_bytes_max);
         store.is_ours();
         let name = index_name(base);
-        let index = open_file(backend, &name, Access::Create)?;
+        let mut index = open_file(backend, &name, Access::Create)?;
         if index.len().map_err(|e| Error::io("measure", &name, e))? != 0 {
-            // What an index without a store held counts for nothing, and may not come back.
-            let cleared = index.set_len(0).and_then(|()| index.sync());
-            cleared.map_err(|e| Error::io("truncate", &name, e))?;
+            // What an index without a store held counts for nothing, and may not come back. Not in place: a
+            // reader of another process may have it mapped.
+            drop(index);
+            cut_file(backend, &name, 0)?;
+            index = open_file(backend, &name, Access::Create)?;
         }
         let index = Index::new(index, name, options.index_bytes_max)?;
         Ok(Self::of(base, base, store, index, options, true))
@@ -108,7 +110,16 @@ impl<B: Backend> Segment<B> {
             Ok((first_bad(&scanned), (scanned, report)))
         })?;
         let vouched = vouched(&store, index.as_ref(), base)?;
+        let mut store = store;
         if writable && matches!(place, Place::Last) {
+            if scanned
+                .torn_tail
+                .as_ref()
+                .is_some_and(|tail| tail.records > 0)
+            {
+                drop(store);
+                store = Self::cut_records(backend, base, scanned.end, options)?;
+            }
             // The index may not lead: what it will vouch for is on stable storage first.
             store.assume_unsynced();
             store.end_at(scanned.end);
@@ -160,6 +171,26 @@ impl<B: Backend> Segment<B> {
             takes_appends,
             durable,
         })
+    }
+
+    /// Cuts whole records off a store, which a truncation that was interrupted left in it, and opens it anew. A
+    /// reader of another process may have them mapped since before the truncation, so not in place; but on a full
+    /// disk, where the log has to open too, that is left to the caller.
+    fn cut_records(
+        backend: &B,
+        base: Offset,
+        end: u64,
+        options: &Options,
+    ) -> Result<StoreReader<B::File>> {
+        let name = store_name(base);
+        match cut_file(backend, &name, end) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {}
+            cut => cut?,
+        }
+        let store = StoreReader::new(open_file(backend, &name, Access::Write)?, name)?;
+        store.expect_bytes(options.segment_bytes_max);
+        store.is_ours();
+        Ok(store)
     }
 
     /// Looks at every byte; changes nothing.
