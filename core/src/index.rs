@@ -406,6 +406,17 @@ impl<F: BackendFile> Index<F> {
         self.writing().expected_bytes = bytes.min(self.entries_max * ENTRY_BYTES);
     }
 
+    /// Whether the name it was opened by leads to another file by now, or to none.
+    pub(crate) fn is_removed(&self) -> Result<bool> {
+        let removed = self.file.as_ref().map_or(Ok(false), F::is_removed);
+        removed.map_err(|e| Error::io("measure", &self.name, e))
+    }
+
+    /// Whether there is a file.
+    pub(crate) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     fn writing(&self) -> MutexGuard<'_, Writing> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }

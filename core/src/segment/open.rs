@@ -193,15 +193,21 @@ impl<B: Backend> Segment<B> {
         Ok(store)
     }
 
-    /// Looks at every byte; changes nothing.
+    /// Looks at every byte; changes nothing. The last segment is looked at again where another process may be
+    /// appending to it.
     pub(crate) fn verify(
         backend: &B,
         base: Offset,
         place: Place,
+        looks_again: bool,
         options: &Options,
     ) -> Result<SegmentReport> {
         let (store, index) = Self::open_files(backend, base, place, false, options)?;
-        Ok(examine(&store, index.as_ref(), base, place)?.1)
+        let looks_again = looks_again && matches!(place, Place::Last);
+        settled(looks_again, || {
+            let (scanned, report) = examine(&store, index.as_ref(), base, place)?;
+            Ok((first_bad(&scanned), report))
+        })
     }
 
     #[expect(clippy::type_complexity, reason = "a store and perhaps an index")]
@@ -224,6 +230,12 @@ impl<B: Backend> Segment<B> {
         };
         let name = store_name(base);
         let store = StoreReader::new(open_file(backend, &name, access)?, name)?;
+        if let Some(index) = index.as_ref().filter(|_| !write)
+            && index.is_removed()?
+        {
+            // Beside a writer that truncates: it was the index of another store of this name.
+            return Err(store.failed("open", io::ErrorKind::NotFound.into()));
+        }
         if matches!(place, Place::Last) {
             store.expect_bytes(options.segment_bytes_max);
         }
@@ -350,12 +362,23 @@ impl<F: BackendFile> SegmentReader<F> {
         }
     }
 
+    /// Whether its files were removed or replaced: whatever removes records at the end of a log does that to the
+    /// last segment's first.
+    pub(crate) fn is_removed(&self) -> Result<bool> {
+        self.store.is_removed()
+    }
+
+    /// Whether it has an index in a file.
+    pub(crate) fn has_index_file(&self) -> bool {
+        self.index.has_file()
+    }
+
     /// On a segment opened only to read: takes in what was appended since. `false` when records that
     /// were there are gone, so that it has to be opened anew.
     pub(crate) fn refresh(&self) -> Result<bool> {
         let (end, next) = (self.store.len(), self.next_offset());
         let length = self.store.file_bytes()?;
-        if length < end || self.store.is_removed()? {
+        if length < end || self.store.is_removed()? || self.index.is_removed()? {
             return Ok(false);
         }
         if length == end {
