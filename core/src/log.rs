@@ -361,7 +361,8 @@ impl<B: Backend> Log<B> {
     }
 
     /// Iterates over the records of a range, those that the log holds; a bound below the lowest offset
-    /// is the lowest. The end of the log is where it is when the scan gets there.
+    /// is the lowest. The end of the log is where it is when the scan gets there, also if that is lower than
+    /// it was, since records were truncated.
     ///
     /// A damaged record is an `Err` and the scan goes on after it; any other error ends it.
     ///

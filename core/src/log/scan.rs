@@ -106,6 +106,8 @@ impl<'a, B: Backend> Scan<'a, B> {
                 self.next = self.log.lowest_offset();
                 self.next()
             }
+            // What it was about to give was truncated meanwhile.
+            Err(Error::OffsetOutOfRange { .. }) if self.next >= self.log.next_offset() => None,
             Err(e) => Some(Err(self.pass_over(e))),
         }
     }
