@@ -198,7 +198,10 @@ impl<B: Backend> Log<B> {
             poison: OnceLock::new(),
             closed: false.into(),
         });
-        if !read_only {
+        if read_only {
+            let mut writer = shared.writer_anyway();
+            shared.learn_durable(&shared.view.load(), writer.active().reader());
+        } else {
             shared.continue_timestamps(&mut shared.writer_anyway());
         }
         Ok(Self { shared })
@@ -464,8 +467,10 @@ impl<B: Backend> Log<B> {
         self.shared.view.load().next_offset()
     }
 
-    /// Every record below this offset is on stable storage. On a log opened read-only: what was known to be
-    /// when it was opened, or last opened anew by [`Log::refresh`]; it may lag.
+    /// Every record below this offset is on stable storage. On a log opened read-only: what its indexes told of
+    /// that when it was opened or refreshed last, as an entry is written once its record is synced. It
+    /// is then never further than the writer has synced, and behind that at most by the first record of the last
+    /// segment and by what is not below [`Log::next_offset`] yet.
     #[must_use]
     pub fn durable_offset(&self) -> Offset {
         self.shared.durable()

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Segment, SegmentReader, Shared,
-    append::Writer,
+    append::{UNSEALED_MAX, Writer},
     open::{Listed, open_beside_writer},
     view::{Slot, View},
 };
@@ -29,6 +29,9 @@ const TRIES: u32 = if cfg!(all(target_family = "wasm", target_os = "unknown")) {
 } else {
     250
 };
+
+/// How often it is asked how far the log is durable, where that fails.
+const VOUCHED_TRIES: u32 = 3;
 
 /// How long a reader waits for a writer to be done with something.
 #[derive(Debug, Default)]
@@ -70,6 +73,7 @@ impl<B: Backend> Shared<B> {
             // If it cannot be, the writer may have cut it just now.
             && matches!(active.refresh(), Ok(true))
         {
+            self.learn_durable(&view, active);
             return Ok(());
         }
         self.open_anew(&mut writer, &view)
@@ -102,7 +106,46 @@ impl<B: Backend> Shared<B> {
         } else {
             old.show_none_below(view.lowest());
         }
+        self.learn_durable(&view, writer.active().reader());
         Ok(())
+    }
+
+    /// Learns of an index, in which an entry is written only once its record is synced, how far the log is durable.
+    pub(super) fn learn_durable(&self, view: &View<B>, active: &SegmentReader<B::File>) {
+        // Files that are cut to their records just now are looked at again; otherwise, what cannot be told now is
+        // told another time.
+        for _ in 0..VOUCHED_TRIES {
+            let vouched = self.vouched_to(view, active);
+            if !matches!(active.is_removed(), Ok(false)) {
+                return;
+            }
+            if let Ok(vouched) = vouched {
+                self.durable.fetch_max(vouched.0, AcqRel);
+                return;
+            }
+        }
+    }
+
+    fn vouched_to(&self, view: &View<B>, active: &SegmentReader<B::File>) -> Result<Offset> {
+        let known = self.durable();
+        let vouched = active.vouched_to(known)?;
+        if vouched > active.base() || known >= active.base() {
+            return Ok(vouched);
+        }
+        // Nothing vouches for a record of the last segment, so some before it may not be sealed yet.
+        let mut sealed_to = active.base();
+        for slot in view.slots().iter().rev().skip(1).take(UNSEALED_MAX) {
+            match Segment::vouched_to(&self.backend, slot.base, &self.options) {
+                Ok(vouched) if vouched > slot.base => return Ok(vouched.min(sealed_to)),
+                Ok(_) => sealed_to = slot.base,
+                // Those that are removed from the beginning were sealed before.
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    return Ok(sealed_to);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(sealed_to)
     }
 
     /// Whether something that failed in this view is to be tried again, in the view there is now: because the files

@@ -210,6 +210,13 @@ impl<B: Backend> Segment<B> {
         })
     }
 
+    /// The offset before which an index vouches for every record of this segment and of those before it; its base
+    /// if for none.
+    pub(crate) fn vouched_to(backend: &B, base: Offset, options: &Options) -> Result<Offset> {
+        let (store, index) = Self::open_files(backend, base, Place::Last, false, options)?;
+        vouched(&store, index.as_ref(), base)
+    }
+
     #[expect(clippy::type_complexity, reason = "a store and perhaps an index")]
     pub(super) fn open_files(
         backend: &B,
@@ -371,6 +378,15 @@ impl<F: BackendFile> SegmentReader<F> {
     /// Whether it has an index in a file.
     pub(crate) fn has_index_file(&self) -> bool {
         self.index.has_file()
+    }
+
+    /// On a segment opened only to read: the offset before which its index vouches for every record by now. All
+    /// before `known` are known to be durable.
+    pub(crate) fn vouched_to(&self, known: Offset) -> Result<Offset> {
+        let shown = self.next_offset().since(self.base());
+        let known = known.0.saturating_sub(self.base().0).min(shown);
+        let there = self.index.entries_in_file(known, shown)?;
+        Ok(self.base().plus(there))
     }
 
     /// On a segment opened only to read: takes in what was appended since. `false` when records that
