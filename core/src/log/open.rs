@@ -49,6 +49,11 @@ impl Listed {
         &self.bases[..count]
     }
 
+    /// Whether there is a log, or one is being begun anew: then an index is there without its store.
+    pub(super) fn is_log(&self) -> bool {
+        !self.bases.is_empty() || self.names.iter().any(|name| index_base(name).is_some())
+    }
+
     pub(super) fn has_index(&self, base: Offset) -> bool {
         self.names.iter().any(|name| index_base(name) == Some(base))
     }
