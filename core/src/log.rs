@@ -561,7 +561,7 @@ fn open_existing<B: Backend>(backend: &B, options: &Options) -> Result<open::Ope
         if let Some(opened) = open_beside_writer(backend, options)? {
             return Ok(opened);
         }
-        if !Listed::now(backend)?.is_log() || !patience.wait() {
+        if !Listed::now(backend)?.is_log(backend) || !patience.wait() {
             return Err(Error::InvalidArgument(format!(
                 "there is no log in {}; append to it, or open it for writing, to make one",
                 backend.name()

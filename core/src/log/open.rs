@@ -3,7 +3,7 @@
 use std::{io, ops::RangeInclusive};
 
 use crate::{
-    Backend, Error, Offset, Options, Report, Result,
+    Access, Backend, BackendFile, Error, Offset, Options, Report, Result,
     segment::{
         Opened, Place, Segment, cut_name, index_base, remove_files, store_base, sync_directory,
     },
@@ -49,9 +49,21 @@ impl Listed {
         &self.bases[..count]
     }
 
-    /// Whether there is a log, or one is being begun anew: then an index is there without its store.
-    pub(super) fn is_log(&self) -> bool {
-        !self.bases.is_empty() || self.names.iter().any(|name| index_base(name).is_some())
+    /// Whether there is a log, or it looks as if one were being begun anew: one index is left then, without a store.
+    pub(super) fn is_log<B: Backend>(&self, backend: &B) -> bool {
+        if !self.bases.is_empty() {
+            return true;
+        }
+        let mut indexes = self.names.iter().filter(|name| index_base(name).is_some());
+        let (Some(index), None) = (indexes.next(), indexes.next()) else {
+            return false;
+        };
+        // It begins with the entry of its base, if with any; or it is gone by now.
+        let mut offset = [0; size_of::<u32>()];
+        match backend.open(index, Access::Read) {
+            Ok(file) => file.read_at(&mut offset, 0).is_ok() && offset == [0; 4],
+            Err(e) => e.kind() == io::ErrorKind::NotFound,
+        }
     }
 
     pub(super) fn has_index(&self, base: Offset) -> bool {
