@@ -48,8 +48,9 @@ pub trait Backend: fmt::Debug {
     /// The file cannot be removed.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Cuts a file to its first `bytes` bytes, durably. Memory mapped from it keeps what it showed, if
-    /// [`BackendFile::map`] gives any: then the file is replaced by a shorter copy.
+    /// Cuts a file to its first `bytes` bytes, durably. Where another reads it meanwhile, be it memory mapped by
+    /// [`BackendFile::map`] or the open file of a log that was opened read-only, the file is replaced by a shorter
+    /// copy, so that the old one keeps its bytes and [tells](BackendFile::is_removed) that it was replaced.
     ///
     /// # Errors
     ///
@@ -145,7 +146,8 @@ pub trait BackendFile {
         Ok(())
     }
 
-    /// Whether the name it was opened by no longer leads to it: it was removed, or replaced.
+    /// Whether the name it was opened by no longer leads to it: it was removed, or replaced. A log opened
+    /// read-only tells by this that a writer truncated it; where it is always `false` none may beside it.
     ///
     /// # Errors
     ///

@@ -433,6 +433,48 @@ impl<F: BackendFile> Index<F> {
         self.writing().expected_bytes = bytes.min(self.entries_max * ENTRY_BYTES);
     }
 
+    /// Whether the name it was opened by leads to another file by now, or to none.
+    pub(crate) fn is_removed(&self) -> Result<bool> {
+        let removed = self.file.as_ref().map_or(Ok(false), F::is_removed);
+        removed.map_err(|e| Error::io("measure", &self.name, e))
+    }
+
+    /// Whether there is a file.
+    pub(crate) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// How many of its first `end` entries the file has by now, where another process writes it: `known` of them
+    /// are known to be there.
+    pub(crate) fn entries_in_file(&self, known: u64, end: u64) -> Result<u64> {
+        let Some(bytes) = self.file_bytes()? else {
+            return Ok(0);
+        };
+        let is_there = |n: u64| -> Result<bool> {
+            let mut entry = [0; ENTRY];
+            self.read_file(&mut entry, n)?;
+            Ok(self.entry(n)? == Some(decode(entry)))
+        };
+        let (mut there, mut end) = (known, end.min(bytes / ENTRY_BYTES));
+        // Mostly it is all of them or no more than before.
+        if there < end && is_there(end - 1)? {
+            there = end;
+        } else if there < end && !is_there(there)? {
+            end = there;
+        }
+        while there < end {
+            let middle = there + (end - there) / 2;
+            if is_there(middle)? {
+                there = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        // A lone entry of zeros cannot be told from space that was prepared and never written.
+        let is_told = there != 1 || bytes <= LONE_ENTRY_BYTES_MAX;
+        Ok(if is_told { there } else { 0 })
+    }
+
     fn writing(&self) -> MutexGuard<'_, Writing> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,6 +2,7 @@
 
 mod append;
 mod commit;
+mod follow;
 #[cfg_attr(target_family = "wasm", path = "log/gather/alone.rs")]
 mod gather;
 mod open;
@@ -31,8 +32,9 @@ pub use self::scan::Scan;
 use self::{
     append::Writer,
     commit::Commit,
-    open::{open_segments, segment_bases},
-    view::{OpenedSegments, View, summary},
+    follow::Patience,
+    open::{Listed, open_beside_writer, open_to_write},
+    view::{OpenedSegments, View},
     worker::Worker,
 };
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
@@ -114,13 +116,41 @@ impl Log<FsBackend> {
         Ok(log)
     }
 
-    /// Opens the log in a directory for reading only, beside a writer too. Nothing is ever written, no
-    /// lock taken. It holds what the log held then; [`Log::refresh`] takes in what came since.
+    /// Opens the log in a directory for reading only, beside a writer of this or another process too. Nothing is
+    /// ever written, no lock taken.
+    ///
+    /// It holds what the log held at one moment since the call began, and goes on to do so: what a writer
+    /// appends or removes is taken in by [`Log::refresh`]. Until then a record that was removed can still be read
+    /// where its segment is open; where it is not, the reading call finds its file gone, or another in its place,
+    /// and refreshes the log by itself, so that it answers from what there is now: [`Error::OffsetOutOfRange`], or the
+    /// record that has this offset by then. Each record is one that the log held at some time, as it was
+    /// appended. Those of one [`Log::read_batch`] were there together; a [`Log::scan`] may go on in a later state
+    /// of the log than it began in, never in an earlier one.
+    ///
+    /// Where it meets a truncation or a reset that is under way, a part of what is being removed is still
+    /// there, from the lowest offset on; all may be gone, too, before the next offset is where it will be. A
+    /// log that is being reset as it is opened is waited for, a quarter of a second or so.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// use proglog::{Error, Log, Offset, Options};
+    ///
+    /// let writer = Log::open(directory, Options::new())?;
+    /// writer.append_batch(["a", "b", "c"])?;
+    /// let reader = Log::open_read_only(directory, Options::new())?;
+    /// writer.truncate_after(Offset(0))?;
+    /// writer.append("d")?;
+    /// reader.refresh()?;
+    /// assert_eq!(reader.read(Offset(1))?.value(), b"d");
+    /// assert!(matches!(reader.read(Offset(2)), Err(Error::OffsetOutOfRange { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] when there is no such directory or it cannot be read, [`Error::InvalidArgument`]
-    /// when there is no log in it.
+    /// [`Error::Io`] when there is no such directory or it cannot be read, or when its files were others each
+    /// time they were looked at; [`Error::InvalidArgument`] when there is no log in it.
     pub fn open_read_only(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
         Self::open_read_only_on(FsBackend::open_read_only(directory)?, options)
     }
@@ -137,7 +167,9 @@ impl<B: Backend> Log<B> {
         Self::open_as(backend, options, false)
     }
 
-    /// Opens the log on a backend for reading only. Nothing is ever written.
+    /// Opens the log on a backend for reading only. Nothing is ever written. Beside a writer that truncates or
+    /// resets only where [`BackendFile::is_removed`](crate::BackendFile::is_removed) tells what was removed: not on
+    /// Windows.
     ///
     /// # Errors
     ///
@@ -148,7 +180,11 @@ impl<B: Backend> Log<B> {
 
     fn open_as(backend: B, options: Options, read_only: bool) -> Result<Self> {
         options.validate()?;
-        let opened = open_segments(&backend, &options, !read_only)?;
+        let opened = if read_only {
+            open_existing(&backend, &options)?
+        } else {
+            open_to_write(&backend, &options)?
+        };
         let view = View::new(&opened.sealed, opened.active.reader());
         let shared = Arc::new(Shared {
             backend,
@@ -164,7 +200,10 @@ impl<B: Backend> Log<B> {
             poison: OnceLock::new(),
             closed: false.into(),
         });
-        if !read_only {
+        if read_only {
+            let mut writer = shared.writer_anyway();
+            shared.learn_durable(&shared.view.load(), writer.active().reader());
+        } else {
             shared.continue_timestamps(&mut shared.writer_anyway());
         }
         Ok(Self { shared })
@@ -374,7 +413,8 @@ impl<B: Backend> Log<B> {
     }
 
     /// Iterates over the records of a range, those that the log holds; a bound below the lowest offset
-    /// is the lowest. The end of the log is where it is when the scan gets there.
+    /// is the lowest. The end of the log is where it is when the scan gets there, also if that is lower than
+    /// it was, since records were truncated.
     ///
     /// A damaged record is an `Err` and the scan goes on after it; any other error ends it.
     ///
@@ -476,8 +516,10 @@ impl<B: Backend> Log<B> {
         self.shared.view.load().next_offset()
     }
 
-    /// Every record below this offset is on stable storage. On a log opened read-only: what was known to be
-    /// when it was opened, or last opened anew by [`Log::refresh`]; it may lag.
+    /// Every record below this offset is on stable storage. On a log opened read-only: what its indexes told of
+    /// that when it was opened or refreshed last, as an entry is written once its record is synced. It
+    /// is then never further than the writer has synced, and behind that at most by the first record of the last
+    /// segment and by what is not below [`Log::next_offset`] yet.
     #[must_use]
     pub fn durable_offset(&self) -> Offset {
         self.shared.durable()
@@ -487,16 +529,7 @@ impl<B: Backend> Log<B> {
     /// `store_bytes` 0.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentSummary> {
-        let view = self.shared.view.load_full();
-        let summarize = |slot: &Arc<view::Slot<B>>| match self.shared.open_segment(slot, false) {
-            Ok(reader) => summary::<B>(&reader),
-            Err(_) => SegmentSummary {
-                base: slot.base,
-                next: slot.next.unwrap_or(slot.base),
-                store_bytes: 0,
-            },
-        };
-        view.slots().iter().map(summarize).collect()
+        self.shared.segments()
     }
 
     /// What opening the log had to scan and found there; empty after a clean close. Damage in other
@@ -507,6 +540,10 @@ impl<B: Backend> Log<B> {
     }
 
     /// Checks every byte of every segment and changes nothing. Appends wait meanwhile.
+    ///
+    /// On a log opened read-only no one waits: each segment is looked at once, as it is then, from the lowest on.
+    /// If a writer truncates or resets the log meanwhile, what is appended anew below where it has come to is not
+    /// looked at.
     ///
     /// # Errors
     ///
@@ -525,12 +562,15 @@ impl<B: Backend> Log<B> {
         self.shared.sync()
     }
 
-    /// On a log opened read-only: takes in what a writer appended or removed since. On another it does
-    /// nothing.
+    /// On a log opened read-only: takes in what a writer appended, synced or removed before the call. From then on
+    /// no call gives a record that was removed before; see `Log::open_read_only` for what they give until then. While
+    /// there is no segment, since a reset is under way or was interrupted, the log is empty. On a log
+    /// opened for writing it does nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::Io`] when the directory is gone or cannot be read, or when its files were others each time they were
+    /// looked at, for a quarter of a second or so. The log is then as it was before.
     pub fn refresh(&self) -> Result<()> {
         if !self.shared.read_only {
             return Ok(());
@@ -560,6 +600,22 @@ impl<B: Backend> Log<B> {
     /// [`Error::Io`], [`Error::ReadOnly`].
     pub fn remove(self) -> Result<()> {
         self.shared.remove_all()
+    }
+}
+
+/// Opens a log that there is, or is again once a writer that begins it anew has done so.
+fn open_existing<B: Backend>(backend: &B, options: &Options) -> Result<open::OpenedLog<B>> {
+    let mut patience = Patience::default();
+    loop {
+        if let Some(opened) = open_beside_writer(backend, options)? {
+            return Ok(opened);
+        }
+        if !Listed::now(backend)?.is_log(backend) || !patience.wait() {
+            return Err(Error::InvalidArgument(format!(
+                "there is no log in {}; append to it, or open it for writing, to make one",
+                backend.name()
+            )));
+        }
     }
 }
 
@@ -594,13 +650,16 @@ impl<B: Backend> Shared<B> {
 
     /// Checks every segment's files.
     fn verify(&self) -> Result<Report> {
-        let flushed = !self.read_only && self.poison.get().is_none();
-        if flushed && !self.closed.load(Acquire) {
+        if self.read_only {
+            return self.verify_beside_writer();
+        }
+        if self.poison.get().is_none() && !self.closed.load(Acquire) {
             self.flush()?;
         }
         // No append while the last segment is looked at, or its end would seem torn.
         let mut report = Report::default();
-        let verify = |base, place| Segment::verify(&self.backend, base, place, &self.options);
+        let verify =
+            |base, place| Segment::verify(&self.backend, base, place, false, &self.options);
         let view = self.view.load_full();
         for slot in view.slots() {
             // Nor is one sealed meanwhile, or its file would get shorter under it.
@@ -615,27 +674,6 @@ impl<B: Backend> Shared<B> {
             report.segments.push(found);
         }
         Ok(report)
-    }
-
-    fn refresh(&self) -> Result<()> {
-        // One at a time.
-        let mut writer = self.writer_anyway();
-        let view = self.view.load_full();
-        let bases = segment_bases(&self.backend)?;
-        if bases.last() == Some(&view.active().base)
-            && bases.first() == Some(&view.lowest())
-            // If it cannot be, the writer may have cut it just now.
-            && matches!(writer.active().reader().refresh(), Ok(true))
-        {
-            return Ok(());
-        }
-        let opened = open_segments(&self.backend, &self.options, false)?;
-        let _closed = self.opened.close();
-        let new = View::new(&opened.sealed, opened.active.reader());
-        self.durable.store(opened.durable.0, Release);
-        self.view.store(Arc::new(new));
-        *writer = Writer::new(opened.active);
-        Ok(())
     }
 
     /// Seals the last segment, once.

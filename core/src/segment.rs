@@ -12,7 +12,9 @@ use std::{io, ops::Range, sync::Arc};
 pub(crate) use self::{
     batch::Batch,
     drafts::DraftedBatch,
-    files::{cut_name, index_base, remove_files, store_base, sync_directory},
+    files::{
+        cut_name, index_base, remove_files, remove_index, remove_store, store_base, sync_directory,
+    },
     open::{Opened, Place},
     reader::SegmentReader,
 };

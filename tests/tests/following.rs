@@ -83,6 +83,114 @@ fn prepared_space_is_no_record_to_a_reader() {
 }
 
 #[test]
+fn a_reader_learns_how_far_the_log_is_durable() {
+    let directory = TempDir::new().unwrap();
+    let options = options().segment_bytes_max(2_000);
+    let writer = Log::open(directory.path(), options.clone()).unwrap();
+    append(&writer, 0..3, Durability::Synced);
+    let reader = Log::open_read_only(directory.path(), options).unwrap();
+    assert_eq!(reader.durable_offset(), Offset(3));
+    append(&writer, 3..5, Durability::Written);
+    reader.refresh().unwrap();
+    assert_eq!(reader.next_offset(), Offset(5));
+    assert_eq!(reader.durable_offset(), Offset(3));
+    writer.sync().unwrap();
+    assert_eq!(reader.durable_offset(), Offset(3));
+    reader.refresh().unwrap();
+    assert_eq!(reader.durable_offset(), Offset(5));
+    // Over many segments, of which the last ones may wait to be sealed.
+    for next in 5..60 {
+        append(&writer, next..next + 1, Durability::Written);
+        reader.refresh().unwrap();
+        assert_eq!(reader.next_offset(), Offset(next + 1));
+        assert!(reader.durable_offset() <= reader.next_offset());
+    }
+    assert!(writer.segments().len() > 3);
+    writer.sync().unwrap();
+    reader.refresh().unwrap();
+    // The first entry of an index alone says nothing.
+    assert!(reader.durable_offset() >= Offset(59));
+    append(&writer, 60..62, Durability::Synced);
+    reader.refresh().unwrap();
+    assert!(reader.durable_offset() >= Offset(61));
+    // It goes back with the log.
+    writer.truncate_after(Offset(1)).unwrap();
+    reader.refresh().unwrap();
+    assert_eq!(reader.durable_offset(), Offset(2));
+    assert_eq!(reader.next_offset(), Offset(2));
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_reader_of_a_log_that_is_begun_anew() {
+    let directory = TempDir::new().unwrap();
+    let options = options().segment_bytes_max(500);
+    let writer = Log::open(directory.path(), options.clone()).unwrap();
+    append(&writer, 0..40, Durability::Synced);
+    append(&writer, 40..41, Durability::Synced);
+    let fresh = || Log::open_read_only(directory.path(), options.clone()).unwrap();
+    let (reader, other) = (fresh(), fresh());
+    check_all(&reader, 0..41);
+    // What is removed may have other names.
+    let copy = TempDir::new().unwrap();
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        fs::hard_link(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    writer.reset().unwrap();
+    // What was read is still there, until the log is looked at again. So it is where it was not read yet.
+    check_all(&reader, 0..41);
+    reader.refresh().unwrap();
+    assert_eq!(reader.next_offset(), Offset(0));
+    match other.read(Offset(3)) {
+        Err(Error::OffsetOutOfRange { lowest, next, .. }) => {
+            assert_eq!((lowest, next), (Offset(0), Offset(0)));
+        }
+        found => panic!("{found:?}"),
+    }
+    writer.close().unwrap();
+
+    // A writer that was killed before it made the first segment.
+    for name in ["0.store", "0.index"] {
+        fs::remove_file(directory.path().join(name)).unwrap();
+    }
+    for log in [&reader, &other] {
+        log.refresh().unwrap();
+        assert_eq!(log.lowest_offset(), log.next_offset());
+        assert_eq!(log.scan(..).count(), 0);
+    }
+    let absent = Log::open_read_only(directory.path(), options.clone());
+    assert!(matches!(absent, Err(Error::InvalidArgument(_))));
+    let writer = Log::open(directory.path(), options.clone()).unwrap();
+    append(&writer, 0..2, Durability::Synced);
+    for log in [&reader, &other] {
+        log.refresh().unwrap();
+        check_all(log, 0..2);
+    }
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_reader_opens_a_log_that_is_being_begun_anew() {
+    let directory = TempDir::new().unwrap();
+    // All that there is between the last of the old stores and the first of the new ones.
+    fs::write(directory.path().join("7.index"), [0; 12]).unwrap();
+    let writer = thread::spawn({
+        let directory = directory.path().to_owned();
+        move || {
+            thread::sleep(Duration::from_millis(60));
+            let writer = Log::open(directory, options()).unwrap();
+            append(&writer, 0..1, Durability::Synced);
+            writer.close().unwrap();
+        }
+    });
+    let reader = Log::open_read_only(directory.path(), options()).unwrap();
+    writer.join().unwrap();
+    reader.refresh().unwrap();
+    check_all(&reader, 0..1);
+}
+
+#[test]
 fn a_reader_follows_a_writer_that_appends_and_rolls() {
     follow(FileAccess::Mapped);
 }

@@ -141,6 +141,8 @@ impl Backend for FsBackend {
             .open(&path)?;
         Ok(FsFile {
             file,
+            #[cfg(not(windows))]
+            path,
             #[cfg(unix)]
             access: self.access,
         })
@@ -150,10 +152,11 @@ impl Backend for FsBackend {
         fs::remove_file(self.directory.join(name))
     }
 
-    /// Where files are mapped the file is replaced by a copy: who reads the old one's memory goes on.
+    /// The file is replaced by a copy: who reads the old one's memory goes on, also in another process, and can
+    /// tell by [`BackendFile::is_removed`]. Windows does not replace a file that is open.
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
         let path = self.directory.join(name);
-        if cfg!(not(unix)) || self.access == FileAccess::Calls {
+        if cfg!(windows) {
             let file = OpenOptions::new().write(true).open(path)?;
             file.set_len(bytes)?;
             return file.sync_all();
@@ -199,6 +202,9 @@ const CUT_SUFFIX: &str = ".cut";
 #[derive(Debug)]
 pub struct FsFile {
     file: File,
+    /// What it was opened by.
+    #[cfg(not(windows))]
+    path: PathBuf,
     #[cfg(unix)]
     access: FileAccess,
 }
@@ -248,10 +254,14 @@ impl BackendFile for FsFile {
         platform::sync_data(&self.file)
     }
 
-    #[cfg(unix)]
+    /// By its name: a file that was removed may have other names still, as where a directory is copied by links.
+    #[cfg(not(windows))]
     fn is_removed(&self) -> io::Result<bool> {
-        use std::os::unix::fs::MetadataExt;
-        Ok(self.file.metadata()?.nlink() == 0)
+        match platform::identity_at(&self.path) {
+            Ok(found) => Ok(found != platform::identity(&self.file)?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(e) => Err(e),
+        }
     }
 
     #[cfg(unix)]
@@ -318,6 +328,9 @@ fn show(path: &Path) -> String {
 mod platform {
     use std::{fs::File, io};
 
+    #[cfg(not(windows))]
+    use std::path::Path;
+
     #[cfg(unix)]
     pub(super) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         std::os::unix::fs::FileExt::read_at(file, buffer, position)
@@ -336,6 +349,33 @@ mod platform {
     #[cfg(windows)]
     pub(super) fn write_at(file: &File, bytes: &[u8], position: u64) -> io::Result<usize> {
         std::os::windows::fs::FileExt::seek_write(file, bytes, position)
+    }
+
+    /// The device and the inode of a file: no other has both while it is open.
+    #[cfg(unix)]
+    pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let found = file.metadata()?;
+        Ok((found.dev(), found.ino()))
+    }
+
+    #[cfg(unix)]
+    pub(super) fn identity_at(path: &Path) -> io::Result<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let found = std::fs::symlink_metadata(path)?;
+        Ok((found.dev(), found.ino()))
+    }
+
+    #[cfg(target_os = "wasi")]
+    pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
+        let found = rustix::fs::fstat(file)?;
+        Ok((found.st_dev, found.st_ino))
+    }
+
+    #[cfg(target_os = "wasi")]
+    pub(super) fn identity_at(path: &Path) -> io::Result<(u64, u64)> {
+        let found = rustix::fs::lstat(path)?;
+        Ok((found.st_dev, found.st_ino))
     }
 
     #[cfg(not(target_os = "wasi"))]

@@ -3,7 +3,13 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
 };
 
 use super::{Access, Backend, BackendFile};
@@ -35,10 +41,10 @@ impl MemoryBackend {
 
     /// Puts a file of these bytes into the directory, in place of one of the same name.
     pub fn insert(&self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) {
-        let file = MemoryFile {
-            bytes: Arc::new(Mutex::new(bytes.into())),
-        };
-        self.files().insert(name.into(), file);
+        let replaced = self
+            .files()
+            .insert(name.into(), MemoryFile::of(bytes.into()));
+        replaced.inspect(MemoryFile::removed);
     }
 
     /// The bytes of a file.
@@ -75,10 +81,19 @@ impl Backend for MemoryBackend {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.files()
-            .remove(name)
-            .map(drop)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        let removed = self.files().remove(name);
+        removed.ok_or(io::ErrorKind::NotFound)?.removed();
+        Ok(())
+    }
+
+    /// The file is replaced, so that who reads the old one goes on.
+    fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
+        let mut files = self.files();
+        let file = files.get_mut(name).ok_or(io::ErrorKind::NotFound)?;
+        let mut kept = file.bytes().clone();
+        kept.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
+        std::mem::replace(file, MemoryFile::of(kept)).removed();
+        Ok(())
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -90,9 +105,21 @@ impl Backend for MemoryBackend {
 #[derive(Clone, Debug, Default)]
 pub struct MemoryFile {
     bytes: Arc<Mutex<Vec<u8>>>,
+    is_removed: Arc<AtomicBool>,
 }
 
 impl MemoryFile {
+    fn of(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes: Arc::new(Mutex::new(bytes)),
+            is_removed: Arc::default(),
+        }
+    }
+
+    fn removed(&self) {
+        self.is_removed.store(true, Release);
+    }
+
     fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,6 +166,10 @@ impl BackendFile for MemoryFile {
 
     fn sync(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn is_removed(&self) -> io::Result<bool> {
+        Ok(self.is_removed.load(Acquire))
     }
 }
 

@@ -46,6 +46,11 @@ impl<B: Backend> Writer<B> {
         &mut self.active
     }
 
+    /// The active segment, for one who has no more use for the writer.
+    pub(super) fn into_active(self) -> Segment<B> {
+        self.active
+    }
+
     /// Takes another active segment, and gives the one there was.
     pub(super) fn replace(&mut self, active: Segment<B>) -> Segment<B> {
         std::mem::replace(&mut self.active, active)
@@ -212,7 +217,7 @@ impl<B: Backend> Shared<B> {
         let from = Offset(next.0.saturating_sub(RECORDS_READ_MAX)).max(view.lowest());
         let found = (from.0..next.0).rev().find_map(|offset| {
             let slot = view.slot_of(Offset(offset))?;
-            let segment = self.open_segment(slot, false).ok()?;
+            let segment = self.open_segment(&view, slot, false).ok()?;
             segment.read(Offset(offset)).ok()?.timestamp_ms()
         });
         writer.active.not_before(found.unwrap_or_default());

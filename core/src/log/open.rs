@@ -3,13 +3,16 @@
 use std::{io, ops::RangeInclusive};
 
 use crate::{
-    Backend, Error, Offset, Options, Report, Result,
+    Access, Backend, BackendFile, Error, Offset, Options, Report, Result,
     segment::{
         Opened, Place, Segment, cut_name, index_base, remove_files, store_base, sync_directory,
     },
 };
 
-use super::append::UNSEALED_MAX;
+use super::{
+    append::UNSEALED_MAX,
+    follow::{Patience, may_pass},
+};
 
 /// What was found in a directory.
 pub(super) struct OpenedLog<B: Backend> {
@@ -20,73 +23,120 @@ pub(super) struct OpenedLog<B: Backend> {
     pub(super) report: Report,
 }
 
-/// The bases of the segments in a directory, in order. Files of other names are left alone.
-pub(super) fn segment_bases<B: Backend>(backend: &B) -> Result<Vec<Offset>> {
-    Ok(bases(&list(backend)?))
+/// The files of a directory.
+pub(super) struct Listed {
+    names: Vec<String>,
+    /// Of its segments, in order. Files of other names are left alone.
+    bases: Vec<Offset>,
 }
 
-fn bases(names: &[String]) -> Vec<Offset> {
-    let mut bases: Vec<Offset> = names.iter().filter_map(|name| store_base(name)).collect();
-    bases.sort_unstable();
-    bases
+impl Listed {
+    pub(super) fn now<B: Backend>(backend: &B) -> Result<Self> {
+        let names = backend.list();
+        let names = names.map_err(|e| Error::io("list", backend.name(), e))?;
+        let mut bases: Vec<Offset> = names.iter().filter_map(|name| store_base(name)).collect();
+        bases.sort_unstable();
+        Ok(Self { names, bases })
+    }
+
+    pub(super) fn bases(&self) -> &[Offset] {
+        &self.bases
+    }
+
+    /// Those up to `last`.
+    pub(super) fn bases_to(&self, last: Offset) -> &[Offset] {
+        let count = self.bases.partition_point(|&base| base <= last);
+        &self.bases[..count]
+    }
+
+    /// Whether there is a log, or it looks as if one were being begun anew: one index is left then, without a store.
+    pub(super) fn is_log<B: Backend>(&self, backend: &B) -> bool {
+        if !self.bases.is_empty() {
+            return true;
+        }
+        let mut indexes = self.names.iter().filter(|name| index_base(name).is_some());
+        let (Some(index), None) = (indexes.next(), indexes.next()) else {
+            return false;
+        };
+        // It begins with the entry of its base, if with any; or it is gone by now.
+        let mut offset = [0; size_of::<u32>()];
+        match backend.open(index, Access::Read) {
+            Ok(file) => file.read_at(&mut offset, 0).is_ok() && offset == [0; 4],
+            Err(e) => e.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
+    pub(super) fn has_index(&self, base: Offset) -> bool {
+        self.names.iter().any(|name| index_base(name) == Some(base))
+    }
 }
 
-fn list<B: Backend>(backend: &B) -> Result<Vec<String>> {
-    backend
-        .list()
-        .map_err(|e| Error::io("list", backend.name(), e))
-}
-
-/// So often files are opened anew that a writer beside this reader removed or cut meanwhile.
-const TRIES_BESIDE_WRITER: usize = 50;
-
-/// Opens the segments of a directory. Beside a writer files may be cut to their records, or removed, while they
-/// are looked at: then they are looked at again.
-pub(super) fn open_segments<B: Backend>(
+/// Opens the segments of a directory for reading, beside a writer. `None`: there are none now.
+///
+/// Files may be removed, replaced or cut to their records while they are looked at. Then they are looked at again,
+/// until all of them were there at one moment.
+pub(super) fn open_beside_writer<B: Backend>(
     backend: &B,
     options: &Options,
-    writable: bool,
-) -> Result<OpenedLog<B>> {
-    let mut tries = 0;
+) -> Result<Option<OpenedLog<B>>> {
+    let mut patience = Patience::default();
     loop {
-        match open_segments_now(backend, options, writable) {
-            Err(Error::Io { source, .. })
-                if !writable
-                    && tries < TRIES_BESIDE_WRITER
-                    && matches!(
-                        source.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
-                    ) =>
-            {
-                tries += 1;
-                #[cfg(not(target_family = "wasm"))]
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-            opened => return opened,
+        let listed = Listed::now(backend)?;
+        if listed.bases.is_empty() {
+            return Ok(None);
+        }
+        let opened = open_listed(backend, &listed, options, false)
+            .and_then(|opened| still_there(backend, &listed, opened));
+        match opened {
+            Err(e) if may_pass(&e) && patience.wait() => {}
+            opened => return opened.map(Some),
         }
     }
 }
 
-fn open_segments_now<B: Backend>(
+/// The segments that were opened, if all were there at one moment after they were listed: without those that are
+/// gone from the beginning by now.
+fn still_there<B: Backend>(
     backend: &B,
+    listed: &Listed,
+    mut opened: OpenedLog<B>,
+) -> Result<OpenedLog<B>> {
+    let active = opened.active.base();
+    let now = Listed::now(backend)?;
+    let lowest = now.bases.first().copied().unwrap_or(active.next());
+    // A listing may leave out what comes or goes meanwhile, so that it has a gap; the next one has that then.
+    let then = listed.bases.iter().filter(|&&base| base >= lowest);
+    let last = listed.bases.last().copied().unwrap_or(active);
+    if lowest > active || !then.eq(now.bases_to(last)) || opened.active.reader().is_removed()? {
+        let changed = io::Error::new(
+            io::ErrorKind::NotFound,
+            "its files were others each time they were looked at",
+        );
+        return Err(Error::io("open", backend.name(), changed));
+    }
+    opened.sealed.retain(|&base| base >= lowest);
+    Ok(opened)
+}
+
+/// Opens the segments of a directory for writing.
+pub(super) fn open_to_write<B: Backend>(backend: &B, options: &Options) -> Result<OpenedLog<B>> {
+    // A killed process may have made or removed files and not synced the directory.
+    sync_directory(backend)?;
+    let listed = Listed::now(backend)?;
+    open_listed(backend, &listed, options, true)
+}
+
+fn open_listed<B: Backend>(
+    backend: &B,
+    listed: &Listed,
     options: &Options,
     writable: bool,
 ) -> Result<OpenedLog<B>> {
-    if writable {
-        // A killed process may have made or removed files and not synced the directory.
-        sync_directory(backend)?;
-    }
-    let names = list(backend)?;
-    let mut sealed = bases(&names);
+    let names = &listed.names;
+    let mut sealed = listed.bases.clone();
     let Some(last) = sealed.pop() else {
-        if !writable {
-            return Err(Error::InvalidArgument(format!(
-                "there is no log in {}; append to it, or open it for writing, to make one",
-                backend.name()
-            )));
-        }
         let first = options.initial_offset;
-        remove_leftovers(backend, &names, first..=first);
+        remove_leftovers(backend, names, first..=first)?;
         let active = Segment::create(backend, first, options)?;
         sync_directory(backend)?;
         return Ok(OpenedLog {
@@ -99,7 +149,7 @@ fn open_segments_now<B: Backend>(
     let mut report = Report::default();
     let mut opened = open_unsealed(
         backend,
-        &names,
+        names,
         &mut sealed,
         last,
         writable,
@@ -109,7 +159,7 @@ fn open_segments_now<B: Backend>(
     if writable {
         let active = opened.segment.base();
         let lowest = sealed.first().copied().unwrap_or(active);
-        remove_leftovers(backend, &names, lowest..=active);
+        remove_leftovers(backend, names, lowest..=active)?;
         if !opened.takes_appends {
             opened.segment.seal_where_space()?;
             let next = opened.segment.next_offset();
@@ -161,7 +211,7 @@ fn open_unsealed<B: Backend>(
         let dropped = unsealed[at + 1..].iter().copied().chain([last]);
         let dropped: Vec<Offset> = dropped.rev().collect();
         for &base in dropped.iter().rev() {
-            let found = Segment::<B>::verify(backend, base, Place::Last, options)?;
+            let found = Segment::<B>::verify(backend, base, Place::Last, false, options)?;
             report.segments.push(found.dropped());
         }
         if writable {
@@ -210,11 +260,21 @@ fn first_unsealed<B: Backend>(
 
 /// A truncation that was interrupted may have left the index of a segment that is gone, or the
 /// beginning of a copy.
-fn remove_leftovers<B: Backend>(backend: &B, names: &[String], held: RangeInclusive<Offset>) {
+fn remove_leftovers<B: Backend>(
+    backend: &B,
+    names: &[String],
+    held: RangeInclusive<Offset>,
+) -> Result<()> {
+    let mut removed = false;
     for name in names {
         if index_base(name).is_some_and(|base| !held.contains(&base)) || cut_name(name).is_some() {
             // It does no harm if it stays.
-            let _ = backend.remove(name);
+            removed |= backend.remove(name).is_ok();
         }
     }
+    if removed {
+        // But an index may not come back in the place of a later one.
+        sync_directory(backend)?;
+    }
+    Ok(())
 }

@@ -1,12 +1,13 @@
 //! Reading: no lock, and no system call where files are mapped.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use super::{
     Segment, SegmentReader, Shared,
-    view::{Slot, View},
+    follow::Patience,
+    view::{Slot, View, summary},
 };
-use crate::{Backend, Damaged, Error, Offset, Record, Result, segment::Place};
+use crate::{Backend, Damaged, Error, Offset, Record, Result, SegmentSummary, segment::Place};
 
 impl<B: Backend> Shared<B> {
     #[inline]
@@ -23,27 +24,57 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Runs `read` on the segment of an offset. If it finds damage where the index was not proven, the
-    /// index may be what is wrong: it is made anew, once.
+    /// index may be what is wrong: it is made anew, once. If a log opened read-only finds other files than it
+    /// listed, it looks at what there is now.
     #[cold]
     pub(super) fn in_segment<T>(
         &self,
         offset: Offset,
         mut read: impl FnMut(&SegmentReader<B::File>) -> Result<T>,
     ) -> Result<T> {
+        let mut patience = Patience::default();
         loop {
             let view = self.view.load_full();
             if offset < view.lowest() || offset >= view.next_offset() {
-                // Who asks whether there is more does not wait for it.
-                return Err(view.out_of_range(offset));
+                if Arc::ptr_eq(&view, &self.view.load()) {
+                    // Who asks whether there is more does not wait for it.
+                    return Err(view.out_of_range(offset));
+                }
+                continue;
             }
             let found = self.in_view(&view, offset, &mut read);
-            if found.is_ok() {
-                return found;
-            }
             // Files that are being removed or cut just now are read in vain; then the log is another.
-            drop(self.writer_anyway());
-            if Arc::ptr_eq(&view, &self.view.load()) {
-                return found;
+            match &found {
+                Err(e) if self.is_to_try_again(&view, Some(e), &mut patience)? => {}
+                _ => return found,
+            }
+        }
+    }
+
+    /// The segments, as far as they can be opened.
+    pub(super) fn segments(&self) -> Vec<SegmentSummary> {
+        let mut patience = Patience::default();
+        loop {
+            let view = self.view.load_full();
+            let mut failure = None;
+            let summarize = |slot: &Arc<Slot<B>>| match self.open_segment(&view, slot, false) {
+                Ok(reader) => summary::<B>(&reader),
+                Err(e) => {
+                    failure.get_or_insert(e);
+                    SegmentSummary {
+                        base: slot.base,
+                        next: slot.next.unwrap_or(slot.base),
+                        store_bytes: 0,
+                    }
+                }
+            };
+            let summaries = view.slots().iter().map(summarize).collect();
+            let Some(e) = &failure else { return summaries };
+            if !matches!(
+                self.is_to_try_again(&view, Some(e), &mut patience),
+                Ok(true)
+            ) {
+                return summaries;
             }
         }
     }
@@ -57,7 +88,7 @@ impl<B: Backend> Shared<B> {
         let Some(slot) = view.slot_of(offset).filter(|_| offset < view.next_offset()) else {
             return Err(view.out_of_range(offset));
         };
-        let segment = self.open_segment(slot, false)?;
+        let segment = self.open_segment(view, slot, false)?;
         if slot.next.is_some() && offset >= segment.next_offset() {
             // No segment holds it: the next one begins after it.
             return Err(Error::Corrupt {
@@ -69,15 +100,17 @@ impl<B: Backend> Shared<B> {
         }
         match read(&segment) {
             Err(Error::Corrupt { .. }) if !segment.is_proven() => {
-                read(&*self.open_segment(slot, true)?)
+                read(&*self.open_segment(view, slot, true)?)
             }
             found => found,
         }
     }
 
-    /// Opens a segment, or finds it open; with `proven` its index is made anew unless it is known to be right.
+    /// Opens a segment of a view, or finds it open; with `proven` its index is made anew unless it is known to be
+    /// right.
     pub(super) fn open_segment(
         &self,
+        view: &View<B>,
         slot: &Arc<Slot<B>>,
         proven: bool,
     ) -> Result<Arc<SegmentReader<B::File>>> {
@@ -92,9 +125,11 @@ impl<B: Backend> Shared<B> {
                 self.lead().seal_all()?;
             }
             let (backend, options) = (&self.backend, &self.options);
+            let last = view.active().reading();
+            let listed_with = last.as_deref().filter(|_| self.read_only);
             return self
                 .opened
-                .open(backend, slot, proven, self.read_only, options);
+                .open(backend, slot, proven, listed_with, options);
         }
         self.prove_active(slot)
     }
@@ -120,6 +155,11 @@ impl<B: Backend> Shared<B> {
             let (backend, options) = (&self.backend, &self.options);
             let base = active.base();
             let opened = Segment::scan_files(backend, base, Place::Last, false, options)?;
+            if active.reader().is_removed()? {
+                // By now its name may be another file's.
+                let replaced = io::ErrorKind::NotFound.into();
+                return Err(Error::io("open", backend.name(), replaced));
+            }
             let mut proven = opened.segment;
             proven.reaches_to(next)?;
             proven

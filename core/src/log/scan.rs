@@ -164,6 +164,8 @@ impl<'a, B: Backend> Scan<'a, B> {
                 self.next = self.log.lowest_offset();
                 self.next()
             }
+            // What it was about to give was truncated meanwhile.
+            Err(Error::OffsetOutOfRange { .. }) if self.next >= self.log.next_offset() => None,
             Err(e) => Some(Err(self.pass_over(e))),
         }
     }
@@ -195,7 +197,7 @@ impl<B: Backend> Log<B> {
         let view = self.shared.view.load();
         let slot = view.slot_of(from);
         let slot = slot.ok_or_else(|| view.out_of_range(from))?;
-        let segment = self.shared.open_segment(slot, false)?;
+        let segment = self.shared.open_segment(&view, slot, false)?;
         let bytes = segment.chunk(from, bytes_max)?;
         Ok(Chunk {
             segment,
@@ -208,7 +210,7 @@ impl<B: Backend> Log<B> {
     fn end_of_segment(&self, base: Offset) -> Option<Offset> {
         let view = self.shared.view.load();
         let slot = view.slots().iter().find(|slot| slot.base == base)?;
-        let segment = self.shared.open_segment(slot, false).ok()?;
+        let segment = self.shared.open_segment(&view, slot, false).ok()?;
         Some(segment.next_offset())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Shared, append::Writer, commit::Leading, view::View};
 use crate::{
     Backend, Offset, Result,
-    segment::{Segment, remove_files, sync_directory},
+    segment::{Segment, remove_files, remove_index, remove_store, sync_directory},
 };
 
 impl<B: Backend> Shared<B> {
@@ -120,13 +120,17 @@ impl<B: Backend> Shared<B> {
         let _closed = self.opened.close();
         let view = self.view.load_full();
         view.show_no_more(Offset(0));
-        remove_files(
-            &self.backend,
-            view.slots().iter().rev().map(|slot| slot.base),
-        )?;
+        let lowest = view.lowest();
+        let others = view.slots()[1..].iter().rev();
+        remove_files(&self.backend, others.map(|slot| slot.base))?;
+        // Its index stays until there is a store again: so readers know that there will be.
+        remove_store(&self.backend, lowest)?;
         self.durable_is(first);
         let active = Segment::create(&self.backend, first, &self.options)?;
         sync_directory(&self.backend)?;
+        if lowest != first {
+            remove_index(&self.backend, lowest)?;
+        }
         self.view.store(Arc::new(View::new(&[], active.reader())));
         writer.replace(active);
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -72,6 +73,10 @@ impl<B: Backend> View<B> {
         }
     }
 
+    pub(super) fn bases(&self) -> &[Offset] {
+        &self.bases
+    }
+
     /// The bases of all but the last.
     pub(super) fn sealed_bases(&self) -> &[Offset] {
         &self.bases[..self.bases.len() - 1]
@@ -120,6 +125,15 @@ impl<B: Backend> View<B> {
         {
             if let Some(reader) = &*slot.reading() {
                 reader.show_no_more(next);
+            }
+        }
+    }
+
+    /// Shows readers nothing any more of the segments below `lowest`.
+    pub(super) fn show_none_below(&self, lowest: Offset) {
+        for slot in self.slots.iter().take_while(|slot| slot.base < lowest) {
+            if let Some(reader) = &*slot.reading() {
+                reader.show_no_more(Offset(0));
             }
         }
     }
@@ -180,13 +194,13 @@ impl<B: Backend> Default for OpenedSegments<B> {
 
 impl<B: Backend> OpenedSegments<B> {
     /// Opens a sealed segment, or finds that another thread did. With `proven` its index is made anew
-    /// unless it is known to be right.
+    /// unless it is known to be right. On a log opened read-only it was `listed_with` the last segment.
     pub(super) fn open(
         &self,
         backend: &B,
         slot: &Arc<Slot<B>>,
         proven: bool,
-        read_only: bool,
+        listed_with: Option<&SegmentReader<B::File>>,
         options: &Options,
     ) -> Result<Arc<SegmentReader<B::File>>> {
         let mut opened = self.lock();
@@ -206,7 +220,7 @@ impl<B: Backend> OpenedSegments<B> {
         };
         // An index that is wrong is put right, if only in memory where it cannot be in the file.
         let open_files = || {
-            if read_only {
+            if listed_with.is_some() {
                 open_as(false)
             } else {
                 open_as(true).or_else(|_| open_as(false))
@@ -220,6 +234,16 @@ impl<B: Backend> OpenedSegments<B> {
             }
             found => found?,
         };
+        if let Some(last) = listed_with
+            && last.is_removed()?
+        {
+            // By now the name may be another file's.
+            return Err(Error::io(
+                "open",
+                backend.name(),
+                io::ErrorKind::NotFound.into(),
+            ));
+        }
         let reader = Arc::clone(found.segment.reader());
         slot.reader.store(Some(Arc::clone(&reader)));
         let open_max = if reader.is_mapped() {

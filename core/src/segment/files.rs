@@ -45,11 +45,22 @@ pub(crate) fn remove_files<B: Backend>(
     bases: impl IntoIterator<Item = Offset>,
 ) -> Result<()> {
     for base in bases {
-        remove_file(backend, &store_name(base))?;
-        sync_directory(backend)?;
+        remove_store(backend, base)?;
         remove_file(backend, &index_name(base))?;
     }
     // Before an index of the same name is made.
+    sync_directory(backend)
+}
+
+/// Removes a segment's store, durably.
+pub(crate) fn remove_store<B: Backend>(backend: &B, base: Offset) -> Result<()> {
+    remove_file(backend, &store_name(base))?;
+    sync_directory(backend)
+}
+
+/// Removes the index that a segment without a store has left, durably.
+pub(crate) fn remove_index<B: Backend>(backend: &B, base: Offset) -> Result<()> {
+    remove_file(backend, &index_name(base))?;
     sync_directory(backend)
 }
 

@@ -40,6 +40,7 @@ pub(crate) struct Opened<B: Backend> {
 impl<B: Backend> Segment<B> {
     /// Makes an empty segment. Its files are in the directory durably once that is synced.
     pub(crate) fn create(backend: &B, base: Offset, options: &Options) -> Result<Self> {
+        Self::clear_index_left_behind(backend, base)?;
         let name = store_name(base);
         let store = StoreReader::new(open_file(backend, &name, Access::Create)?, name)?;
         if !store.is_empty() {
@@ -50,13 +51,26 @@ impl<B: Backend> Segment<B> {
         store.is_ours();
         let name = index_name(base);
         let index = open_file(backend, &name, Access::Create)?;
-        if index.len().map_err(|e| Error::io("measure", &name, e))? != 0 {
-            // What an index without a store held counts for nothing, and may not come back.
-            let cleared = index.set_len(0).and_then(|()| index.sync());
-            cleared.map_err(|e| Error::io("truncate", &name, e))?;
-        }
         let index = Index::new(index, name, options.index_bytes_max)?;
         Ok(Self::of(base, base, store, index, options, true))
+    }
+
+    /// What an index without a store held counts for nothing, and may not come back: its bytes would say that a record
+    /// of the segment was synced. So they go before there is a store.
+    fn clear_index_left_behind(backend: &B, base: Offset) -> Result<()> {
+        let name = index_name(base);
+        let index = match open_file(backend, &name, Access::Read) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            opened => opened?,
+        };
+        if index.len().map_err(|e| Error::io("measure", &name, e))? != 0 {
+            // Not in place: a reader of another process may have it mapped.
+            drop(index);
+            cut_file(backend, &name, 0)?;
+        }
+        Ok(())
     }
 
     /// Opens an existing segment: at once if it was closed cleanly, by a scan otherwise. With `writable`
@@ -108,6 +122,17 @@ impl<B: Backend> Segment<B> {
             Ok((first_bad(&scanned), (scanned, report)))
         })?;
         let vouched = vouched(&store, index.as_ref(), base)?;
+        let mut store = store;
+        if writable
+            && matches!(place, Place::Last)
+            && scanned
+                .torn_tail
+                .as_ref()
+                .is_some_and(|tail| tail.records > 0)
+        {
+            drop(store);
+            store = Self::cut_records(backend, base, scanned.end, options)?;
+        }
         store.end_at(scanned.end);
         if writable {
             // The index may not lead: what it will vouch for is on stable storage first.
@@ -159,15 +184,48 @@ impl<B: Backend> Segment<B> {
         })
     }
 
-    /// Looks at every byte; changes nothing.
+    /// Cuts whole records off a store, which a truncation that was interrupted left in it, and opens it anew. A
+    /// reader of another process may have them mapped since before the truncation, so not in place; but on a full
+    /// disk, where the log has to open too, that is left to the caller.
+    fn cut_records(
+        backend: &B,
+        base: Offset,
+        end: u64,
+        options: &Options,
+    ) -> Result<StoreReader<B::File>> {
+        let name = store_name(base);
+        match cut_file(backend, &name, end) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {}
+            cut => cut?,
+        }
+        let store = StoreReader::new(open_file(backend, &name, Access::Write)?, name)?;
+        store.expect_bytes(options.segment_bytes_max);
+        store.is_ours();
+        Ok(store)
+    }
+
+    /// Looks at every byte; changes nothing. The last segment is looked at again where another process may be
+    /// appending to it.
     pub(crate) fn verify(
         backend: &B,
         base: Offset,
         place: Place,
+        looks_again: bool,
         options: &Options,
     ) -> Result<SegmentReport> {
         let (store, index) = Self::open_files(backend, base, place, false, options)?;
-        Ok(examine(&store, index.as_ref(), base, place)?.1)
+        let looks_again = looks_again && matches!(place, Place::Last);
+        settled(looks_again, || {
+            let (scanned, report) = examine(&store, index.as_ref(), base, place)?;
+            Ok((first_bad(&scanned), report))
+        })
+    }
+
+    /// The offset before which an index vouches for every record of this segment and of those before it; its base
+    /// if for none.
+    pub(crate) fn vouched_to(backend: &B, base: Offset, options: &Options) -> Result<Offset> {
+        let (store, index) = Self::open_files(backend, base, Place::Last, false, options)?;
+        vouched(&store, index.as_ref(), base)
     }
 
     #[expect(clippy::type_complexity, reason = "a store and perhaps an index")]
@@ -190,6 +248,12 @@ impl<B: Backend> Segment<B> {
         };
         let name = store_name(base);
         let store = StoreReader::new(open_file(backend, &name, access)?, name)?;
+        if let Some(index) = index.as_ref().filter(|_| !write)
+            && index.is_removed()?
+        {
+            // Beside a writer that truncates: it was the index of another store of this name.
+            return Err(store.failed("open", io::ErrorKind::NotFound.into()));
+        }
         if matches!(place, Place::Last) {
             store.expect_bytes(options.segment_bytes_max);
         }
@@ -316,12 +380,32 @@ impl<F: BackendFile> SegmentReader<F> {
         }
     }
 
+    /// Whether its files were removed or replaced: whatever removes records at the end of a log does that to the
+    /// last segment's first.
+    pub(crate) fn is_removed(&self) -> Result<bool> {
+        self.store.is_removed()
+    }
+
+    /// Whether it has an index in a file.
+    pub(crate) fn has_index_file(&self) -> bool {
+        self.index.has_file()
+    }
+
+    /// On a segment opened only to read: the offset before which its index vouches for every record by now. All
+    /// before `known` are known to be durable.
+    pub(crate) fn vouched_to(&self, known: Offset) -> Result<Offset> {
+        let shown = self.next_offset().since(self.base());
+        let known = known.0.saturating_sub(self.base().0).min(shown);
+        let there = self.index.entries_in_file(known, shown)?;
+        Ok(self.base().plus(there))
+    }
+
     /// On a segment opened only to read: takes in what was appended since. `false` when records that
     /// were there are gone, so that it has to be opened anew.
     pub(crate) fn refresh(&self) -> Result<bool> {
         let (end, next) = (self.store.len(), self.next_offset());
         let length = self.store.file_bytes()?;
-        if length < end || self.store.is_removed()? {
+        if length < end || self.store.is_removed()? || self.index.is_removed()? {
             return Ok(false);
         }
         if length == end {

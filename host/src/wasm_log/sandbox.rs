@@ -1,8 +1,8 @@
 //! The one directory that a guest sees, and what it may do there.
 //!
 //! Under wasip1 a guest has no lock and cannot sync a directory. Here the host does both: it holds the
-//! directory's lock as long as a log is open for writing, and a file that the guest makes or removes is
-//! so on stable storage when the call returns to it.
+//! directory's lock as long as a log is open for writing, and a file that the guest makes, renames or removes
+//! is so on stable storage when the call returns to it.
 
 use std::{
     any::Any,
@@ -237,6 +237,28 @@ impl WasiDir for Sandbox {
             .await
             .map_err(for_guest)?;
         self.shared.sync_directory()
+    }
+
+    async fn rename(&self, from: &str, to_dir: &dyn WasiDir, to: &str) -> Result<(), Error> {
+        require_plain(from)?;
+        require_plain(to)?;
+        let shared = &*self.shared;
+        shared.may_write()?;
+        // There is no other directory that the guest could have.
+        if !to_dir.as_any().is::<Self>() {
+            return Err(Errno::Notcapable.into());
+        }
+        for path in [from, to] {
+            match shared.files.get_path_filestat(path, false).await {
+                Ok(stat) if stat.filetype == FileType::RegularFile => {}
+                Ok(_) => return Err(Error::invalid_argument().context("not a regular file")),
+                Err(e) if is_not_found(&e) && path == to => {}
+                Err(e) => return Err(for_guest(e)),
+            }
+        }
+        let renamed = shared.files.rename_(from, &shared.files, to);
+        renamed.map_err(for_guest)?;
+        shared.sync_directory()
     }
 
     async fn get_filestat(&self) -> Result<Filestat, Error> {
@@ -534,6 +556,31 @@ mod tests {
             Err(Errno::Notsup)
         );
         assert_eq!(names(&sandbox), [".", ".."]);
+    }
+
+    #[test]
+    fn only_regular_files_are_renamed_and_only_here_to_write() {
+        let (directory, sandbox) = sandbox(Mode::Write);
+        let rename = |sandbox: &Sandbox, from: &str, to: &str| {
+            errno(run(sandbox.rename(from, sandbox, to)).unwrap())
+        };
+        fs::write(directory.path().join("0.store.cut"), "short").unwrap();
+        fs::write(directory.path().join("0.store"), "long").unwrap();
+        fs::create_dir(directory.path().join("sub")).unwrap();
+
+        let reader = Sandbox::open(directory.path(), Mode::Read).unwrap();
+        assert_eq!(rename(&reader, "0.store", "1.store"), Err(Errno::Rofs));
+        for (from, to) in [("0.store", "../x"), ("0.store", "sub/x"), ("../x", "x")] {
+            assert_eq!(rename(&sandbox, from, to), Err(Errno::Notcapable));
+        }
+        assert_eq!(rename(&sandbox, "sub", "x"), Err(Errno::Inval));
+        assert_eq!(rename(&sandbox, "0.store", "sub"), Err(Errno::Inval));
+        assert_eq!(rename(&sandbox, "1.store", "0.store"), Err(Errno::Noent));
+
+        assert_eq!(rename(&sandbox, "0.store.cut", "0.store"), Ok(()));
+        assert_eq!(names(&sandbox), [".", "..", "0.store", "sub"]);
+        let bytes = fs::read(directory.path().join("0.store")).unwrap();
+        assert_eq!(bytes, b"short");
     }
 
     /// A directory that was moved away can still be written through its handle, but not synced by its

@@ -115,6 +115,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> anyhow::Result<()> {
     link!(linker, path_create_directory(fd: i32, path: i32, len: i32));
     link!(linker, path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, stat: i32));
     linker.func_wrap("wasi_snapshot_preview1", "path_open", path_open)?;
+    link!(linker, path_rename(
+        fd: i32, path: i32, len: i32, to_fd: i32, to_path: i32, to_len: i32
+    ));
     link!(linker, path_unlink_file(fd: i32, path: i32, len: i32));
     link!(linker, random_get(bytes: i32, len: i32));
     linker.func_wrap(
