@@ -357,6 +357,13 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
 /// The number that begins with the lowest byte of `word`, and its bytes, if it ends in it.
 #[inline(always)]
 fn varint_in_word(word: u64) -> Option<(u64, usize)> {
+    // Most are of one byte or two.
+    if word & 0x80 == 0 {
+        return Some((word & 0x7f, 1));
+    }
+    if word & 0x8000 == 0 {
+        return Some(((word & 0x7f) | (word >> 1 & 0x3f80), 2));
+    }
     // The last byte of a number is the first without its highest bit.
     let ends = !word & 0x8080_8080_8080_8080;
     if ends == 0 {

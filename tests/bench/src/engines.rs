@@ -27,7 +27,10 @@ pub const NATIVE: Kind = Kind {
     group: Group::Floor,
     open: |setup| {
         let files = FsBackend::open(&setup.directory)?.file_access(FileAccess::Calls);
-        Ok(Box::new(Hosted(Box::new(Log::open_on(files, options(setup))?))))
+        Ok(Box::new(Hosted(Box::new(Log::open_on(
+            files,
+            options(setup),
+        )?))))
     },
     kept,
 };
