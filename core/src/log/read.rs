@@ -129,7 +129,7 @@ impl<B: Backend> Shared<B> {
             let listed_with = last.as_deref().filter(|_| self.read_only);
             return self
                 .opened
-                .open(backend, slot, proven, listed_with, options);
+                .open(backend, &self.view, slot, proven, listed_with, options);
         }
         self.prove_active(slot)
     }
@@ -165,7 +165,8 @@ impl<B: Backend> Shared<B> {
             proven
         };
         let reader = Arc::clone(proven.reader());
-        slot.prove(&reader);
+        // Not in the slot that was asked for: a truncation may have put another in its place meanwhile.
+        self.view.load().active().prove(&reader);
         writer.replace(proven);
         Ok(reader)
     }

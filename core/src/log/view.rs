@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use crate::{
     Backend, Error, Offset, Options, Result, SegmentSummary,
@@ -115,6 +115,12 @@ impl<B: Backend> View<B> {
         self.slots.get(after.checked_sub(1)?)
     }
 
+    /// Whether this very slot is one of them.
+    fn has(&self, slot: &Arc<Slot<B>>) -> bool {
+        self.slot_of(slot.base)
+            .is_some_and(|found| Arc::ptr_eq(found, slot))
+    }
+
     /// Shows readers no record from `next` on any more.
     pub(super) fn show_no_more(&self, next: Offset) {
         for slot in self
@@ -195,15 +201,23 @@ impl<B: Backend> Default for OpenedSegments<B> {
 impl<B: Backend> OpenedSegments<B> {
     /// Opens a sealed segment, or finds that another thread did. With `proven` its index is made anew
     /// unless it is known to be right. On a log opened read-only it was `listed_with` the last segment.
+    /// `view` is the one there is by now.
     pub(super) fn open(
         &self,
         backend: &B,
+        view: &ArcSwap<View<B>>,
         slot: &Arc<Slot<B>>,
         proven: bool,
         listed_with: Option<&SegmentReader<B::File>>,
         options: &Options,
     ) -> Result<Arc<SegmentReader<B::File>>> {
         let mut opened = self.lock();
+        // Who removes or cuts files holds it until the view is another. By then the segment is gone, or is the
+        // active one, whose files are for the writer alone to open.
+        if !view.load().has(slot) {
+            let kind = io::ErrorKind::NotFound;
+            return Err(Error::io("open", backend.name(), kind.into()));
+        }
         if let Some(reader) = slot.reader.load_full()
             && (reader.is_proven() || !proven)
         {
