@@ -40,17 +40,20 @@ impl<'a> WasmScan<'a> {
     /// Frames from the next record on; none at the end of the log.
     fn read_on(&mut self) -> Result<Frames> {
         let log = self.log;
-        // It may be truncated meanwhile: then the scan goes on where the log now begins. Not for ever, should a
-        // guest say so each time.
+        // It may be truncated meanwhile: then the scan goes on where the log now begins, or is at the log's end. Not
+        // for ever, should a guest say so each time.
         for _ in 0..TRUNCATIONS_MAX {
             let next = self.next;
             match log.call(|guest| guest.read_unchecked(next, SCAN_BYTES)) {
                 Err(e) if e.kind() == ErrorKind::OffsetOutOfRange && self.began => {
                     let lowest = log.call(Guest::lowest_offset)?;
-                    if lowest <= next {
+                    if lowest > next {
+                        self.next = lowest;
+                    } else if next >= log.call(Guest::next_offset)? {
+                        return Ok(Frames::default());
+                    } else {
                         return Err(e);
                     }
-                    self.next = lowest;
                 }
                 read => return read,
             }
