@@ -16,7 +16,7 @@ mod workload;
 
 use std::{env, ops::Range, time::Instant};
 
-use proglog::{Backend, Durability, Error, Fault, FaultBackend, Log, Offset, Options};
+use proglog::{Access, Backend, BackendFile, Durability, Error, Fault, FaultBackend, Log, Offset, Options};
 
 use self::{
     sabotage::Bug,
@@ -111,6 +111,29 @@ fn an_index_that_was_left_behind_vouches_for_nothing() -> Result<(), Error> {
     // As a reset leaves it in which the power is cut.
     disk.remove("0.store").unwrap();
     disk.sync_directory().unwrap();
+    let log = Log::open_on(disk.clone(), options().durability(Durability::Written))?;
+    log.append(&[2; 600])?;
+    log.append(&[3; 600])?;
+    for state in disk.power_cuts(256, 0) {
+        let log = Log::open_on(state, options())?;
+        assert!(log.verify()?.is_sound(), "{:?}", log.recovery_report());
+        assert!(log.scan(..).all(|record| record.is_ok()));
+    }
+    Ok(())
+}
+
+/// A process that is killed while it empties the index that a reset leaves: what it did is not on stable storage.
+#[test]
+fn an_index_that_was_emptied_by_a_killed_process_vouches_for_nothing() -> Result<(), Error> {
+    let disk = FaultBackend::new();
+    let log = Log::open_on(disk.clone(), options())?;
+    log.append_batch(&[[1; 100]; 5])?;
+    log.close()?;
+    disk.remove("0.store").unwrap();
+    disk.sync_directory().unwrap();
+    let index = disk.open("0.index", Access::Write).unwrap();
+    index.set_len(0).unwrap();
+    let disk = disk.killed();
     let log = Log::open_on(disk.clone(), options().durability(Durability::Written))?;
     log.append(&[2; 600])?;
     log.append(&[3; 600])?;
