@@ -59,18 +59,19 @@ impl<B: Backend> Segment<B> {
     /// of the segment was synced. So they go before there is a store.
     fn clear_index_left_behind(backend: &B, base: Offset) -> Result<()> {
         let name = index_name(base);
-        let index = match open_file(backend, &name, Access::Read) {
+        let index = match open_file(backend, &name, Access::Write) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(());
             }
             opened => opened?,
         };
-        if index.len().map_err(|e| Error::io("measure", &name, e))? != 0 {
-            // Not in place: a reader of another process may have it mapped.
-            drop(index);
-            cut_file(backend, &name, 0)?;
+        if index.len().map_err(|e| Error::io("measure", &name, e))? == 0 {
+            // A killed process may have emptied it and not synced it.
+            return index.sync().map_err(|e| Error::io("sync", &name, e));
         }
-        Ok(())
+        // Not in place: a reader of another process may have it mapped.
+        drop(index);
+        cut_file(backend, &name, 0)
     }
 
     /// Opens an existing segment: at once if it was closed cleanly, by a scan otherwise. With `writable`
