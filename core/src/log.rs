@@ -605,7 +605,7 @@ impl<B: Backend> Log<B> {
 
 /// Opens a log that there is, or is again once a writer that begins it anew has done so.
 fn open_existing<B: Backend>(backend: &B, options: &Options) -> Result<open::OpenedLog<B>> {
-    let mut patience = Patience::default();
+    let mut patience = Patience::for_reset();
     loop {
         if let Some(opened) = open_beside_writer(backend, options)? {
             return Ok(opened);

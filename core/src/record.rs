@@ -63,7 +63,7 @@ impl<'a> NewRecord<'a> {
 
     /// With a timestamp, in milliseconds since 1970-01-01 UTC. 0 is none, and then the log's clock is
     /// not asked either. A log's timestamps never decrease: one that is earlier than that of a record before
-    /// becomes that one.
+    /// becomes that one. So one that is far in the future, microseconds say, is that of all that come after it.
     #[must_use]
     pub fn timestamp_ms(mut self, timestamp_ms: u64) -> Self {
         self.timestamp_ms = Some(timestamp_ms);

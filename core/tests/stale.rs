@@ -38,7 +38,9 @@ impl Gates {
         let thread = thread::current().name().unwrap_or_default().to_owned();
         let (state, changed) = &*self.shared;
         let mut state = state.lock().unwrap();
-        state.seen.push((thread.clone(), operation, file.to_owned()));
+        state
+            .seen
+            .push((thread.clone(), operation, file.to_owned()));
         let gate = (thread, operation);
         while state.closed.contains(&gate) {
             state.stopped.insert(gate.clone());

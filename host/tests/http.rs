@@ -14,7 +14,7 @@ use std::{
         mpsc::{Receiver, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -49,6 +49,7 @@ on_both_engines!(
     a_stop_lets_a_request_in_flight_finish,
     a_second_signal_ends_at_once,
     a_port_that_is_taken_is_told,
+    buffered_records_are_synced_in_time,
 );
 
 /// The book's `testCommitLog`-like case, by its own words: what was appended is read back.
@@ -666,6 +667,23 @@ fn a_second_signal_ends_at_once(engine: &str) {
     served.signal(Signal::INT);
     assert_eq!(served.end().0, Some(130));
     printed(proglog(engine, "verify", &[&log.path()]), b"");
+}
+
+fn buffered_records_are_synced_in_time(engine: &str) {
+    let log = tempdir().unwrap();
+    let options = ["--durability", "buffered", "--sync-interval-ms", "20"];
+    let (served, url) = start(engine, &log, &options);
+    let posted = agent().post(&url).send(r#"{"record":"aGk="}"#).unwrap();
+    assert_eq!(posted.status(), StatusCode::OK);
+    let started = Instant::now();
+    wait_until(|| {
+        assert!(started.elapsed() < Duration::from_secs(30), "not synced");
+        let health = agent().get(format!("{url}/healthz")).call();
+        let health = health.unwrap().body_mut().read_to_string().unwrap();
+        health.contains(r#""durable_offset":1"#)
+    });
+    served.signal(Signal::TERM);
+    assert_eq!(served.end().0, Some(0));
 }
 
 fn a_port_that_is_taken_is_told(engine: &str) {

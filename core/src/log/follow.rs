@@ -20,8 +20,7 @@ use super::{
 use crate::{Backend, Error, Offset, Report, Result, segment::Place};
 
 /// How often a reader tries again what a writer beside it is in the middle of, a millisecond apart where it can wait.
-/// The longest is a reset, which syncs the directory a few times before there is a log again. In a browser no one
-/// else writes.
+/// In a browser no one else writes.
 const TRIES: u32 = if cfg!(all(target_family = "wasm", target_os = "unknown")) {
     0
 } else if cfg!(target_family = "wasm") {
@@ -34,22 +33,41 @@ const TRIES: u32 = if cfg!(all(target_family = "wasm", target_os = "unknown")) {
 const VOUCHED_TRIES: u32 = 3;
 
 /// How long a reader waits for a writer to be done with something.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Patience {
-    tried: u32,
+    left: u32,
+    waited: bool,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            left: TRIES,
+            waited: false,
+        }
+    }
 }
 
 impl Patience {
+    /// As long as a reset may take, which syncs the directory a few times before there is a log again.
+    pub(super) fn for_reset() -> Self {
+        Self {
+            left: TRIES * 20,
+            waited: false,
+        }
+    }
+
     /// Waits a little, unless that was done often enough.
     pub(super) fn wait(&mut self) -> bool {
-        if self.tried == TRIES {
+        if self.left == 0 {
             return false;
         }
         #[cfg(not(target_family = "wasm"))]
-        if self.tried > 0 {
+        if self.waited {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        self.tried += 1;
+        self.left -= 1;
+        self.waited = true;
         true
     }
 }

@@ -16,7 +16,9 @@ mod workload;
 
 use std::{env, ops::Range, time::Instant};
 
-use proglog::{Access, Backend, BackendFile, Durability, Error, Fault, FaultBackend, Log, Offset, Options};
+use proglog::{
+    Access, Backend, BackendFile, Durability, Error, Fault, FaultBackend, Log, Offset, Options,
+};
 
 use self::{
     sabotage::Bug,

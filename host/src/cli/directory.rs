@@ -55,8 +55,12 @@ fn not_a_directory(directory: &Path) -> Failure {
 
 fn tell_recovery(directory: &Path, report: &Report) {
     if let Some(tail) = report.torn_tail() {
+        let records = match tail.records {
+            0 => String::new(),
+            records => format!(", {} among them", count(records, "whole record")),
+        };
         note(&format!(
-            "cut off {} that an unclean stop left in segment {} after the last whole append",
+            "cut off {}{records} that an unclean stop left in segment {} after the last whole append",
             count(tail.bytes, "byte"),
             tail.segment
         ));

@@ -1,5 +1,7 @@
 //! Options that several verbs share.
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 use proglog::{Durability, Options};
 use proglog_host::EngineKind;
@@ -11,6 +13,9 @@ pub(crate) struct StorageArgs {
     /// What an append promises once it is acknowledged
     #[arg(long, value_enum, default_value_t)]
     durability: DurabilityArg,
+    /// Sync what was written or buffered this long ago; without it, only a full segment or the end does
+    #[arg(long, value_name = "MS")]
+    sync_interval_ms: Option<u64>,
     /// Begin a new segment when the store would exceed this
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes)]
     pub(crate) segment_bytes_max: u64,
@@ -27,7 +32,11 @@ pub(crate) struct StorageArgs {
 
 impl StorageArgs {
     pub(crate) fn options(&self) -> Options {
-        Options::new()
+        let mut options = Options::new();
+        if let Some(ms) = self.sync_interval_ms {
+            options = options.sync_interval(Duration::from_millis(ms));
+        }
+        options
             .durability(self.durability.into())
             .segment_bytes_max(self.segment_bytes_max)
             .index_bytes_max(self.index_bytes_max)

@@ -51,8 +51,6 @@ impl<'a> WasmScan<'a> {
                         self.next = lowest;
                     } else if next >= log.call(Guest::next_offset)? {
                         return Ok(Frames::default());
-                    } else {
-                        return Err(e);
                     }
                 }
                 read => return read,
