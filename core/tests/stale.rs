@@ -257,3 +257,36 @@ fn what_is_appended_is_shown_after_an_index_was_made_anew_beside_a_truncation() 
     assert_eq!(log.next_offset(), Offset(7));
     assert_eq!(log.read(Offset(6)).unwrap().value(), b"new");
 }
+
+/// Who waits for a sync while the log is truncated shows its record when it is over, but not those that are gone.
+#[test]
+fn an_append_that_a_truncation_overtook_shows_no_one_what_was_removed() {
+    for _ in 0..50 {
+        let gates = Gates::default();
+        let backend = Gated {
+            files: closed(6),
+            gates: gates.clone(),
+        };
+        let log = Log::open_on(backend, options()).unwrap();
+        let mut scan = log.scan(..);
+        assert_eq!(scan.next().unwrap().unwrap().offset(), Offset(0));
+        thread::scope(|scope| {
+            gates.close("first", "sync");
+            let first = spawn(scope, "first", || log.append("6"));
+            gates.wait_for("first", "sync");
+            let truncates = spawn(scope, "truncates", || log.truncate_after(Offset(2)));
+            thread::sleep(Duration::from_millis(2));
+            let second = spawn(scope, "second", || log.append("7"));
+            thread::sleep(Duration::from_millis(2));
+            gates.open("first", "sync");
+            first.join().unwrap().unwrap();
+            second.join().unwrap().unwrap();
+            truncates.join().unwrap().unwrap();
+        });
+        if log.next_offset() > Offset(3) {
+            continue;
+        }
+        let offsets: Vec<_> = scan.map(|record| record.unwrap().offset().0).collect();
+        assert_eq!(offsets, [1, 2]);
+    }
+}

@@ -126,7 +126,7 @@ impl<'a, B: Backend> Scan<'a, B> {
     /// that holds.
     #[inline(always)]
     fn next_in_chunk(&mut self) -> Option<(&Bytes, Range<usize>, Layout)> {
-        if self.end.is_some_and(|end| self.next >= end) {
+        if self.ended || self.end.is_some_and(|end| self.next >= end) {
             return None;
         }
         let Chunk { segment, bytes, at } = self.chunk.as_mut()?;

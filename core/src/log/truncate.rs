@@ -28,7 +28,9 @@ impl<B: Backend> Shared<B> {
     ) -> Result<()> {
         let next = writer.active().next_offset();
         if offset == next && next > writer.active().base() {
-            // Appends need a segment to go to before their present one is removed.
+            // Appends need a segment to go to before their present one is removed. Others that wait to be sealed are
+            // first: there may be no more of them than recovery looks for.
+            leading.seal_all()?;
             self.roll(writer)?;
         }
         leading.seal_all()?;

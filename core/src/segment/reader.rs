@@ -23,8 +23,10 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct SegmentReader<F> {
     base: Offset,
-    /// The offset after the last record that readers are shown.
+    /// The offset after the last record that readers are shown, unless it was truncated.
     next: AtomicU64,
+    /// From here on records were truncated: for good, whoever still shows what it appended before.
+    truncated: AtomicU64,
     pub(super) store: StoreReader<F>,
     pub(super) index: Index<F>,
     /// Whether every entry of the index was seen to be right. Otherwise a record that is not where its
@@ -47,6 +49,7 @@ impl<F: BackendFile> SegmentReader<F> {
         Self {
             base,
             next: next.0.into(),
+            truncated: u64::MAX.into(),
             store,
             index,
             proven: proven.into(),
@@ -62,7 +65,7 @@ impl<F: BackendFile> SegmentReader<F> {
     /// The offset after the last record that is shown.
     #[inline]
     pub(crate) fn next_offset(&self) -> Offset {
-        Offset(self.next.load(Acquire))
+        Offset(self.next.load(Acquire).min(self.truncated.load(Acquire)))
     }
 
     /// Shows readers what was appended, up to `next`.
@@ -73,7 +76,7 @@ impl<F: BackendFile> SegmentReader<F> {
 
     /// Shows readers no more than what stands before `next`: the rest was truncated.
     pub(crate) fn show_no_more(&self, next: Offset) {
-        self.next.fetch_min(next.0.max(self.base.0), Release);
+        self.truncated.fetch_min(next.0.max(self.base.0), Release);
     }
 
     /// The bytes of its frames.
