@@ -5,6 +5,34 @@ use crate::{
     record::{FrameToWrite, LENGTH_BYTES, RECORD_BYTES_LIMIT},
 };
 
+/// Refuses a record that the log does not take.
+#[inline]
+pub(super) fn check_record_bytes(bytes: u64, options: &Options) -> Result<()> {
+    if bytes <= options.record_bytes_max {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what: "a record",
+        bytes,
+        bytes_max: options.record_bytes_max,
+        advice: "; raise record_bytes_max, or split it",
+    })
+}
+
+/// Refuses a batch that no log takes.
+#[inline]
+pub(super) fn check_batch_bytes(bytes: u64) -> Result<()> {
+    if bytes <= RECORD_BYTES_LIMIT {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what: "a batch",
+        bytes,
+        bytes_max: RECORD_BYTES_LIMIT,
+        advice: "; append it in parts",
+    })
+}
+
 #[cold]
 fn used_up(records: usize, first: Offset) -> Error {
     Error::InvalidArgument(format!(
@@ -58,25 +86,11 @@ impl<'a> Batch<'a> {
         let (mut bytes, mut timestamp_ms_max) = (0_u64, timestamp_ms_min);
         for frame in batch.frames() {
             let record_bytes = frame.record_bytes();
-            if record_bytes > options.record_bytes_max {
-                return Err(Error::TooLarge {
-                    what: "a record",
-                    bytes: record_bytes,
-                    bytes_max: options.record_bytes_max,
-                    advice: "; raise record_bytes_max, or split it",
-                });
-            }
+            check_record_bytes(record_bytes, options)?;
             bytes += LENGTH_BYTES as u64 + record_bytes;
             timestamp_ms_max = timestamp_ms_max.max(frame.timestamp_ms);
         }
-        if bytes > RECORD_BYTES_LIMIT {
-            return Err(Error::TooLarge {
-                what: "a batch",
-                bytes,
-                bytes_max: RECORD_BYTES_LIMIT,
-                advice: "; append it in parts",
-            });
-        }
+        check_batch_bytes(bytes)?;
         batch.bytes = bytes;
         batch.timestamp_ms_max = timestamp_ms_max;
         Ok(batch)

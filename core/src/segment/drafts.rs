@@ -2,8 +2,11 @@
 
 use crate::{
     Error, Header, NewRecord, Offset, Options, Record, Result,
-    record::{Draft, LENGTH_BYTES, RECORD_BYTES_LIMIT, frame_bytes},
-    segment::Batch,
+    record::{Draft, LENGTH_BYTES, frame_bytes},
+    segment::{
+        Batch,
+        batch::{check_batch_bytes, check_record_bytes},
+    },
 };
 
 /// Records laid out as the frames they will be, for [`Log::append_drafts`](crate::Log::append_drafts): where
@@ -95,26 +98,12 @@ impl<'a> DraftedBatch<'a> {
                 ))
             })?;
             let record_bytes = (draft.bytes() - LENGTH_BYTES) as u64;
-            if record_bytes > options.record_bytes_max {
-                return Err(Error::TooLarge {
-                    what: "a record",
-                    bytes: record_bytes,
-                    bytes_max: options.record_bytes_max,
-                    advice: "; raise record_bytes_max, or split it",
-                });
-            }
+            check_record_bytes(record_bytes, options)?;
             rest = &rest[draft.bytes()..];
             drafts.push(draft);
         }
         let bytes = frames.len() as u64;
-        if bytes > RECORD_BYTES_LIMIT {
-            return Err(Error::TooLarge {
-                what: "a batch",
-                bytes,
-                bytes_max: RECORD_BYTES_LIMIT,
-                advice: "; append it in parts",
-            });
-        }
+        check_batch_bytes(bytes)?;
         let count = drafts.len() as u64;
         for (draft, following) in drafts.iter().zip((0..count).rev()) {
             let closes = if following == 0 && count > 1 {
