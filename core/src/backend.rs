@@ -48,6 +48,17 @@ pub trait Backend: fmt::Debug {
     /// The file cannot be removed.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Gives a file a name that no other has. In a power cut before the directory is synced it has either.
+    /// Only needed where [`Backend::prepare_bytes`] is not 0: a file that was prepared becomes a store by it.
+    ///
+    /// # Errors
+    ///
+    /// The file has its old name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Cuts a file to its first `bytes` bytes, durably. Where another reads it meanwhile, be it memory mapped by
     /// [`BackendFile::map`] or the open file of a log that was opened read-only, the file is replaced by a shorter
     /// copy, so that the old one keeps its bytes and [tells](BackendFile::is_removed) that it was replaced.
@@ -61,10 +72,20 @@ pub trait Backend: fmt::Debug {
         file.sync()
     }
 
-    /// How many bytes past its records the active store is to be filled with zeros ahead of time, so
-    /// that a sync writes records alone and not where they are. 0 where that gains nothing.
+    /// How many bytes past its records a log is to fill with zeros ahead of time, in the active store and in files
+    /// that become the next ones, so that a sync writes records alone and not where they are. 0 where that gains
+    /// nothing.
     fn prepare_bytes(&self) -> u64 {
         0
+    }
+
+    /// How many bytes may still be written, if that can be told.
+    ///
+    /// # Errors
+    ///
+    /// It is then taken to be unknown.
+    fn available_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
     }
 
     /// Returns once all files made and removed before are so on stable storage.

@@ -7,6 +7,7 @@ mod follow;
 mod gather;
 mod open;
 mod read;
+mod reserve;
 mod scan;
 mod truncate;
 mod view;
@@ -34,6 +35,7 @@ use self::{
     commit::Commit,
     follow::Patience,
     open::{Listed, open_beside_writer, open_to_write},
+    reserve::Reserve,
     view::{OpenedSegments, View},
     worker::Worker,
 };
@@ -87,6 +89,7 @@ struct Shared<B: Backend> {
     writer: Mutex<Writer<B>>,
     commit: Commit<B>,
     worker: Worker<B>,
+    reserve: Reserve,
     /// The failure after which it is unknown what the files hold.
     poison: OnceLock<String>,
     closed: AtomicBool,
@@ -197,6 +200,7 @@ impl<B: Backend> Log<B> {
             writer: Mutex::new(Writer::new(opened.active)),
             commit: Commit::default(),
             worker: Worker::default(),
+            reserve: Reserve::default(),
             poison: OnceLock::new(),
             closed: false.into(),
         });
@@ -562,6 +566,39 @@ impl<B: Backend> Log<B> {
         self.shared.sync()
     }
 
+    /// Makes space ready for about `bytes` more bytes of frames, and returns once it is on stable storage: filled with
+    /// zeros, in the active segment and in files that become the next ones, at most 1,024. A sync of records that go
+    /// there writes them alone, and not where they are, which takes half the time where they are many; and there is room
+    /// for them on the disk, though not for their indexes, 12 bytes a record. It takes as long as to write so many
+    /// bytes.
+    ///
+    /// The space is used up by appends, and given back when the log is closed. A log in a directory makes some ready
+    /// by itself when appends rest; see [`FsBackend::prepare`](crate::FsBackend::prepare), also for how to have none.
+    /// Where there are only memory or a sandbox this does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the disk has not so much space; what could be had is kept, but for the last file, and the log
+    /// is as it was. A sync of the active segment that fails poisons it. [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// use proglog::{Log, Options};
+    ///
+    /// let log = Log::open(directory, Options::new())?;
+    /// log.reserve(8 << 20)?;
+    /// for order in 0..1000 {
+    ///     log.append(&format!("order {order}"))?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reserve(&self, bytes: u64) -> Result<()> {
+        self.shared.reserve(bytes)
+    }
+
     /// On a log opened read-only: takes in what a writer appended, synced or removed before the call. From then on
     /// no call gives a record that was removed before; see `Log::open_read_only` for what they give until then. While
     /// there is no segment, since a reset is under way or was interrupted, the log is empty. On a log
@@ -687,6 +724,7 @@ impl<B: Backend> Shared<B> {
         if self.closed.swap(true, Release) {
             return Ok(());
         }
+        self.reserve.give_back(&self.backend);
         self.check_poisoned()?;
         writer.active().flush()?;
         leading.seal_all()?;
@@ -702,6 +740,7 @@ impl<B: Backend> Shared<B> {
         let _writer = self.writer_anyway();
         self.closed.store(true, Release);
         let _closed = self.opened.close();
+        self.reserve.give_back(&self.backend);
         let view = self.view.load_full();
         remove_files(
             &self.backend,

@@ -5,6 +5,7 @@ mod drafts;
 mod examine;
 mod files;
 mod open;
+mod prepared;
 mod reader;
 
 use std::{io, ops::Range, sync::Arc};
@@ -16,6 +17,7 @@ pub(crate) use self::{
         cut_name, index_base, remove_files, remove_index, remove_store, store_base, sync_directory,
     },
     open::{Opened, Place},
+    prepared::{PreparedStore, is_prepared},
     reader::SegmentReader,
 };
 pub use drafts::Drafts;

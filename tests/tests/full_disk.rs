@@ -69,6 +69,12 @@ mod linux {
                             format!("filled_by_another::{name}"),
                             Box::new(move || case.filled_by_another()),
                         );
+                        if engine == EngineKind::Native {
+                            add(
+                                format!("filled_with_space_reserved::{name}"),
+                                Box::new(move || case.filled_with_space_reserved()),
+                            );
+                        }
                     }
                 }
             }
@@ -250,6 +256,37 @@ mod linux {
             }
             self.check(&log, 0..next);
             self.check_closed(log, 0..next, &disk);
+        }
+
+        /// Space that was reserved is there, and what there is not is not reserved.
+        fn filled_with_space_reserved(self) {
+            let disk = Disk::new(self.disk);
+            let log = self.open(&disk);
+            let next = self.append(&log, 0).unwrap();
+            let Opened::Native(native) = &log else {
+                panic!("only the native engine reserves");
+            };
+            let files = || fs::read_dir(disk.log()).unwrap().count();
+            let before = files();
+            match native.reserve(1 << 30) {
+                Err(Error::Io { source, .. }) => {
+                    assert_eq!(source.kind(), ErrorKind::StorageFull, "{source}");
+                }
+                reserved => panic!("{reserved:?}"),
+            }
+            assert_eq!(files(), before);
+            native.reserve(2 << 20).unwrap();
+            assert!(files() > before);
+            let filler = disk.fill();
+            let told = self.append_until_full(&log);
+            // The index has no space.
+            assert!(told >= next);
+            let (durable, held) = self.check_full(log, told);
+            fs::remove_file(filler).unwrap();
+            let log = self.open(&disk);
+            self.check_reopened(&log, durable, held);
+            let told = self.append_until_full(&log);
+            self.go_on_after(log, told, &disk);
         }
 
         fn go_on_after(self, log: Opened, told: u64, disk: &Disk) {

@@ -282,6 +282,10 @@ impl<B: Backend> Backend for Gated<B> {
         self.backend.remove(name)
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.backend.rename(from, to)
+    }
+
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
         self.backend.cut(name, bytes)
     }

@@ -28,7 +28,7 @@ const SECTOR_BYTES: usize = 512;
 /// never a later write to a sector without the earlier ones to the same. A file's length is any it had
 /// since its last sync, whatever became of its bytes: those that are within it and were not kept read
 /// as they were, zeros if they were never written. Each name made, removed or
-/// [renamed](FaultBackend::rename) since the directory's last sync is so or not.
+/// renamed since the directory's last sync is so or not.
 ///
 /// ```
 /// use proglog::{Error, Fault, FaultBackend, Log, Options};
@@ -201,26 +201,6 @@ impl FaultBackend {
         PowerCuts::new(&self.disk(), states_max, seed)
     }
 
-    /// Gives a file another name, in place of what has that name: on stable storage the old name is gone
-    /// and the new one is there, or neither.
-    ///
-    /// # Errors
-    ///
-    /// There is no such file, or the operation was made to fail.
-    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut disk = self.disk();
-        let Some(&file) = disk.names.get(from) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        disk.operation(false).map_err(Fault::error)?;
-        disk.change_name(NameChange::Renamed {
-            from: from.to_owned(),
-            to: to.to_owned(),
-            file,
-        });
-        Ok(())
-    }
-
     /// The bytes of a file, as the running process sees them.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {
@@ -359,6 +339,21 @@ impl Backend for FaultBackend {
         disk.operation(false).map_err(Fault::error)?;
         disk.change_name(NameChange::Removed {
             name: name.to_owned(),
+        });
+        Ok(())
+    }
+
+    /// In place of what has that name: on stable storage the old name is gone and the new one is there, or neither.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut disk = self.disk();
+        let Some(&file) = disk.names.get(from) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        disk.operation(false).map_err(Fault::error)?;
+        disk.change_name(NameChange::Renamed {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            file,
         });
         Ok(())
     }

@@ -44,7 +44,7 @@ pub enum FileAccess {
     Calls,
 }
 
-/// How far ahead of its records a store is filled with zeros, so that a sync writes records alone.
+/// How far ahead of its records a log is filled with zeros, so that a sync writes records alone.
 const PREPARE_BYTES: u64 = if cfg!(target_os = "wasi") {
     0
 } else {
@@ -92,10 +92,11 @@ impl FsBackend {
         self
     }
 
-    /// How many bytes past its records the active store is filled with zeros ahead of time, at the most:
-    /// 64 MiB unless told otherwise, 0 is none. A sync is then faster, for where the records stand is on the disk
-    /// already. It is done only in a log that was synced a few times; while appends go on no more than 4 MiB
-    /// ahead, and when they rest no more than was synced before. Closing the log gives the space back.
+    /// How many bytes past its records a log fills with zeros ahead of time by itself, at the most: 64 MiB unless told
+    /// otherwise, 0 is none, and none for [`Log::reserve`](crate::Log::reserve) either. A sync is then faster, for
+    /// where the records stand is on the disk already. It is done only in a log that was synced a few times; while
+    /// appends go on no more than 4 MiB ahead, and when they rest no more than was synced before. Past the end of the
+    /// segment it is files `{n}.prepared`, which become the next stores. Closing the log gives the space back.
     #[must_use]
     pub fn prepare(mut self, bytes: u64) -> Self {
         self.prepare_bytes = bytes;
@@ -152,6 +153,10 @@ impl Backend for FsBackend {
         fs::remove_file(self.directory.join(name))
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.directory.join(from), self.directory.join(to))
+    }
+
     /// The file is replaced by a copy: who reads the old one's memory goes on, also in another process, and can
     /// tell by [`BackendFile::is_removed`]. Windows does not replace a file that is open.
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
@@ -180,6 +185,12 @@ impl Backend for FsBackend {
 
     fn prepare_bytes(&self) -> u64 {
         self.prepare_bytes
+    }
+
+    #[cfg(unix)]
+    fn available_bytes(&self) -> io::Result<Option<u64>> {
+        let found = rustix::fs::statvfs(&self.directory)?;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
     }
 
     fn sync_directory(&self) -> io::Result<()> {

@@ -194,7 +194,8 @@ impl<B: Backend> Shared<B> {
     pub(super) fn roll(&self, writer: &mut Writer<B>) -> Result<()> {
         writer.active.flush()?;
         let base = writer.active.next_offset();
-        let create = || Segment::create(&self.backend, base, &self.options);
+        let prepared = self.reserve.take();
+        let create = || Segment::create_in(&self.backend, base, prepared, &self.options);
         let mut next = self.make_new_files(create)?;
         next.not_before(writer.active.timestamp_ms_min());
         let view = self.view.load();

@@ -50,8 +50,8 @@ struct State {
     /// How many wait for it.
     waiting: usize,
     gathering: Gathering,
-    /// The end of the active store when it was synced last.
-    synced_to: u64,
+    /// The active segment when it was synced last, and the end of its store.
+    synced_to: (Offset, u64),
     synced: Synced,
 }
 
@@ -65,9 +65,14 @@ struct Synced {
 }
 
 impl State {
-    fn synced_to(&mut self, end: u64) -> Synced {
-        let bytes = end.saturating_sub(self.synced_to);
-        self.synced_to = end;
+    fn synced_to(&mut self, segment: Offset, end: u64) -> Synced {
+        let (segment_before, end_before) = self.synced_to;
+        let bytes = if segment == segment_before {
+            end.saturating_sub(end_before)
+        } else {
+            end
+        };
+        self.synced_to = (segment, end);
         self.synced = Synced {
             syncs: self.synced.syncs + 1,
             bytes,
@@ -223,7 +228,7 @@ impl<B: Backend> Shared<B> {
         let (reader, end) = self.poison_if_failed(synced)?;
         let synced = leading.end(|state| {
             state.gathering = gathering.synced(&self.commit.arrived);
-            state.synced_to(end)
+            state.synced_to(reader.base(), end)
         });
         self.prepare_ahead(&reader, end, synced)
     }
@@ -261,7 +266,7 @@ impl<B: Backend> Shared<B> {
         self.lead().seal_all()
     }
 
-    /// Has zeros written past the end of the active store, where that makes syncs faster.
+    /// Has zeros written past the end of the records, where that makes syncs faster.
     fn prepare_ahead(
         self: &Arc<Self>,
         reader: &Arc<SegmentReader<B::File>>,
@@ -269,26 +274,30 @@ impl<B: Backend> Shared<B> {
         synced: Synced,
     ) -> Result<()> {
         let bytes_max = self.backend.prepare_bytes();
-        if bytes_max == 0
-            || synced.syncs < SYNCS_BEFORE_PREPARING && self.worker.can_be_employed()
-            || synced.bytes > SYNCED_BYTES_MAX && self.worker.is_employed()
+        if bytes_max == 0 || synced.syncs < SYNCS_BEFORE_PREPARING && self.worker.can_be_employed()
         {
+            return Ok(());
+        }
+        if synced.bytes > SYNCED_BYTES_MAX && self.worker.is_employed() {
+            self.prepare_at_rest();
             return Ok(());
         }
         let ahead = (2 * synced.bytes_in_all)
             .clamp(*PREPARE_BYTES.start(), *PREPARE_BYTES.end())
             .min(bytes_max);
         let segment_end = self.options.segment_bytes_max;
-        if reader.prepared_to() >= (end + ahead / 2).min(segment_end) {
+        let wanted = end + ahead / 2;
+        if reader.prepared_to() >= wanted.min(segment_end)
+            && (wanted <= segment_end || !self.reserve.is_empty())
+        {
             return Ok(());
         }
-        let to = (end + ahead).min(segment_end);
+        let to = end + ahead;
         let for_worker = Arc::clone(reader);
         if self.wake_worker(|wanted| wanted.prepare = Some((for_worker, to))) {
             return Ok(());
         }
-        let prepared = reader.prepare(to, || true);
-        self.poison_if_failed(prepared)
+        self.prepare(reader, to, || true)
     }
 }
 

@@ -5,7 +5,8 @@ use std::{io, ops::RangeInclusive};
 use crate::{
     Access, Backend, BackendFile, Error, Offset, Options, Report, Result,
     segment::{
-        Opened, Place, Segment, cut_name, index_base, remove_files, store_base, sync_directory,
+        Opened, Place, Segment, cut_name, index_base, is_prepared, remove_files, store_base,
+        sync_directory,
     },
 };
 
@@ -259,7 +260,7 @@ fn first_unsealed<B: Backend>(
 }
 
 /// A truncation that was interrupted may have left the index of a segment that is gone, or the
-/// beginning of a copy.
+/// beginning of a copy; and a log that was not closed, space for records to come.
 fn remove_leftovers<B: Backend>(
     backend: &B,
     names: &[String],
@@ -267,7 +268,10 @@ fn remove_leftovers<B: Backend>(
 ) -> Result<()> {
     let mut removed = false;
     for name in names {
-        if index_base(name).is_some_and(|base| !held.contains(&base)) || cut_name(name).is_some() {
+        if index_base(name).is_some_and(|base| !held.contains(&base))
+            || cut_name(name).is_some()
+            || is_prepared(name)
+        {
             // It does no harm if it stays.
             removed |= backend.remove(name).is_ok();
         }

@@ -7,7 +7,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
             AtomicBool,
-            Ordering::{Acquire, Release},
+            Ordering::{Acquire, Relaxed, Release},
         },
     },
     thread::JoinHandle,
@@ -28,6 +28,8 @@ pub(super) struct Wanted<B: Backend> {
     /// The memory that should be mapped.
     pub(super) map: Option<MapAhead<B>>,
     pub(super) sync_at: Option<Duration>,
+    /// Whether space is to be prepared once appends rest.
+    prepare_at_rest: bool,
     stop: bool,
 }
 
@@ -39,6 +41,7 @@ impl<B: Backend> Default for Wanted<B> {
             prepare: None,
             map: None,
             sync_at: None,
+            prepare_at_rest: false,
             stop: false,
         }
     }
@@ -55,6 +58,8 @@ pub(super) struct Worker<B: Backend> {
     start: OnceLock<Start<B>>,
     /// Whether its thread runs.
     employed: AtomicBool,
+    /// Whether it waits for appends to rest.
+    watches: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
     wanted: Mutex<Wanted<B>>,
     changed: Condvar,
@@ -65,6 +70,7 @@ impl<B: Backend> Default for Worker<B> {
         Self {
             start: OnceLock::new(),
             employed: false.into(),
+            watches: false.into(),
             thread: Mutex::default(),
             wanted: Mutex::default(),
             changed: Condvar::new(),
@@ -142,11 +148,19 @@ impl<B: Backend> Shared<B> {
         thread.is_some()
     }
 
+    /// Has the worker prepare space once appends rest for a while.
+    pub(super) fn prepare_at_rest(self: &Arc<Self>) {
+        if !self.worker.watches.load(Relaxed) {
+            self.wake_worker(|wanted| wanted.prepare_at_rest = true);
+        }
+    }
+
     /// What the thread does until it is stopped.
     #[cfg(not(target_family = "wasm"))]
     fn work(self: &Arc<Self>) {
         let worker = &self.worker;
-        let mut idle = None;
+        // What was appended when it was looked last whether appends rest.
+        let mut watched: Option<Offset> = None;
         let mut wanted = worker.wanted();
         while !wanted.stop {
             let now = self.now().unwrap_or_default();
@@ -157,6 +171,10 @@ impl<B: Backend> Shared<B> {
             let seal = std::mem::take(&mut wanted.seal);
             let new_files = std::mem::take(&mut wanted.sync_new_files);
             let (prepare, map) = (wanted.prepare.take(), wanted.map.take());
+            if std::mem::take(&mut wanted.prepare_at_rest) || prepare.is_some() {
+                worker.watches.store(true, Relaxed);
+                watched.get_or_insert_with(|| self.appended());
+            }
             if seal || new_files || sync || prepare.is_some() || map.is_some() {
                 drop(wanted);
                 // What fails poisons the log, which the next append tells.
@@ -167,11 +185,7 @@ impl<B: Backend> Shared<B> {
                     segment.map_ahead(start, bytes);
                 }
                 if let Some((segment, to)) = prepare {
-                    let _ = self.poison_if_failed(segment.prepare(to, || true));
-                    idle = Some(Idle {
-                        segment,
-                        appended: self.appended(),
-                    });
+                    let _ = self.prepare(&segment, to, || true);
                 }
                 if seal {
                     let _ = self.lead().seal_all();
@@ -183,12 +197,8 @@ impl<B: Backend> Shared<B> {
                 continue;
             }
             let until_sync = wanted.sync_at.map(|at| at.saturating_sub(now));
-            let wait = idle
-                .as_ref()
-                .map(|_| IDLE)
-                .into_iter()
-                .chain(until_sync)
-                .min();
+            let until_rest = watched.map(|_| AT_REST);
+            let wait = until_rest.into_iter().chain(until_sync).min();
             let timed_out = match wait {
                 Some(wait) => {
                     let waited = worker.changed.wait_timeout(wanted, wait);
@@ -202,41 +212,36 @@ impl<B: Backend> Shared<B> {
                     false
                 }
             };
-            if timed_out && let Some(at_rest) = idle.take() {
+            if timed_out && let Some(appended) = watched {
                 drop(wanted);
-                idle = self.prepare_at_rest(at_rest);
+                let now = self.appended();
+                watched = (now != appended).then_some(now);
+                if watched.is_none() {
+                    worker.watches.store(false, Relaxed);
+                    self.prepare_until_appended(appended);
+                }
                 wanted = worker.wanted();
             }
         }
     }
 
-    /// Prepares more of a segment when nothing was appended for a while; until then it is watched.
+    /// Prepares as much as was synced so far, for as long as nothing more is appended.
     #[cfg(not(target_family = "wasm"))]
-    fn prepare_at_rest(&self, idle: Idle<B>) -> Option<Idle<B>> {
-        let appended = self.appended();
-        if appended != idle.appended {
-            return Some(Idle { appended, ..idle });
-        }
-        let segment_end = self.options.segment_bytes_max;
+    fn prepare_until_appended(&self, appended: Offset) {
         let ahead = self.commit.synced_bytes().min(self.backend.prepare_bytes());
-        let to = idle.segment.store_bytes().saturating_add(ahead);
+        let (segment, end) = {
+            let mut writer = self.writer_anyway();
+            let active = writer.active();
+            (Arc::clone(active.reader()), active.store_bytes())
+        };
         let at_rest = || self.appended() == appended && !self.worker.wanted().stop;
-        let prepared = idle.segment.prepare(to.min(segment_end), at_rest);
-        let _ = self.poison_if_failed(prepared);
-        None
+        let _ = self.prepare(&segment, end.saturating_add(ahead), at_rest);
     }
 }
 
 /// After how long a log is taken to be at rest.
 #[cfg(not(target_family = "wasm"))]
-const IDLE: Duration = Duration::from_millis(50);
-
-/// A segment of which more may be prepared, if what was appended stays so.
-#[cfg(not(target_family = "wasm"))]
-struct Idle<B: Backend> {
-    segment: Arc<SegmentReader<B::File>>,
-    appended: Offset,
-}
+const AT_REST: Duration = Duration::from_millis(50);
 
 #[cfg(not(target_family = "wasm"))]
 impl Log<FsBackend> {

@@ -6,6 +6,7 @@ use super::{
     Segment, SegmentReader,
     examine::{closed_cleanly, examine, vouched},
     files::{cut_file, index_name, open_file, store_name, sync_directory},
+    prepared::PreparedStore,
 };
 use crate::{
     Error, Offset, Options, Result,
@@ -40,19 +41,43 @@ pub(crate) struct Opened<B: Backend> {
 impl<B: Backend> Segment<B> {
     /// Makes an empty segment. Its files are in the directory durably once that is synced.
     pub(crate) fn create(backend: &B, base: Offset, options: &Options) -> Result<Self> {
+        Self::create_in(backend, base, None, options)
+    }
+
+    /// As [`Segment::create`], in a store that was prepared, if there is one.
+    pub(crate) fn create_in(
+        backend: &B,
+        base: Offset,
+        prepared: Option<PreparedStore>,
+        options: &Options,
+    ) -> Result<Self> {
         Self::clear_index_left_behind(backend, base)?;
-        let name = store_name(base);
-        let store = StoreReader::new(open_file(backend, &name, Access::Create)?, name)?;
-        if !store.is_empty() {
-            let error = io::ErrorKind::AlreadyExists.into();
-            return Err(Error::io("make", store.name(), error));
-        }
+        let store = match prepared.map(|prepared| (prepared.become_store(backend, base), prepared))
+        {
+            Some((Ok(store), _)) => store,
+            // It was worth a try.
+            Some((Err(_), prepared)) => {
+                prepared.remove(backend);
+                Self::create_store(backend, base)?
+            }
+            None => Self::create_store(backend, base)?,
+        };
         store.expect_bytes(options.segment_bytes_max);
         store.is_ours();
         let name = index_name(base);
         let index = open_file(backend, &name, Access::Create)?;
         let index = Index::new(index, name, options.index_bytes_max)?;
         Ok(Self::of(base, base, store, index, options, true))
+    }
+
+    fn create_store(backend: &B, base: Offset) -> Result<StoreReader<B::File>> {
+        let name = store_name(base);
+        let store = StoreReader::new(open_file(backend, &name, Access::Create)?, name)?;
+        if !store.is_empty() {
+            let error = io::ErrorKind::AlreadyExists.into();
+            return Err(Error::io("make", store.name(), error));
+        }
+        Ok(store)
     }
 
     /// What an index without a store held counts for nothing, and may not come back: its bytes would say that a record

@@ -1,10 +1,13 @@
 //! A segment as its readers share it with the one who appends to it. Reading waits for no one.
 
-use std::sync::{
-    OnceLock,
-    atomic::{
-        AtomicBool, AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
+use std::{
+    io,
+    sync::{
+        OnceLock,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
@@ -331,7 +334,11 @@ impl<F: BackendFile> SegmentReader<F> {
     }
 
     /// See [`StoreReader::prepare`].
-    pub(crate) fn prepare(&self, end: u64, go_on: impl FnMut() -> bool) -> Result<()> {
+    pub(crate) fn prepare(
+        &self,
+        end: u64,
+        go_on: impl FnMut() -> bool,
+    ) -> Result<Option<io::Error>> {
         self.store.prepare(end, go_on)
     }
 

@@ -280,11 +280,16 @@ impl<F: BackendFile> StoreReader<F> {
     }
 
     /// Fills the file with zeros up to `end`, durably, so that writing frames there changes nothing but
-    /// those bytes. Beside the writer: never over its frames. Stops early when `go_on` says so. A full disk is no
-    /// error here.
-    pub(crate) fn prepare(&self, end: u64, mut go_on: impl FnMut() -> bool) -> Result<()> {
+    /// those bytes. Beside the writer: never over its frames. Stops early when `go_on` says so, and when the
+    /// space cannot be had, as on a full disk: then it gives why.
+    pub(crate) fn prepare(
+        &self,
+        end: u64,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Option<io::Error>> {
         let zeros = vec![0; PREPARED_AT_A_TIME];
         let mut written = false;
+        let mut short = None;
         while go_on() {
             let mut prepared = self.prepared();
             let bytes = usize::try_from(end.saturating_sub(*prepared)).unwrap_or(usize::MAX);
@@ -293,8 +298,9 @@ impl<F: BackendFile> StoreReader<F> {
                 break;
             }
             let file = self.file().map_err(|e| self.failed("prepare", e))?;
-            if file.write_at(&zeros[..bytes], *prepared).is_err() {
+            if let Err(e) = file.write_at(&zeros[..bytes], *prepared) {
                 // What did get there is space that the frames can have.
+                short = Some(e);
                 break;
             }
             *prepared += bytes as u64;
@@ -303,7 +309,7 @@ impl<F: BackendFile> StoreReader<F> {
         if written && let Err(e) = self.file().and_then(F::sync) {
             return Err(self.failed("sync", e));
         }
-        Ok(())
+        Ok(short)
     }
 
     /// Maps the file's memory from `start` on for the writer, who will need it soon.

@@ -205,6 +205,11 @@ impl Backend for Disk {
         Ok(())
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.alive()?;
+        self.inner.rename(from, to)
+    }
+
     fn prepare_bytes(&self) -> u64 {
         if self.prepares { PREPARED_BYTES } else { 0 }
     }

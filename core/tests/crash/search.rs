@@ -160,12 +160,7 @@ impl Case {
     fn disk(self) -> Disk {
         let inner = FaultBackend::with_sector_bytes(self.sector_bytes);
         inner.fail(self.stop, self.fault);
-        // Of the short ones every other, of the seeded ones some with each of the options.
-        let prepares = match self.workload {
-            Workload::Short { number, .. } => number % 2 == 1,
-            Workload::Seeded(seed) => seed / 4 % 2 == 1,
-        };
-        Disk::new(inner, self.bug, prepares)
+        Disk::new(inner, self.bug, self.workload.prepares())
     }
 
     fn run(self, disk: &Disk) -> Result<crate::workload::Stopped, String> {

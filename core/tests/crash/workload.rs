@@ -1,8 +1,8 @@
 //! What is done to a log before it stops, and what it then held.
 
-use std::{fmt, ops::RangeInclusive};
+use std::{fmt, io::ErrorKind, ops::RangeInclusive};
 
-use proglog::{Durability, Log, MemoryBackend, NewRecord, Offset, Options};
+use proglog::{Durability, Error, Log, MemoryBackend, NewRecord, Offset, Options};
 
 use crate::sabotage::Disk;
 
@@ -10,8 +10,8 @@ use crate::sabotage::Disk;
 const STEPS: usize = 10;
 
 /// The steps of short workloads, all of which are tried.
-const ALPHABET: [&str; 9] = [
-    "small", "large", "batch", "huge", "sync", "before", "after", "reset", "reopen",
+const ALPHABET: [&str; 10] = [
+    "small", "large", "batch", "huge", "sync", "before", "after", "reset", "reopen", "reserve",
 ];
 
 /// One step of a workload.
@@ -23,6 +23,7 @@ pub(crate) enum Step {
     TruncateAfter(u64),
     Reset,
     Reopen,
+    Reserve(u64),
 }
 
 /// A workload, by the number that tells all of it.
@@ -40,6 +41,18 @@ impl Workload {
     /// All workloads of so many steps.
     pub(crate) fn short(steps: u32) -> impl Iterator<Item = Self> {
         (0..(ALPHABET.len() as u64).pow(steps)).map(move |number| Self::Short { steps, number })
+    }
+
+    /// Whether the disk prepares stores ahead: every other does.
+    pub(crate) fn prepares(self) -> bool {
+        match self {
+            Self::Short { steps, number } => {
+                let sum: u64 = (0..steps).map(|at| letter(number, at)).sum();
+                sum % 2 == 1
+            }
+            // Some with each of the options.
+            Self::Seeded(seed) => seed / 4 % 2 == 1,
+        }
     }
 
     pub(crate) fn options(self) -> Options {
@@ -64,8 +77,7 @@ impl Workload {
         match self {
             Self::Seeded(_) => random.step(held),
             Self::Short { number, .. } => {
-                let letters = ALPHABET.len() as u64;
-                let letter = ALPHABET[(number / letters.pow(at as u32) % letters) as usize];
+                let letter = ALPHABET[letter(number, at as u32) as usize];
                 let mut values = |lengths: &[u64]| {
                     Step::Append(lengths.iter().map(|&n| random.value(n, held)).collect())
                 };
@@ -82,6 +94,7 @@ impl Workload {
                         Step::TruncateAfter(held.lowest + (held.values.len() as u64 - 1) / 2)
                     }
                     "reset" => Step::Reset,
+                    "reserve" => Step::Reserve(4000),
                     _ => Step::Reopen,
                 }
             }
@@ -137,6 +150,12 @@ impl Workload {
     }
 }
 
+/// Which letter of the alphabet a short workload has at a step.
+fn letter(number: u64, at: u32) -> u64 {
+    let letters = ALPHABET.len() as u64;
+    number / letters.pow(at) % letters
+}
+
 fn apply(log: &Log<Disk>, step: &Step) -> proglog::Result<()> {
     match step {
         Step::Append(values) => {
@@ -149,6 +168,11 @@ fn apply(log: &Log<Disk>, step: &Step) -> proglog::Result<()> {
         Step::TruncateBefore(offset) => log.truncate_before(Offset(*offset)),
         Step::TruncateAfter(offset) => log.truncate_after(Offset(*offset)),
         Step::Reset => log.reset(),
+        Step::Reserve(bytes) => match log.reserve(*bytes) {
+            // A full disk is no failure of the log.
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => Ok(()),
+            reserved => reserved,
+        },
         Step::Reopen => Ok(()),
     }
 }
@@ -192,7 +216,7 @@ impl Held {
                 self.ends.push(next);
             }
             Step::Reset => *self = Self::default(),
-            Step::Sync | Step::TruncateBefore(_) | Step::Reopen => {}
+            Step::Sync | Step::TruncateBefore(_) | Step::Reopen | Step::Reserve(_) => {}
         }
         let (lowest, next) = (log.lowest_offset().0, log.next_offset().0);
         let most = match step {
@@ -241,7 +265,7 @@ impl Stopped {
             }
             Some(Step::Reset) if found.lowest == 0 && found.values.is_empty() => return true,
             Some(Step::Reset) => kept = 0,
-            None | Some(Step::Sync | Step::Reopen) => {}
+            None | Some(Step::Sync | Step::Reopen | Step::Reserve(_)) => {}
         }
         let next = found.next();
         (most.lowest..=lowest_max).contains(&found.lowest)
@@ -297,6 +321,7 @@ impl Random {
                 Step::TruncateAfter(held.lowest + self.below(held.values.len() as u64))
             }
             21 => Step::Reset,
+            22 => Step::Reserve(self.below(9000)),
             _ => Step::Reopen,
         }
     }

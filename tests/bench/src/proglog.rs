@@ -6,6 +6,7 @@ use anyhow::Result;
 use proglog::{Clock, Durability, Log, Offset, Options};
 
 use crate::{
+    frame::frame_bytes,
     subject::{Group, Kind, Promise, Setup, Subject},
     values::{self, Seen, Values},
 };
@@ -31,6 +32,18 @@ pub const NO_CLOCK: Kind = Kind {
     name: "proglog, no clock",
     group: Group::Proglog,
     open: |setup| open(setup, Clock::NONE),
+    kept,
+};
+
+/// With space made ready for what will be appended, as the floors that are zero-filled have.
+pub const RESERVED: Kind = Kind {
+    name: "proglog, space reserved",
+    group: Group::Proglog,
+    open: |setup| {
+        let log = Log::open(&setup.directory, options(setup))?;
+        log.reserve(setup.records * frame_bytes(setup.value_bytes) as u64)?;
+        Ok(Box::new(Native { log, keeps: false }))
+    },
     kept,
 };
 

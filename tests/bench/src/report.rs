@@ -12,6 +12,7 @@ use anyhow::Result;
 use crate::{
     judge::judge,
     plot,
+    proglog::PROGLOG,
     rows::{Check, Unit},
     runner::Outcome,
     stats::Spread,
@@ -192,7 +193,10 @@ pub fn goals(outcomes: &[Outcome]) -> String {
                 None => "not measured",
             };
             let to = verdict.to.unwrap_or_default();
-            let title = outcome.row.title;
+            let title = match own.strip_prefix(PROGLOG.name).unwrap_or_default() {
+                "" => outcome.row.title.to_owned(),
+                form => format!("{}{form}", outcome.row.title),
+            };
             let _ = writeln!(
                 text,
                 "| {title} | {} | {result} | {ratio} | {to} | {met} |",

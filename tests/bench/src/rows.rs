@@ -3,7 +3,7 @@
 use crate::{
     floors::{self, *},
     peers,
-    proglog::{KEPT, NO_CLOCK, PROGLOG},
+    proglog::{KEPT, NO_CLOCK, PROGLOG, RESERVED},
     subject::{Kind, Promise},
     workload::Workload,
 };
@@ -108,6 +108,14 @@ fn at_least(text: &'static str, factor: f64, others: &[Kind]) -> Goal {
             others: others.iter().map(|kind| here(kind.name)).collect(),
         },
     }
+}
+
+/// The same of a log that has its space reserved.
+fn reserved(mut goal: Goal) -> Goal {
+    if let Check::Ratio { own, .. } = &mut goal.check {
+        *own = RESERVED.name;
+    }
+    goal
 }
 
 fn at_most(text: &'static str, most: f64) -> Goal {
@@ -285,76 +293,92 @@ fn appends() -> Vec<Row> {
 }
 
 fn syncs() -> Vec<Row> {
+    let zeroed = || at_least("≥ 0.9 × the zero-filled floor", 0.9, &[BUFFERED_ZEROED]);
+    let every_peer = || at_least("≥ 1.4 × every peer", 1.4, &peers::ALL);
+    let synced_zeroed = || at_least("≥ 0.95 × the zero-filled floor", 0.95, &[SYNC_ZEROED]);
+    let of_latency = || Goal {
+        text: "≥ 0.6 × (8 ÷ latency of one sync)",
+        check: Check::Ratio {
+            own: PROGLOG.name,
+            factor: 0.6,
+            others: vec![Other {
+                row: Some("synced_1"),
+                name: SYNC_ZEROED.name,
+                scale: 8.0,
+            }],
+        },
+    };
+    let sharing_peers = || {
+        at_least(
+            "≥ 2 × raft-engine and okaywal",
+            2.0,
+            &[peers::RAFT_ENGINE, peers::OKAYWAL],
+        )
+    };
     vec![
-        row(
-            "batch_sync",
-            "Append 1,000 of 1 KiB, then one sync",
-            Unit::Records,
-            Workload::BatchSync,
-            &[
-                BUFFERED,
-                BUFFERED_FALLOCATED,
-                BUFFERED_ZEROED_4K,
-                BUFFERED_ZEROED,
-                BUFFERED_ZEROED_1M,
-                BUFFERED_ZEROS_AHEAD,
-                BUFFERED_ZEROS_ELSEWHERE,
-                BUFFERED_DEVICE_ZEROED,
-            ],
-            &peers::ALL,
-            vec![
-                at_least("≥ 0.9 × the zero-filled floor", 0.9, &[BUFFERED_ZEROED]),
-                at_least("≥ 1.4 × every peer", 1.4, &peers::ALL),
-            ],
+        beside(
+            row(
+                "batch_sync",
+                "Append 1,000 of 1 KiB, then one sync",
+                Unit::Records,
+                Workload::BatchSync,
+                &[
+                    BUFFERED,
+                    BUFFERED_FALLOCATED,
+                    BUFFERED_ZEROED_4K,
+                    BUFFERED_ZEROED,
+                    BUFFERED_ZEROED_1M,
+                    BUFFERED_ZEROS_AHEAD,
+                    BUFFERED_ZEROS_ELSEWHERE,
+                    BUFFERED_DEVICE_ZEROED,
+                ],
+                &peers::ALL,
+                vec![
+                    zeroed(),
+                    reserved(zeroed()),
+                    every_peer(),
+                    reserved(every_peer()),
+                ],
+            ),
+            RESERVED,
         ),
-        row(
-            "synced_1",
-            "Append, synced, 1 KiB, 1 thread",
-            Unit::Records,
-            Workload::Synced { threads: 1 },
-            &[
-                SYNC_GROWING,
-                SYNC_FALLOCATED,
-                SYNC_ZEROED_4K,
-                SYNC_ZEROED,
-                SYNC_ZEROED_1M,
-                SYNC_DSYNC,
-                SYNC_MAPPED_4K,
-                SYNC_MAPPED,
-            ],
-            &peers::ALL,
-            vec![at_least(
-                "≥ 0.95 × the zero-filled floor",
-                0.95,
-                &[SYNC_ZEROED],
-            )],
+        beside(
+            row(
+                "synced_1",
+                "Append, synced, 1 KiB, 1 thread",
+                Unit::Records,
+                Workload::Synced { threads: 1 },
+                &[
+                    SYNC_GROWING,
+                    SYNC_FALLOCATED,
+                    SYNC_ZEROED_4K,
+                    SYNC_ZEROED,
+                    SYNC_ZEROED_1M,
+                    SYNC_DSYNC,
+                    SYNC_MAPPED_4K,
+                    SYNC_MAPPED,
+                ],
+                &peers::ALL,
+                vec![synced_zeroed(), reserved(synced_zeroed())],
+            ),
+            RESERVED,
         ),
-        row(
-            "synced_8",
-            "Append, synced, 1 KiB, 8 threads",
-            Unit::Records,
-            Workload::Synced { threads: 8 },
-            &[SYNC_GROWING, SYNC_FALLOCATED, SYNC_ZEROED_4K, SYNC_ZEROED],
-            &peers::ALL,
-            vec![
-                Goal {
-                    text: "≥ 0.6 × (8 ÷ latency of one sync)",
-                    check: Check::Ratio {
-                        own: PROGLOG.name,
-                        factor: 0.6,
-                        others: vec![Other {
-                            row: Some("synced_1"),
-                            name: SYNC_ZEROED.name,
-                            scale: 8.0,
-                        }],
-                    },
-                },
-                at_least(
-                    "≥ 2 × raft-engine and okaywal",
-                    2.0,
-                    &[peers::RAFT_ENGINE, peers::OKAYWAL],
-                ),
-            ],
+        beside(
+            row(
+                "synced_8",
+                "Append, synced, 1 KiB, 8 threads",
+                Unit::Records,
+                Workload::Synced { threads: 8 },
+                &[SYNC_GROWING, SYNC_FALLOCATED, SYNC_ZEROED_4K, SYNC_ZEROED],
+                &peers::ALL,
+                vec![
+                    of_latency(),
+                    reserved(of_latency()),
+                    sharing_peers(),
+                    reserved(sharing_peers()),
+                ],
+            ),
+            RESERVED,
         ),
     ]
 }

@@ -1,0 +1,167 @@
+//! Space made ready for records to come: in the active store, and in files that become the next ones.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::{SegmentReader, Shared};
+use crate::{Backend, Error, Result, segment::PreparedStore};
+
+/// No file is made for less: it is a segment that begins in it.
+const FILE_BYTES_MIN: u64 = 64 << 10;
+/// So many files may be there at a time.
+const FILES_MAX: usize = 1024;
+/// What is taken without being asked for must be there so many times.
+const AVAILABLE_MIN: u64 = 4;
+
+/// The files that become the next stores.
+#[derive(Debug, Default)]
+pub(super) struct Reserve {
+    files: Mutex<VecDeque<PreparedStore>>,
+    /// The number of the next file. Held by who makes one.
+    next_number: Mutex<u64>,
+}
+
+impl Reserve {
+    /// The next one, for a segment to begin in.
+    pub(super) fn take(&self) -> Option<PreparedStore> {
+        self.files().pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.files().is_empty()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files().iter().map(PreparedStore::bytes).sum()
+    }
+
+    /// Gives all of it back.
+    pub(super) fn give_back<B: Backend>(&self, backend: &B) {
+        for file in std::mem::take(&mut *self.files()) {
+            file.remove(backend);
+        }
+    }
+
+    /// Makes files until they have `bytes` bytes, of which each has `file_bytes`, or `go_on` says that it is enough.
+    /// What was in the way, if something was.
+    fn fill<B: Backend>(
+        &self,
+        backend: &B,
+        bytes: u64,
+        file_bytes: u64,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Option<io::Error> {
+        let lock = self.next_number.lock();
+        let mut next_number = lock.unwrap_or_else(PoisonError::into_inner);
+        while go_on() {
+            let (held, last) = {
+                let mut files = self.files();
+                let held: u64 = files.iter().map(PreparedStore::bytes).sum();
+                if held >= bytes {
+                    return None;
+                }
+                let is_short = |last: &PreparedStore| last.bytes() < file_bytes;
+                let last = files.pop_back_if(|last| is_short(last));
+                if last.is_none() && files.len() >= FILES_MAX {
+                    return None;
+                }
+                (held, last)
+            };
+            let mut file = last.unwrap_or_else(|| {
+                *next_number += 1;
+                PreparedStore::new(*next_number - 1)
+            });
+            let more = (bytes - held).max(FILE_BYTES_MIN);
+            let short = file.fill(
+                backend,
+                file.bytes().saturating_add(more).min(file_bytes),
+                &mut go_on,
+            );
+            if short.is_some() || file.bytes() == 0 {
+                file.remove(backend);
+                return short;
+            }
+            self.files().push_back(file);
+        }
+        None
+    }
+
+    fn files(&self) -> MutexGuard<'_, VecDeque<PreparedStore>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B: Backend> Shared<B> {
+    /// Makes space ready after `segment`'s position `to` without being asked, as long as `go_on` says so. A disk that
+    /// is nearly full is left alone.
+    pub(super) fn prepare(
+        &self,
+        segment: &SegmentReader<B::File>,
+        to: u64,
+        go_on: impl FnMut() -> bool,
+    ) -> Result<()> {
+        let wanted = to.saturating_sub(segment.prepared_to());
+        let available = self.backend.available_bytes().ok().flatten();
+        if available.is_some_and(|available| available / AVAILABLE_MIN < wanted) {
+            return Ok(());
+        }
+        // A full disk is no failure of the log.
+        self.fill_ahead(segment, to, go_on).map(drop)
+    }
+
+    /// Fills what is ahead with zeros, durably: the store of `segment` up to its position `to`, and past the most
+    /// bytes of a segment as much of the stores after it. What was in the way, if something was.
+    fn fill_ahead(
+        &self,
+        segment: &SegmentReader<B::File>,
+        to: u64,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Option<io::Error>> {
+        let segment_end = self.options.segment_bytes_max;
+        let short = self.poison_if_failed(segment.prepare(to.min(segment_end), &mut go_on))?;
+        if short.is_some() || to <= segment_end {
+            return Ok(short);
+        }
+        Ok(self
+            .reserve
+            .fill(&self.backend, to - segment_end, segment_end, go_on))
+    }
+
+    /// Makes space ready for `bytes` bytes of frames, before it returns.
+    pub(super) fn reserve(&self, bytes: u64) -> Result<()> {
+        let (segment, end) = {
+            let mut writer = self.writer()?;
+            let active = writer.active();
+            (active.reader().clone(), active.store_bytes())
+        };
+        if self.backend.prepare_bytes() == 0 {
+            return Ok(());
+        }
+        let to = end.saturating_add(bytes);
+        let failed = |e| Error::io("reserve space in", self.backend.name(), e);
+        let ahead = segment.prepared_to().saturating_sub(end);
+        let ready = ahead.saturating_add(self.reserve.bytes());
+        let wanted = bytes.saturating_sub(ready).min(self.reserve_bytes_max());
+        let available = self.backend.available_bytes().ok().flatten();
+        if let Some(available) = available.filter(|&available| available < with_index(wanted)) {
+            // It is not filled up only to find that out.
+            let short = format!("{wanted} bytes more are to be had, and {available} are available");
+            return Err(failed(io::Error::new(io::ErrorKind::StorageFull, short)));
+        }
+        self.fill_ahead(&segment, to, || true)?
+            .map_or(Ok(()), |e| Err(failed(e)))
+    }
+
+    fn reserve_bytes_max(&self) -> u64 {
+        let files = FILES_MAX as u64 + 1;
+        files.saturating_mul(self.options.segment_bytes_max)
+    }
+}
+
+/// Space for records needs some for their index.
+fn with_index(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 8)
+}
