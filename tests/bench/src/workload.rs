@@ -105,6 +105,9 @@ impl Workload {
     }
 }
 
+/// Linux maps so many bytes around one that is touched (`fault_around_bytes`).
+const MAPPED_AT_A_TIME: u64 = 64 << 10;
+
 /// What a measurement is given.
 pub struct Given<'a> {
     pub directory: &'a Path,
@@ -360,11 +363,12 @@ fn random(kind: &Kind, given: &Given<'_>, threads: u64) -> Result<f64> {
     let values = Values::new(setup.value_bytes);
     warm(given.directory)?;
     let subject = (kind.open)(&setup)?;
-    // As a program that has been running for a while: every page was touched.
+    // As a program that has been running for a while: every stretch was touched that the kernel maps at a time.
     let (warming, mut touched) = (Instant::now(), 0);
+    let step = (MAPPED_AT_A_TIME / 2 / setup.value_bytes as u64).max(1);
     subject.read_all(&mut std::iter::from_fn(|| {
-        touched += 3;
-        (touched < setup.records && warming.elapsed() < 2 * given.least()).then_some(touched)
+        touched += step;
+        (touched < setup.records && warming.elapsed() < 20 * given.least()).then_some(touched)
     }))?;
     let rates = Mutex::new(0.0);
     thread::scope(|scope| -> Result<()> {
