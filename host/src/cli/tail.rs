@@ -14,7 +14,7 @@ use proglog::Offset;
 use super::{
     Done,
     directory::open_to_read,
-    options::EngineArgs,
+    options::{EngineArgs, parse_number, parse_offset},
     records::{OutputArgs, RecordWriter, with_advice},
     signals::on_stop,
 };
@@ -38,14 +38,16 @@ pub(crate) struct Tail {
     #[arg(
         short = 'n',
         long,
-        default_value_t = 10,
+        default_value = "10",
         value_name = "N",
+        value_parser = parse_number,
+        allow_negative_numbers = true,
         conflicts_with = "from"
     )]
     count: u64,
     /// Print from this offset on to the end
-    #[arg(long, value_name = "OFFSET")]
-    from: Option<u64>,
+    #[arg(long, value_name = "OFFSET", value_parser = parse_offset, allow_negative_numbers = true)]
+    from: Option<Offset>,
     /// Go on with what this or another process appends, until Ctrl-C, SIGTERM, or the output is closed
     #[arg(short, long)]
     follow: bool,
@@ -59,7 +61,7 @@ impl Tail {
     pub(crate) fn run(&self) -> Done {
         let log = open_to_read(self.engine.engine, &self.dir)?;
         let from = match self.from {
-            Some(offset) => Offset(offset),
+            Some(offset) => offset,
             None => {
                 let next = log.next_offset()?;
                 Offset(next.0.saturating_sub(self.count)).max(log.lowest_offset()?)
