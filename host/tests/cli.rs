@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use proglog::{Log, Offset, Options};
 use program::{
     NewLog, Running, failed, files, flip_a_bit, json_lines, on_both_engines, printed, run, stderr,
 };
@@ -34,6 +35,9 @@ on_both_engines!(
     read_starts_where_it_is_told_and_stops_at_the_end,
     tail_prints_the_last_records,
     tail_follows_another_process,
+    tail_follows_where_records_were_truncated,
+    tail_follows_where_retention_has_passed_it,
+    tail_that_follows_ends_when_its_directory_is_gone,
     tail_that_follows_ends_when_no_one_listens,
     a_closed_output_is_no_failure,
     a_kill_at_any_moment_loses_nothing_acknowledged,
@@ -338,6 +342,73 @@ fn tail_follows_another_process(engine: &str) {
         }
         tail.signal(signal);
         assert_eq!(tail.end(), (Some(0), String::new(), String::new()));
+    }
+}
+
+fn tail_follows_where_records_were_truncated(engine: &str) {
+    let log = NewLog::new(engine);
+    log.append(&[], &numbered_lines(10));
+    let mut tail = Running::start(log.verb("tail", &[&"-n", &"1", &"--follow"]));
+    assert_eq!(tail.line(), "line 9\n");
+    let change = |change: fn(&Log) -> proglog::Result<()>| {
+        let writer = Log::open(&log.dir, Options::new()).unwrap();
+        change(&writer).unwrap();
+        writer.close().unwrap();
+    };
+    change(|log| log.truncate_after(Offset(4)));
+    assert_eq!(
+        tail.error_line(),
+        "proglog: the log was truncated and ends before record 10, which was to come; going on from 5\n"
+    );
+    log.append(&[], b"in the place of line 5\n");
+    assert_eq!(tail.line(), "in the place of line 5\n");
+    change(Log::reset);
+    let said = tail.error_line();
+    assert!(said.ends_with("was to come; going on from 0\n"), "{said}");
+    log.append(&[], b"a new beginning\n");
+    assert_eq!(tail.line(), "a new beginning\n");
+    tail.signal(Signal::INT);
+    assert_eq!(tail.end(), (Some(0), String::new(), String::new()));
+}
+
+fn tail_follows_where_retention_has_passed_it(engine: &str) {
+    let log = NewLog::new(engine);
+    log.append(&[], b"first\n");
+    let mut tail = Running::start(log.verb("tail", &[&"--follow"]));
+    assert_eq!(tail.line(), "first\n");
+    tail.signal(Signal::STOP);
+    log.append(&["--segment-bytes-max", "40"], &numbered_lines(9));
+    let writer = Log::open(&log.dir, Options::new()).unwrap();
+    writer.truncate_before(Offset(6)).unwrap();
+    assert_eq!(writer.lowest_offset(), Offset(6));
+    writer.close().unwrap();
+    tail.signal(Signal::CONT);
+    assert_eq!(
+        tail.error_line(),
+        "proglog: records 1..=5 were removed before they were read; going on from 6\n"
+    );
+    for n in 5..9 {
+        assert_eq!(tail.line(), format!("line {n}\n"));
+    }
+    tail.signal(Signal::INT);
+    assert_eq!(tail.end(), (Some(0), String::new(), String::new()));
+}
+
+fn tail_that_follows_ends_when_its_directory_is_gone(engine: &str) {
+    for made_anew in [false, true] {
+        let log = NewLog::new(engine);
+        log.append(&[], b"only\n");
+        let mut tail = Running::start(log.verb("tail", &[&"--follow"]));
+        assert_eq!(tail.line(), "only\n");
+        tail.signal(Signal::STOP);
+        fs::rename(&log.dir, log.path().join("elsewhere")).unwrap();
+        if made_anew {
+            log.append(&[], b"another\n");
+        }
+        tail.signal(Signal::CONT);
+        let name = log.dir.display();
+        let said = format!("proglog: {name} was removed or replaced; follow it again\n");
+        assert_eq!(tail.end(), (Some(4), String::new(), said));
     }
 }
 

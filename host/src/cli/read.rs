@@ -38,14 +38,14 @@ pub(crate) struct Read {
 impl Read {
     pub(crate) fn run(&self) -> Done {
         let log = open_to_read(self.engine.engine, &self.dir)?;
-        let next = self.offset;
+        let mut next = self.offset;
         // The end of the log is a place to read on from, but this asks for a record. The engine has
         // the words for one that is not there.
         if next < log.lowest_offset()? || next >= log.next_offset()? {
             log.read(next)?;
         }
         RecordWriter::new(self.output)
-            .copy(&*log, next, self.count)
+            .copy(&*log, &mut next, self.count)
             .map_err(|failure| with_advice(failure, &self.dir))?;
         log.close()?;
         Ok(ExitCode::SUCCESS)
