@@ -151,6 +151,25 @@ fn help_has_examples_and_exit_codes_for_every_verb() {
     }
 }
 
+#[test]
+fn help_says_what_survives_what() {
+    for verb in ["append", "serve"] {
+        let mut help = Command::new(env!("CARGO_BIN_EXE_proglog"));
+        let help = help.args([verb, "--help"]).output().unwrap().stdout;
+        let help = String::from_utf8(help).unwrap();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for said in [
+            "synced: On stable storage: survives power loss, and the process being killed",
+            "written: With the operating system: survives the process being killed, not power loss",
+            "buffered: In the process's buffer, until that fills or --sync-interval-ms has passed: survives neither",
+        ] {
+            assert!(help.contains(said), "{said} in {help}");
+        }
+        // Only `synced` promises that.
+        assert!(!help.contains("durable"), "{help}");
+    }
+}
+
 /// The table of them in a text of help.
 fn exit_codes(help: &str) -> Vec<(u8, &str)> {
     let (_, table) = help

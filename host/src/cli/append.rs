@@ -40,7 +40,7 @@ const PROGRESS_AFTER: Duration = Duration::from_millis(500);
 /// Append each line of a file or of standard input as a record
 ///
 /// Makes the directory if it is not there. Only the newline is stripped; an empty line is an empty
-/// record. Records are appended in batches, each as durable as --durability says before the next;
+/// record. Records are appended in batches, each acknowledged as --durability says before the next;
 /// what comes slowly is appended as soon as the input pauses.
 #[derive(Debug, Args)]
 #[command(after_help = "\
