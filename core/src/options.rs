@@ -152,7 +152,10 @@ impl Options {
             ));
         }
         if self.initial_offset.0 == u64::MAX {
-            return refuse("initial_offset leaves no offset for a record".to_owned());
+            return refuse(format!(
+                "initial_offset is {}, which leaves no offset for a record; give a lower one",
+                self.initial_offset
+            ));
         }
         Ok(())
     }

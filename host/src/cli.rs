@@ -13,25 +13,30 @@ mod serve;
 mod signals;
 mod tail;
 mod text;
+mod usage;
 mod verify;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::failure::Failure;
 
+/// Of every verb; README.md has the same.
 const EXIT_CODES: &str = "\
-Exit codes:
+Exit codes, the same for every command:
     0  done; or whoever read the output needed no more of it
     1  the log, or a record asked for, is damaged
     2  the command line makes no sense
     3  no record has the offset asked for
-    4  something else failed, for example the disk
+    4  something else failed: there is no log, a record is too large, the disk is full
     5  another writer has the log
-  130  append was stopped by Ctrl-C, 143 by SIGTERM, before the end of its input
+  130  stopped by Ctrl-C before it was done; serve and tail --follow end with 0 then
+  143  stopped by SIGTERM, likewise";
 
-Errors go to standard error as `proglog: MESSAGE`, or with --json as {\"error\":\"MESSAGE\",\"kind\":\"…\"}.
+const MORE: &str = "\
+Errors go to standard error as `proglog: WHAT IS WRONG; WHAT TO DO`, or with --json as
+{\"error\":\"MESSAGE\",\"kind\":\"…\"}.
 In JSON, values, keys and header values are standard base64, and offsets are numbers up to 2^64-1.
 
 Example:
@@ -39,7 +44,7 @@ Example:
 
 /// An append-only commit log: the same files on servers, in wasm sandboxes and in browsers.
 #[derive(Debug, Parser)]
-#[command(name = "proglog", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "proglog", version, max_term_width = 100, after_help = format!("{EXIT_CODES}\n\n{MORE}"))]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -58,7 +63,10 @@ enum Verb {
 
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
-    let verb = Cli::parse().verb;
+    let verb = match parse() {
+        Ok(cli) => cli.verb,
+        Err(exit) => return exit,
+    };
     signals::take_file_size_signal();
     let (json, done) = match &verb {
         Verb::Append(append) => (append.json, append.run()),
@@ -70,6 +78,23 @@ pub(crate) fn run() -> ExitCode {
         Verb::Serve(serve) => (false, serve.run()),
     };
     done.unwrap_or_else(|failure| failure.report(json))
+}
+
+/// The command line, or what its being none comes to.
+fn parse() -> Result<Cli, ExitCode> {
+    let mut command = Cli::command().mut_subcommands(|verb| {
+        let examples = verb.get_after_help().cloned().unwrap_or_default();
+        verb.after_long_help(format!("{examples}\n\n{EXIT_CODES}"))
+    });
+    let matches = command.try_get_matches_from_mut(env::args_os());
+    matches
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches))
+        .map_err(|error| {
+            let args: Vec<_> = env::args_os()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect();
+            usage::report(&error, &command, &args)
+        })
 }
 
 /// What a verb comes to.

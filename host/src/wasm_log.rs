@@ -19,7 +19,7 @@ mod wasi;
 
 use std::{
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -95,8 +95,8 @@ struct Opening {
 
 /// The arguments of the module's `open`.
 struct OpenWith {
-    /// What the guest calls its directory.
-    guest_path: String,
+    /// What the host calls the guest's directory.
+    directory: PathBuf,
     flags: Flags,
     /// `segment_bytes_max`, `index_bytes_max`, `record_bytes_max`, `initial_offset`.
     numbers: [i64; 4],
@@ -166,14 +166,8 @@ impl WasmLog {
     ) -> Result<Self> {
         // Refuse bad options before a directory is made.
         options.validate()?;
-        let with = |guest_path| OpenWith::new(guest_path, mode, &options);
-        with(String::new())?;
+        let with = OpenWith::new(directory.to_owned(), mode, &options)?;
         let sandbox = Sandbox::open(directory, mode)?;
-        // The guest's messages name files as the user would find them.
-        let path = directory
-            .canonicalize()
-            .unwrap_or_else(|_| directory.to_owned());
-        let with = with(path.to_str().unwrap_or("/log").to_owned())?;
         let opening = Opening {
             module,
             sandbox,
@@ -442,12 +436,12 @@ impl Opening {
 
 impl OpenWith {
     /// The options are valid: to the module 0 is a default, and to no one else.
-    fn new(guest_path: String, mode: Mode, options: &Options) -> Result<Self> {
+    fn new(directory: PathBuf, mode: Mode, options: &Options) -> Result<Self> {
         // More than this and this are the same: no disk holds either.
         let limit = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let initial_offset = options.initial_offset;
         Ok(Self {
-            guest_path,
+            directory,
             flags: Flags {
                 read_only: mode == Mode::Read,
                 durability: options.durability,

@@ -8,16 +8,17 @@ use std::{
     fs::{self, File, OpenOptions},
     hash::BuildHasher,
     io::Write,
-    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
-use program::{Running, failed, files, on_both_engines, printed, proglog, run, stderr};
+use proglog::{Log, Offset, Options};
+use program::{
+    NewLog, Running, failed, files, flip_a_bit, json_lines, on_both_engines, printed, run, stderr,
+};
 use rustix::process::Signal;
-use serde_json::{Value, json};
-use tempfile::{TempDir, tempdir};
+use serde_json::json;
 
 on_both_engines!(
     round_trips_are_byte_exact,
@@ -34,12 +35,13 @@ on_both_engines!(
     read_starts_where_it_is_told_and_stops_at_the_end,
     tail_prints_the_last_records,
     tail_follows_another_process,
+    tail_follows_where_records_were_truncated,
+    tail_follows_where_retention_has_passed_it,
+    tail_that_follows_ends_when_its_directory_is_gone,
     tail_that_follows_ends_when_no_one_listens,
     a_closed_output_is_no_failure,
     a_kill_at_any_moment_loses_nothing_acknowledged,
-    exit_codes_tell_what_failed,
     a_second_writer_is_told_so,
-    info_says_what_there_is,
     a_file_over_its_limit_is_an_error_like_others,
     verify_judges_and_never_writes,
     dump_shows_frames_and_goes_on_after_damage,
@@ -276,7 +278,7 @@ fn a_clean_stop_leaves_trimmed_indexes(engine: &str) {
     let log = NewLog::new(engine);
     log.append(&[], b"a\nb\nc\n");
     assert_eq!(fs::metadata(log.dir.join("0.index")).unwrap().len(), 3 * 12);
-    assert_eq!(log.info()["clean"], json!(true));
+    assert_eq!(log.info()["needs_recovery"], json!(false));
 }
 
 fn read_starts_where_it_is_told_and_stops_at_the_end(engine: &str) {
@@ -340,6 +342,73 @@ fn tail_follows_another_process(engine: &str) {
         }
         tail.signal(signal);
         assert_eq!(tail.end(), (Some(0), String::new(), String::new()));
+    }
+}
+
+fn tail_follows_where_records_were_truncated(engine: &str) {
+    let log = NewLog::new(engine);
+    log.append(&[], &numbered_lines(10));
+    let mut tail = Running::start(log.verb("tail", &[&"-n", &"1", &"--follow"]));
+    assert_eq!(tail.line(), "line 9\n");
+    let change = |change: fn(&Log) -> proglog::Result<()>| {
+        let writer = Log::open(&log.dir, Options::new()).unwrap();
+        change(&writer).unwrap();
+        writer.close().unwrap();
+    };
+    change(|log| log.truncate_after(Offset(4)));
+    assert_eq!(
+        tail.error_line(),
+        "proglog: the log was truncated and ends before record 10, which was to come; going on from 5\n"
+    );
+    log.append(&[], b"in the place of line 5\n");
+    assert_eq!(tail.line(), "in the place of line 5\n");
+    change(Log::reset);
+    let said = tail.error_line();
+    assert!(said.ends_with("was to come; going on from 0\n"), "{said}");
+    log.append(&[], b"a new beginning\n");
+    assert_eq!(tail.line(), "a new beginning\n");
+    tail.signal(Signal::INT);
+    assert_eq!(tail.end(), (Some(0), String::new(), String::new()));
+}
+
+fn tail_follows_where_retention_has_passed_it(engine: &str) {
+    let log = NewLog::new(engine);
+    log.append(&[], b"first\n");
+    let mut tail = Running::start(log.verb("tail", &[&"--follow"]));
+    assert_eq!(tail.line(), "first\n");
+    tail.signal(Signal::STOP);
+    log.append(&["--segment-bytes-max", "40"], &numbered_lines(9));
+    let writer = Log::open(&log.dir, Options::new()).unwrap();
+    writer.truncate_before(Offset(6)).unwrap();
+    assert_eq!(writer.lowest_offset(), Offset(6));
+    writer.close().unwrap();
+    tail.signal(Signal::CONT);
+    assert_eq!(
+        tail.error_line(),
+        "proglog: records 1..=5 were removed before they were read; going on from 6\n"
+    );
+    for n in 5..9 {
+        assert_eq!(tail.line(), format!("line {n}\n"));
+    }
+    tail.signal(Signal::INT);
+    assert_eq!(tail.end(), (Some(0), String::new(), String::new()));
+}
+
+fn tail_that_follows_ends_when_its_directory_is_gone(engine: &str) {
+    for made_anew in [false, true] {
+        let log = NewLog::new(engine);
+        log.append(&[], b"only\n");
+        let mut tail = Running::start(log.verb("tail", &[&"--follow"]));
+        assert_eq!(tail.line(), "only\n");
+        tail.signal(Signal::STOP);
+        fs::rename(&log.dir, log.path().join("elsewhere")).unwrap();
+        if made_anew {
+            log.append(&[], b"another\n");
+        }
+        tail.signal(Signal::CONT);
+        let name = log.dir.display();
+        let said = format!("proglog: {name} was removed or replaced; follow it again\n");
+        assert_eq!(tail.end(), (Some(4), String::new(), said));
     }
 }
 
@@ -432,74 +501,6 @@ fn a_kill_at_any_moment_loses_nothing_acknowledged(engine: &str) {
     }
 }
 
-fn exit_codes_tell_what_failed(engine: &str) {
-    let log = NewLog::new(engine);
-    let missing = log.path().join("missing");
-    let file = log.path().join("file");
-    fs::write(&file, "text").unwrap();
-    for verb in ["read", "tail", "info", "dump", "verify"] {
-        let offset: &[&str] = if verb == "read" { &["0"] } else { &[] };
-        let command = |dir: &Path, more: &[&str]| {
-            let mut command = proglog(engine, verb, &[&dir]);
-            command.args(offset).args(more);
-            command
-        };
-        let (exit, error) = failed(command(&missing, &[]), b"");
-        let name = missing.display();
-        assert_eq!(exit, 4);
-        assert_eq!(
-            error,
-            format!("proglog: {name} does not exist; `proglog append {name}` makes it\n")
-        );
-        let (exit, error) = failed(command(&missing, &["--json"]), b"");
-        assert_eq!(
-            (exit, &json_lines(error.as_bytes())[0]["kind"]),
-            (4, &json!("not_found"))
-        );
-        let (exit, error) = failed(command(&file, &[]), b"");
-        assert_eq!(exit, 4);
-        assert!(
-            error.ends_with("is a file; give the directory that holds the log\n"),
-            "{error}"
-        );
-        assert_eq!(failed(command(&missing, &["--no-such"]), b"").0, 2);
-        assert!(!missing.exists());
-    }
-    let (exit, error) = failed(proglog(engine, "append", &[&file]), b"a");
-    assert_eq!(exit, 4);
-    assert!(error.contains("is a file; give the directory"), "{error}");
-    assert_eq!(fs::read(&file).unwrap(), b"text");
-    let (exit, error) = failed(proglog(engine, "append", &[&log.dir, &missing]), b"");
-    assert_eq!(exit, 4);
-    assert!(error.starts_with("proglog: could not open"), "{error}");
-    assert!(!log.dir.exists(), "a mistyped input makes no log");
-    for wrong in [
-        &["--header", "novalue"][..],
-        &["--segment-bytes-max", "big"],
-        &["--engine", "go"],
-        &["--index-bytes-max", "1"],
-        &["--segment-bytes-max", "0"],
-        &["--record-bytes-max", "2G"],
-        &["--initial-offset", "18446744073709551615"],
-    ] {
-        let mut append = Command::new(env!("CARGO_BIN_EXE_proglog"));
-        append
-            .arg("append")
-            .arg(&log.dir)
-            .args(wrong)
-            .stdin(Stdio::null());
-        assert_eq!(append.output().unwrap().status.code(), Some(2), "{wrong:?}");
-    }
-    assert!(!log.dir.exists(), "options without sense make no log");
-    log.append(&[], b"");
-    let (exit, error) = failed(log.verb("read", &[&"0"]), b"");
-    assert_eq!(exit, 3);
-    assert!(
-        error.contains("is empty; the next record will be 0"),
-        "{error}"
-    );
-}
-
 fn a_second_writer_is_told_so(engine: &str) {
     let log = NewLog::new(engine);
     let mut first = Running::start(log.verb("append", &[&"--acks"]));
@@ -512,40 +513,6 @@ fn a_second_writer_is_told_so(engine: &str) {
     assert_eq!(log.all(&[]), b"one\n");
     assert_eq!(printed(log.verb("read", &[&"0"]), b""), b"one\n");
     printed(log.verb("verify", &[]), b"");
-}
-
-fn info_says_what_there_is(engine: &str) {
-    let log = NewLog::new(engine);
-    log.append(&[], b"a\nb\n");
-    let text = String::from_utf8(printed(log.verb("info", &[]), b"")).unwrap();
-    for line in [
-        &format!("log        {}", log.dir.display()),
-        &format!("engine     {engine}"),
-        "offsets    0..=1 (2 records)",
-        "segments   1",
-        "indexes    24 bytes",
-        "last stop  clean",
-    ] {
-        assert!(text.lines().any(|found| found == line), "{line} in {text}");
-    }
-    let info = log.info();
-    assert_eq!(info["next_offset"], json!(2));
-    assert_eq!(
-        info["store_bytes"],
-        json!(fs::metadata(log.dir.join("0.store")).unwrap().len())
-    );
-
-    fs::remove_file(log.dir.join("0.index")).unwrap();
-    let text = String::from_utf8(printed(log.verb("info", &[]), b"")).unwrap();
-    assert!(text.contains("last stop  not clean"), "{text}");
-    assert!(text.contains("segment 0: its index is missing"), "{text}");
-    assert_eq!(log.info()["clean"], json!(false));
-
-    // A stray file is no reason to count records that never were.
-    fs::write(log.dir.join("9000000000.store"), "").unwrap();
-    assert_eq!(log.info()["records"], json!(null));
-    let text = String::from_utf8(printed(log.verb("info", &[]), b"")).unwrap();
-    assert!(text.contains("with records missing"), "{text}");
 }
 
 /// The limit is that of `ulimit -f`, in the shell's blocks of 512 or 1024 bytes.
@@ -699,96 +666,8 @@ fn dump_shows_frames_and_goes_on_after_damage(engine: &str) {
     assert_eq!(failed(log.verb("dump", &[&"--from", &"4"]), b"").0, 3);
 }
 
-#[test]
-fn help_has_an_example_for_every_verb() {
-    let help = |args: &[&str]| {
-        let mut proglog = Command::new(env!("CARGO_BIN_EXE_proglog"));
-        let output = proglog.args(args).output().unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let overview = help(&["--help"]);
-    assert!(overview.contains("Exit codes:"), "{overview}");
-    for verb in ["append", "read", "tail", "info", "dump", "verify", "serve"] {
-        assert!(overview.contains(&format!("  {verb} ")), "{overview}");
-        let text = help(&[verb, "--help"]);
-        assert!(text.contains(&format!("  proglog {verb} ")), "{text}");
-        assert!(text.contains("--engine <ENGINE>"), "{text}");
-    }
-}
-
-/// A log that is made by the first append.
-struct NewLog {
-    engine: String,
-    root: TempDir,
-    dir: PathBuf,
-}
-
-impl NewLog {
-    fn new(engine: &str) -> Self {
-        let root = tempdir().unwrap();
-        let dir = root.path().join("log");
-        Self {
-            engine: engine.to_owned(),
-            root,
-            dir,
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.root.path()
-    }
-
-    fn verb(&self, verb: &str, args: &[&dyn AsRef<std::ffi::OsStr>]) -> Command {
-        let mut all: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&self.dir];
-        all.extend(args);
-        proglog(&self.engine, verb, &all)
-    }
-
-    fn append(&self, args: &[&str], input: &[u8]) -> String {
-        let mut append = self.verb("append", &[]);
-        append.args(args);
-        String::from_utf8(printed(append, input)).unwrap()
-    }
-
-    fn append_json(&self, args: &[&str], input: &[u8]) -> Value {
-        let appended = self.append(&[args, &["--json"]].concat(), input);
-        json_lines(appended.as_bytes()).remove(0)
-    }
-
-    /// Every record, printed by tail.
-    fn all(&self, args: &[&str]) -> Vec<u8> {
-        let mut tail = self.verb("tail", &[&"--from", &"0"]);
-        tail.args(args);
-        printed(tail, b"")
-    }
-
-    fn info(&self) -> Value {
-        json_lines(&printed(self.verb("info", &[&"--json"]), b"")).remove(0)
-    }
-}
-
-fn json_lines(text: &[u8]) -> Vec<Value> {
-    let lines = text.split_inclusive(|&byte| byte == b'\n');
-    lines
-        .map(|line| serde_json::from_slice(line).unwrap())
-        .collect()
-}
-
 fn numbered_lines(lines: usize) -> Vec<u8> {
     (0..lines)
         .flat_map(|n| format!("line {n}\n").into_bytes())
         .collect()
-}
-
-/// Flips a bit of the first of these bytes in a file, and returns where.
-fn flip_a_bit(file: &Path, bytes: &[u8]) -> u64 {
-    let mut contents = fs::read(file).unwrap();
-    let at = contents
-        .windows(bytes.len())
-        .position(|window| window == bytes)
-        .unwrap();
-    contents[at] ^= 1;
-    fs::write(file, contents).unwrap();
-    at as u64
 }

@@ -603,10 +603,10 @@ fn a_stop_while_appending_loses_nothing_acknowledged(engine: &str) {
     }
     let info = printed(proglog(engine, "info", &[&log.path(), &"--json"]), b"");
     let info: Value = serde_json::from_slice(&info).unwrap();
-    assert_eq!(info["clean"], json!(true));
+    assert_eq!(info["needs_recovery"], json!(false));
     assert_eq!(
         info["index_bytes"].as_u64().unwrap(),
-        12 * info["records"].as_u64().unwrap()
+        12 * info["next_offset"].as_u64().unwrap()
     );
 }
 

@@ -20,9 +20,9 @@ use serde_json::json;
 use super::{
     Done,
     directory::open_to_write,
-    failure::Failure,
+    failure::{Failure, in_flags},
     input::{Input, Piece, Records},
-    options::{EngineArgs, StorageArgs},
+    options::{EngineArgs, StorageArgs, parse_number},
     signals::on_stop,
     text::{count, note},
 };
@@ -40,7 +40,7 @@ const PROGRESS_AFTER: Duration = Duration::from_millis(500);
 /// Append each line of a file or of standard input as a record
 ///
 /// Makes the directory if it is not there. Only the newline is stripped; an empty line is an empty
-/// record. Records are appended in batches, each as durable as --durability says before the next;
+/// record. Records are appended in batches, each acknowledged as --durability says before the next;
 /// what comes slowly is appended as soon as the input pauses.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -48,7 +48,7 @@ Examples:
   proglog append ./log access.log
   printf 'a\\0b' | proglog append ./log --null
   echo paid | proglog append ./log --key order-7 --header trace=4bf9
-  generate | proglog append ./log --acks    # prints 41 once record 41 and all before it are durable")]
+  generate | proglog append ./log --acks    # prints 41 once record 41 and all before it are kept")]
 pub(crate) struct Append {
     /// The directory of the log
     dir: PathBuf,
@@ -64,10 +64,10 @@ pub(crate) struct Append {
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = parse_header)]
     headers: Vec<Header>,
     /// The timestamp of every record, in milliseconds since 1970; 0 for none [default: now]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true)]
     timestamp_ms: Option<u64>,
-    /// Print the last offset of each batch, a line each, as soon as it is acknowledged; the summary
-    /// then goes to standard error
+    /// Print the last offset of each batch, a line each, as soon as it is acknowledged, that is kept as
+    /// --durability says; the summary then goes to standard error
     #[arg(long)]
     acks: bool,
     /// Print {"first":0,"last":41,"records":42}; with --acks before it {"acknowledged":41} for each
@@ -237,7 +237,9 @@ impl Appender<'_> {
             let limit = self.append.storage.record_bytes_max;
             if self.records.unfinished_bytes() as u64 > limit {
                 self.append_whole()?;
-                return Err(self.too_large(&format!("--record-bytes-max allows {limit} bytes")));
+                return Err(self.too_large(&format!(
+                    "it has more than the {limit} bytes that --record-bytes-max allows; raise that, or split it"
+                )));
             }
         }
         Ok(())
@@ -288,7 +290,7 @@ impl Appender<'_> {
                 return self.append_first(records - records / 2);
             }
             Err(error) if error.kind() == ErrorKind::TooLarge => {
-                return Err(self.too_large(&error.to_string()));
+                return Err(self.too_large(&in_flags(&error)));
             }
             Err(error) => return Err(not_acknowledged(error)),
         };

@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use proglog::{Options, Report};
-use proglog_host::{Engine, EngineKind, Mode, open};
+use proglog_host::{Engine, EngineKind, ErrorKind, Mode, open};
 
 use super::{
     failure::Failure,
@@ -16,15 +16,15 @@ pub(crate) fn open_to_read(kind: EngineKind, directory: &Path) -> Result<Box<dyn
         Ok(found) if found.is_dir() => {}
         Ok(_) => return Err(not_a_directory(directory)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let name = directory.display();
-            return Err(Failure::new(
-                "not_found",
-                format!("{name} does not exist; `proglog append {name}` makes it"),
-            ));
+            return Err(Failure::no_log(directory));
         }
         Err(error) => return Err(Failure::io("open", directory, &error)),
     }
-    Ok(open(kind, directory, Mode::Read, Options::new())?)
+    open(kind, directory, Mode::Read, Options::new()).map_err(|error| match error.kind() {
+        // The options make sense, so that it can be nothing else.
+        ErrorKind::InvalidArgument => Failure::no_log(directory),
+        _ => error.into(),
+    })
 }
 
 /// Opens a log to append, making the directory if it is not there, and says on standard error what an
@@ -37,10 +37,7 @@ pub(crate) fn open_to_write(
     if fs::metadata(directory).is_ok_and(|found| !found.is_dir()) {
         return Err(not_a_directory(directory));
     }
-    options
-        .validate()
-        .map_err(|error| Failure::usage(error.to_string()))?;
-    let log = open(kind, directory, Mode::Write, options)?;
+    let log = open(kind, directory, Mode::Write, options).map_err(Failure::of_options)?;
     tell_recovery(directory, &log.recovery_report()?);
     Ok(log)
 }

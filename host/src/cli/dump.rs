@@ -16,7 +16,7 @@ use super::{
     directory::open_to_read,
     failure::{Failure, exit},
     info::{damage_note, tail_note},
-    options::EngineArgs,
+    options::{EngineArgs, parse_number, parse_offset},
     text::{count, preview, time},
 };
 
@@ -39,10 +39,10 @@ pub(crate) struct Dump {
     /// The directory of the log
     dir: PathBuf,
     /// Show frames from this offset on
-    #[arg(long, value_name = "OFFSET")]
-    from: Option<u64>,
+    #[arg(long, value_name = "OFFSET", value_parser = parse_offset, allow_negative_numbers = true)]
+    from: Option<Offset>,
     /// Show at most so many frames
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true)]
     count: Option<u64>,
     /// Print a line of JSON for each segment, record, damage and torn tail, told apart by `type`
     #[arg(long)]
@@ -83,7 +83,7 @@ enum Checksum {
 impl Dump {
     pub(crate) fn run(&self) -> Done {
         let log = open_to_read(self.engine.engine, &self.dir)?;
-        let from = self.from.map_or(log.lowest_offset()?, Offset);
+        let from = self.from.unwrap_or(log.lowest_offset()?);
         if from < log.lowest_offset()? || from > log.next_offset()? {
             log.read(from)?;
         }

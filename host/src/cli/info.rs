@@ -18,9 +18,11 @@ use super::{
     text::{bytes, count, offsets},
 };
 
-/// Say what a log holds: offsets, segments, bytes, and how it was left
+/// Say what a log holds: offsets, segments, bytes, and whether it needs recovery
 ///
-/// Looks only at what opening the log looks at; `proglog verify` checks every byte.
+/// Looks only at what opening the log looks at: all of it where it was not closed, and otherwise no more
+/// than the last record. What it did not look at it calls not verified; `proglog verify` checks every
+/// byte.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +31,7 @@ Examples:
 pub(crate) struct Info {
     /// The directory of the log
     dir: PathBuf,
-    /// Print an object of JSON
+    /// Print an object of JSON; its `records` is null where they were not verified
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -42,14 +44,15 @@ struct Summary<'a> {
     engine: String,
     lowest_offset: Offset,
     next_offset: Offset,
-    /// Not known where some are damaged or missing.
+    /// Known where opening the log looked at all of them.
     records: Option<u64>,
     segments: &'a [SegmentSummary],
     store_bytes: u64,
     index_bytes: u64,
-    /// Whether the log was closed in order, so that opening it had nothing to look for.
-    clean: bool,
-    /// The segments that opening had to scan, because they were not closed in order.
+    /// Whether opening it to append would have something to mend or to make sure of. It would not after a
+    /// clean stop, nor after others that left the files as one does.
+    needs_recovery: bool,
+    /// The segments that were scanned for that.
     scanned: &'a Report,
 }
 
@@ -65,14 +68,14 @@ impl Info {
             engine: engine.map_or_else(String::new, |value| value.get_name().to_owned()),
             lowest_offset: lowest,
             next_offset: next,
-            records: is_gapless(&segments, &scanned).then(|| next.since(lowest)),
+            records: is_verified(&segments, &scanned).then(|| scanned.records()),
             segments: &segments,
             store_bytes: segments.iter().map(|segment| segment.store_bytes).sum(),
             index_bytes: segments
                 .iter()
                 .map(|segment| index_bytes(&self.dir, segment))
                 .sum(),
-            clean: scanned.segments.is_empty(),
+            needs_recovery: !scanned.segments.is_empty(),
             scanned: &scanned,
         };
         let mut out = io::stdout().lock();
@@ -89,9 +92,15 @@ impl Info {
     }
 }
 
-/// Whether each offset has a record, as far as opening the log looked.
-fn is_gapless(segments: &[SegmentSummary], scanned: &Report) -> bool {
-    scanned.is_sound() && segments.is_sorted_by(|one, after| one.next == after.base)
+/// Whether opening the log looked at all records. Of an empty log there are none to look at.
+fn is_verified(segments: &[SegmentSummary], scanned: &Report) -> bool {
+    segments.iter().all(|segment| {
+        segment.store_bytes == 0
+            || scanned
+                .segments
+                .iter()
+                .any(|seen| seen.base == segment.base)
+    })
 }
 
 fn index_bytes(directory: &Path, segment: &SegmentSummary) -> u64 {
@@ -105,15 +114,30 @@ fn print(out: &mut impl Write, summary: &Summary<'_>) -> io::Result<()> {
     writeln!(
         out,
         "offsets    {}",
-        offsets(summary.lowest_offset, summary.next_offset, summary.records)
+        offsets(summary.lowest_offset, summary.next_offset)
     )?;
+    match summary.records {
+        Some(records) => writeln!(out, "records    {records}")?,
+        None => writeln!(
+            out,
+            "records    not verified; `proglog verify {}` counts and checks them",
+            summary.directory
+        )?,
+    }
     writeln!(out, "segments   {}", summary.segments.len())?;
     writeln!(out, "stores     {}", bytes(summary.store_bytes))?;
     writeln!(out, "indexes    {}", bytes(summary.index_bytes))?;
-    if summary.clean {
-        return writeln!(out, "last stop  clean");
+    for pair in summary.segments.windows(2) {
+        let (first, after) = (pair[0].next, pair[1].base);
+        if first < after {
+            let offsets = offsets(first, after);
+            writeln!(out, "DAMAGED    offsets {offsets} are in no segment")?;
+        }
     }
-    writeln!(out, "last stop  not clean, or a writer has the log now")?;
+    if !summary.needs_recovery {
+        return writeln!(out, "recovery   not needed: the end of the log is in order");
+    }
+    writeln!(out, "recovery   needed, unless a writer has the log now")?;
     print_findings(out, summary.scanned)
 }
 

@@ -3,31 +3,34 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use proglog::{Durability, Options};
+use proglog::{Durability, Offset, Options};
 use proglog_host::EngineKind;
 
 /// How a log is written.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Storage")]
 pub(crate) struct StorageArgs {
-    /// What an append promises once it is acknowledged
+    /// Where a record is once it is acknowledged, and what it survives there
+    ///
+    /// With any of them all records are on stable storage once the log was closed: at the end of the
+    /// input, and after the first Ctrl-C or SIGTERM.
     #[arg(long, value_enum, default_value_t)]
     durability: DurabilityArg,
     /// Sync what was written or buffered this long ago; without it, only a full segment or the end does
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = parse_number, allow_negative_numbers = true)]
     sync_interval_ms: Option<u64>,
-    /// Begin a new segment when the store would exceed this
-    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes)]
+    /// Begin a new segment when the store would exceed this; a batch that is larger has one alone
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes, allow_negative_numbers = true)]
     pub(crate) segment_bytes_max: u64,
-    /// Begin a new segment when the index would exceed this
-    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_bytes)]
+    /// Begin a new segment when the index would exceed this: 12 bytes a record
+    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_bytes, allow_negative_numbers = true)]
     pub(crate) index_bytes_max: u64,
-    /// Refuse larger records
-    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes)]
+    /// Refuse larger records: value, key, headers and some 30 bytes; at most 1G
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes, allow_negative_numbers = true)]
     pub(crate) record_bytes_max: u64,
-    /// The first record's offset in a new log
-    #[arg(long, value_name = "OFFSET", default_value_t = 0)]
-    initial_offset: u64,
+    /// The first record's offset in a new log; one that is there keeps its own
+    #[arg(long, value_name = "OFFSET", default_value = "0", value_parser = parse_offset, allow_negative_numbers = true)]
+    initial_offset: Offset,
 }
 
 impl StorageArgs {
@@ -56,12 +59,12 @@ pub(crate) struct EngineArgs {
 /// `proglog`'s [`Durability`], for the command line.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum DurabilityArg {
-    /// On stable storage: survives power loss
+    /// On stable storage: survives power loss, and the process being killed
     #[default]
     Synced,
-    /// With the operating system: survives the process being killed
+    /// With the operating system: survives the process being killed, not power loss
     Written,
-    /// In the process's buffer: survives neither
+    /// In the process's buffer, until that fills or --sync-interval-ms has passed: survives neither
     Buffered,
 }
 
@@ -75,8 +78,21 @@ impl From<DurabilityArg> for Durability {
     }
 }
 
+/// A record's number.
+pub(crate) fn parse_offset(text: &str) -> Result<Offset, String> {
+    let offset = text.parse().map(Offset);
+    offset.map_err(|_| format!("an offset is a record's number, from 0 to {}", u64::MAX))
+}
+
+/// How many of something there are.
+pub(crate) fn parse_number(text: &str) -> Result<u64, String> {
+    let number = text.parse();
+    number.map_err(|_| format!("give a whole number, from 0 to {}", u64::MAX))
+}
+
 /// A number of bytes: `65536`, `64K`, `16M`, `1G`, and so with `KiB`, `MiB`, `GiB`.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    const HOW: &str = "give a number of bytes, such as 65536, 64K, 16M or 1G";
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let shift = match unit {
@@ -84,11 +100,9 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
         "K" | "k" | "KiB" => 10,
         "M" | "MiB" => 20,
         "G" | "GiB" => 30,
-        _ => return Err("give a number of bytes, such as 65536, 64K, 16M or 1G".to_owned()),
+        _ => return Err(HOW.to_owned()),
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "give a number of bytes, such as 65536, 64K, 16M or 1G".to_owned())?;
+    let number: u64 = number.parse().map_err(|_| HOW.to_owned())?;
     number
         .checked_mul(1 << shift)
         .ok_or_else(|| "that is more than 2^64 bytes".to_owned())
@@ -96,7 +110,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_bytes;
+    use super::{parse_bytes, parse_number, parse_offset};
 
     #[test]
     fn reads_bytes_with_units() {
@@ -111,6 +125,17 @@ mod tests {
         }
         for text in ["", "K", "-1", "1.5M", "1T", "16 M", "18446744073709551615K"] {
             assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_offsets_and_numbers() {
+        let most = u64::MAX.to_string();
+        assert_eq!(parse_number(&most), Ok(u64::MAX));
+        assert_eq!(parse_offset(&most), Ok(u64::MAX.into()));
+        for text in ["", "abc", "-1", "1.0", "18446744073709551616"] {
+            assert!(parse_number(text).is_err(), "{text}");
+            assert!(parse_offset(text).is_err(), "{text}");
         }
     }
 }

@@ -8,7 +8,7 @@ use proglog::Offset;
 use super::{
     Done,
     directory::open_to_read,
-    options::EngineArgs,
+    options::{EngineArgs, parse_number, parse_offset},
     records::{OutputArgs, RecordWriter, with_advice},
 };
 
@@ -24,9 +24,10 @@ pub(crate) struct Read {
     /// The directory of the log
     dir: PathBuf,
     /// The offset of the first record to print
-    offset: u64,
+    #[arg(value_parser = parse_offset, allow_negative_numbers = true)]
+    offset: Offset,
     /// Print at most so many records
-    #[arg(short = 'n', long, default_value_t = 1, value_name = "N")]
+    #[arg(short = 'n', long, default_value = "1", value_name = "N", value_parser = parse_number, allow_negative_numbers = true)]
     count: u64,
     #[command(flatten)]
     engine: EngineArgs,
@@ -37,14 +38,14 @@ pub(crate) struct Read {
 impl Read {
     pub(crate) fn run(&self) -> Done {
         let log = open_to_read(self.engine.engine, &self.dir)?;
-        let offset = Offset(self.offset);
+        let mut next = self.offset;
         // The end of the log is a place to read on from, but this asks for a record. The engine has
         // the words for one that is not there.
-        if offset < log.lowest_offset()? || offset >= log.next_offset()? {
-            log.read(offset)?;
+        if next < log.lowest_offset()? || next >= log.next_offset()? {
+            log.read(next)?;
         }
         RecordWriter::new(self.output)
-            .copy(&*log, offset, self.count)
+            .copy(&*log, &mut next, self.count)
             .map_err(|failure| with_advice(failure, &self.dir))?;
         log.close()?;
         Ok(ExitCode::SUCCESS)

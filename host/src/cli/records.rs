@@ -6,7 +6,7 @@ use clap::Args;
 use proglog::{Offset, Record};
 use proglog_host::{Engine, http::RecordJson};
 
-use super::failure::Failure;
+use super::{failure::Failure, text::note};
 
 /// How records are printed.
 #[derive(Clone, Copy, Debug, Args)]
@@ -38,18 +38,18 @@ impl RecordWriter {
         }
     }
 
-    /// Prints the records from `from` on, at most `records_max` of them, and returns the offset after
-    /// the last. Those before a damaged one are printed before that is told.
+    /// Prints the records from `next` on, at most `records_max` of them, and moves it past the last. Those
+    /// before a damaged one are printed before that is told.
     pub(crate) fn copy(
         &mut self,
         log: &dyn Engine,
-        from: Offset,
+        next: &mut Offset,
         records_max: u64,
-    ) -> Result<Offset, Failure> {
-        let mut next = from;
-        let copied = self.copy_up_to(log, &mut next, from.plus(records_max));
+    ) -> Result<(), Failure> {
+        let end = next.plus(records_max);
+        let copied = self.copy_up_to(log, next, end);
         self.out.flush()?;
-        copied.map(|()| next)
+        copied
     }
 
     fn copy_up_to(
@@ -63,6 +63,9 @@ impl RecordWriter {
             && let Some(record) = records.next()
         {
             let record = record?;
+            if record.offset() > *next {
+                note_removed(*next, record.offset());
+            }
             self.write(&record)?;
             *next = record.offset().next();
         }
@@ -81,6 +84,14 @@ impl RecordWriter {
             (false, false) => self.out.write_all(b"\n"),
         }
     }
+}
+
+/// Says which records were not printed because another process removed them first.
+pub(crate) fn note_removed(from: Offset, lowest: Offset) {
+    let last = lowest.0.saturating_sub(1);
+    note(&format!(
+        "records {from}..={last} were removed before they were read; going on from {lowest}"
+    ));
 }
 
 /// Says where to look when a record is damaged.

@@ -31,8 +31,9 @@ use super::{
 
 /// Serve a log over HTTP: REST for programs, a page for browsers
 ///
-/// Ctrl-C or SIGTERM lets the requests in flight finish, closes the log and ends with exit code 0; a
-/// second one ends at once. What was acknowledged is kept either way, as --durability says.
+/// Ctrl-C or SIGTERM lets the requests in flight finish, closes the log, after which all of it is on
+/// stable storage, and ends with exit code 0; a second one ends at once, with what was acknowledged
+/// kept as --durability says.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -47,10 +48,10 @@ pub(crate) struct Serve {
     dir: PathBuf,
     /// The address to listen at; port 0 takes a free one. There is no authentication: whoever reaches it
     /// can append and read
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", value_parser = parse_address)]
     listen: String,
     /// Refuse requests with a larger body [default: 4/3 of --record-bytes-max, and 64K]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     body_bytes_max: Option<u64>,
     #[command(flatten)]
     engine: EngineArgs,
@@ -124,6 +125,16 @@ impl Serve {
             self.dir.display(),
             engine.as_ref().map_or("", |value| value.get_name()),
         );
+    }
+}
+
+/// What can be listened at, as far as it can be told without looking its host up.
+fn parse_address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("give HOST:PORT, such as 127.0.0.1:8080".to_owned()),
     }
 }
 

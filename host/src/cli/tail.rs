@@ -1,8 +1,8 @@
 //! `proglog tail`
 
 use std::{
-    io,
-    path::PathBuf,
+    fs, io,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::mpsc::{RecvTimeoutError, channel},
     time::Duration,
@@ -10,13 +10,16 @@ use std::{
 
 use clap::Args;
 use proglog::Offset;
+use proglog_host::Engine;
 
 use super::{
     Done,
     directory::open_to_read,
-    options::EngineArgs,
-    records::{OutputArgs, RecordWriter, with_advice},
+    failure::Failure,
+    options::{EngineArgs, parse_number, parse_offset},
+    records::{OutputArgs, RecordWriter, note_removed, with_advice},
     signals::on_stop,
+    text::note,
 };
 
 /// How often a followed log is looked at.
@@ -24,7 +27,11 @@ const POLL: Duration = Duration::from_millis(75);
 
 /// Print the last records, and with --follow those that are appended from now on
 ///
-/// Stops before a damaged record with exit code 1.
+/// Stops before a damaged record with exit code 1. With --follow it goes on when another process
+/// truncates or resets the log: where the records it was at are gone, it says so on standard error and
+/// goes on from where the log now ends, or from its lowest offset if that is above. What was appended in
+/// place of truncated records before it noticed, within a tenth of a second, it does not print. It ends
+/// with exit code 4 when the directory is removed, also if another is made in its place.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -38,15 +45,18 @@ pub(crate) struct Tail {
     #[arg(
         short = 'n',
         long,
-        default_value_t = 10,
+        default_value = "10",
         value_name = "N",
+        value_parser = parse_number,
+        allow_negative_numbers = true,
         conflicts_with = "from"
     )]
     count: u64,
     /// Print from this offset on to the end
-    #[arg(long, value_name = "OFFSET")]
-    from: Option<u64>,
-    /// Go on with what this or another process appends, until Ctrl-C, SIGTERM, or the output is closed
+    #[arg(long, value_name = "OFFSET", value_parser = parse_offset, allow_negative_numbers = true)]
+    from: Option<Offset>,
+    /// Go on with what other processes append, until Ctrl-C, SIGTERM, or the output is closed; exit
+    /// code 0 then
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]
@@ -57,9 +67,10 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) fn run(&self) -> Done {
+        let directory = identity(&self.dir).ok();
         let log = open_to_read(self.engine.engine, &self.dir)?;
         let from = match self.from {
-            Some(offset) => Offset(offset),
+            Some(offset) => offset,
             None => {
                 let next = log.next_offset()?;
                 Offset(next.0.saturating_sub(self.count)).max(log.lowest_offset()?)
@@ -72,21 +83,58 @@ impl Tail {
         }
         let mut writer = RecordWriter::new(self.output);
         let mut next = from;
-        loop {
-            next = writer
-                .copy(&*log, next, u64::MAX)
-                .map_err(|failure| with_advice(failure, &self.dir))?;
-            if !self.follow || stopped.recv_timeout(POLL) != Err(RecvTimeoutError::Timeout) {
-                break;
-            }
-            if is_closed(&io::stdout()) {
-                break;
+        writer
+            .copy(&*log, &mut next, u64::MAX)
+            .map_err(|failure| with_advice(failure, &self.dir))?;
+        while self.follow
+            && stopped.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout)
+            && !is_closed(&io::stdout())
+        {
+            // An engine may hold on to a directory that is gone.
+            if identity(&self.dir).ok() != directory {
+                let name = self.dir.display();
+                let message = format!("{name} was removed or replaced; follow it again");
+                return Err(Failure::new("not_found", message));
             }
             log.refresh()?;
+            next = still_there(&*log, next)?;
+            match writer.copy(&*log, &mut next, u64::MAX) {
+                // It was truncated just now.
+                Err(failure) if failure.is_out_of_range() => {}
+                copied => copied.map_err(|failure| with_advice(failure, &self.dir))?,
+            }
         }
         log.close()?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Where to go on in a log that may have been truncated below or above the next record.
+fn still_there(log: &dyn Engine, next: Offset) -> Result<Offset, Failure> {
+    let (lowest, end) = (log.lowest_offset()?, log.next_offset()?);
+    if next > end {
+        note(&format!(
+            "the log was truncated and ends before record {next}, which was to come; going on from {end}"
+        ));
+        return Ok(end);
+    }
+    if next < lowest {
+        note_removed(next, lowest);
+    }
+    Ok(next.max(lowest))
+}
+
+/// What tells the directory of this name from another that takes its place.
+#[cfg(unix)]
+fn identity(directory: &Path) -> io::Result<impl PartialEq> {
+    use std::os::unix::fs::MetadataExt;
+    let found = fs::metadata(directory)?;
+    Ok((found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(directory: &Path) -> io::Result<impl PartialEq> {
+    fs::metadata(directory).map(|found| found.is_dir())
 }
 
 /// Whether whoever read the output has gone, which one who has nothing to write does not hear of.

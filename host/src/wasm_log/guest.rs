@@ -2,7 +2,7 @@
 //!
 //! The module is not trusted: whatever it returns is checked before it is used.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use proglog::{Drafts, Durability, Frames, Location, NewRecord, Offset, Options, Record};
@@ -18,7 +18,7 @@ use super::{
     module::{GuestModule, Runtime},
     sandbox::Sandbox,
     ticker,
-    wasi::{State, bytes_of},
+    wasi::{GUEST_PATH, State, bytes_of},
 };
 use crate::{Error, ErrorKind};
 
@@ -51,6 +51,8 @@ pub(super) struct Guest {
     memory_bytes_max: u64,
     /// A buffer of the guest's `alloc`, kept for the next request. Empty if there is none.
     request: Span,
+    /// What the host calls the guest's directory.
+    directory: PathBuf,
     /// Of the open log.
     handle: i32,
     /// The offset that the next append will likely give, so that a batch can be laid out for it.
@@ -74,8 +76,8 @@ impl Guest {
             .table_elements(1 << 16)
             .instances(1)
             .build();
-        let state = State::new(sandbox.clone(), &open.guest_path, store_limits)
-            .map_err(|e| Fault::Broken(e.to_string()))?;
+        let state =
+            State::new(sandbox.clone(), store_limits).map_err(|e| Fault::Broken(e.to_string()))?;
         let mut store = Store::new(module.instance.module().engine(), state);
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(|mut context| {
@@ -110,6 +112,7 @@ impl Guest {
             call_timeout: limits.call_timeout,
             memory_bytes_max: limits.memory_bytes_max,
             request: Span::default(),
+            directory: open.directory.clone(),
             handle: 0,
             next: None,
         };
@@ -125,7 +128,7 @@ impl Guest {
     }
 
     fn open_log(&mut self, open: &OpenWith) -> Result<i32> {
-        let name = open.guest_path.as_bytes();
+        let name = GUEST_PATH.as_bytes();
         let request = self.request(name.len() as u64)?;
         self.span_mut(request)?.copy_from_slice(name);
         let [
@@ -425,9 +428,11 @@ impl Guest {
                 "it failed with a message that cannot be read".to_owned(),
             ));
         };
+        // It names files as the native log does.
+        let message = message.replace(GUEST_PATH, &self.directory.display().to_string());
         let message = match status {
             Status::OutOfMemory => format!("{message}; it may use {} bytes", self.memory_bytes_max),
-            _ => message.to_owned(),
+            _ => message,
         };
         Err(Fault::Refused(Error::new(status.into(), message)))
     }

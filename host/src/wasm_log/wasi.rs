@@ -38,18 +38,17 @@ pub(super) struct State {
     pub(super) memory: Option<Memory>,
 }
 
+/// The guest's name for its directory; the host's is not for it to know. Nothing else has it in a message.
+pub(super) const GUEST_PATH: &str = "/directory-of-this-log";
+
 impl State {
-    /// A guest with one directory, called `guest_path` there; without arguments, environment and
+    /// A guest with one directory, called [`GUEST_PATH`] there; without arguments, environment and
     /// clocks, and with an error output that is kept for the host's messages.
-    pub(super) fn new(
-        sandbox: Sandbox,
-        guest_path: &str,
-        limits: StoreLimits,
-    ) -> Result<Self, wasi_common::Error> {
+    pub(super) fn new(sandbox: Sandbox, limits: StoreLimits) -> Result<Self, wasi_common::Error> {
         let wasi = WasiCtx::new(random_ctx(), WasiClocks::new(), sched_ctx(), Table::new());
         let last_words = LastWords::default();
         wasi.set_stderr(Box::new(WritePipe::new(last_words.clone())));
-        wasi.push_preopened_dir(Box::new(sandbox.clone()), guest_path)?;
+        wasi.push_preopened_dir(Box::new(sandbox.clone()), GUEST_PATH)?;
         Ok(Self {
             wasi,
             files: OpenFiles::default(),

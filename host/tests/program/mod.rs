@@ -5,12 +5,14 @@ use std::{
     ffi::OsStr,
     fs,
     io::{BufRead, BufReader, Read, Write},
-    path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio},
     thread,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::{TempDir, tempdir};
 
 /// Makes a test of each function for each engine, which the function is told by name.
 macro_rules! on_both_engines {
@@ -85,6 +87,7 @@ pub(crate) struct Running {
     child: Child,
     pub(crate) stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
+    stderr: BufReader<ChildStderr>,
 }
 
 impl Running {
@@ -92,10 +95,12 @@ impl Running {
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().map(BufReader::new);
+        let stderr = BufReader::new(child.stderr.take().unwrap());
         Self {
             child,
             stdin,
             stdout,
+            stderr,
         }
     }
 
@@ -107,6 +112,13 @@ impl Running {
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Waits for the next line it says on standard error, and returns it with its newline.
+    pub(crate) fn error_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stderr.read_line(&mut line).unwrap();
         line
     }
 
@@ -126,12 +138,7 @@ impl Running {
         if let Some(mut stdout) = self.stdout.take() {
             stdout.read_to_string(&mut out).unwrap();
         }
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut err)
-            .unwrap();
+        self.stderr.read_to_string(&mut err).unwrap();
         (self.child.wait().unwrap().code(), out, err)
     }
 }
@@ -141,4 +148,74 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A log that is made by the first append.
+pub(crate) struct NewLog {
+    engine: String,
+    root: TempDir,
+    pub(crate) dir: PathBuf,
+}
+
+impl NewLog {
+    pub(crate) fn new(engine: &str) -> Self {
+        let root = tempdir().unwrap();
+        let dir = root.path().join("log");
+        Self {
+            engine: engine.to_owned(),
+            root,
+            dir,
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub(crate) fn verb(&self, verb: &str, args: &[&dyn AsRef<OsStr>]) -> Command {
+        let mut all: Vec<&dyn AsRef<OsStr>> = vec![&self.dir];
+        all.extend(args);
+        proglog(&self.engine, verb, &all)
+    }
+
+    pub(crate) fn append(&self, args: &[&str], input: &[u8]) -> String {
+        let mut append = self.verb("append", &[]);
+        append.args(args);
+        String::from_utf8(printed(append, input)).unwrap()
+    }
+
+    pub(crate) fn append_json(&self, args: &[&str], input: &[u8]) -> Value {
+        let appended = self.append(&[args, &["--json"]].concat(), input);
+        json_lines(appended.as_bytes()).remove(0)
+    }
+
+    /// Every record, printed by tail.
+    pub(crate) fn all(&self, args: &[&str]) -> Vec<u8> {
+        let mut tail = self.verb("tail", &[&"--from", &"0"]);
+        tail.args(args);
+        printed(tail, b"")
+    }
+
+    pub(crate) fn info(&self) -> Value {
+        json_lines(&printed(self.verb("info", &[&"--json"]), b"")).remove(0)
+    }
+}
+
+pub(crate) fn json_lines(text: &[u8]) -> Vec<Value> {
+    let lines = text.split_inclusive(|&byte| byte == b'\n');
+    lines
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+/// Flips a bit of the first of these bytes in a file, and returns where.
+pub(crate) fn flip_a_bit(file: &Path, bytes: &[u8]) -> u64 {
+    let mut contents = fs::read(file).unwrap();
+    let at = contents
+        .windows(bytes.len())
+        .position(|window| window == bytes)
+        .unwrap();
+    contents[at] ^= 1;
+    fs::write(file, contents).unwrap();
+    at as u64
 }
