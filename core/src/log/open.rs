@@ -137,9 +137,10 @@ fn open_listed<B: Backend>(
     let mut sealed = listed.bases.clone();
     let Some(last) = sealed.pop() else {
         let first = options.initial_offset;
-        remove_leftovers(backend, names, first..=first)?;
         let active = Segment::create(backend, first, options)?;
         sync_directory(backend)?;
+        // Only now: an index that a reset left tells readers until there is a store again that there will be.
+        remove_leftovers(backend, names, first..=first)?;
         return Ok(OpenedLog {
             sealed,
             active,
