@@ -23,6 +23,8 @@ pub(crate) const LONE_ENTRY_BYTES_MAX: u64 = 2 * ENTRY_BYTES;
 const PREPARED_BYTES_MIN: u64 = 64 << 10;
 /// What is handed to the file at a time, in whole entries.
 const FLUSHED_AT_A_TIME: usize = 4096 / ENTRY * ENTRY;
+/// What is read of the file at a time, where much is.
+const CHUNK: usize = 1024 * ENTRY;
 /// An entry's offset is a `u32`.
 const ENTRIES_LIMIT: u64 = 1 << 32;
 
@@ -359,7 +361,7 @@ impl<F: BackendFile> Index<F> {
     /// Replaces all entries, before any is read. Those of the file that are so already stay; the others are
     /// written by the next flush.
     pub(crate) fn replace(&mut self, entries: &[u8]) -> Result<()> {
-        let kept = self.agreeing(entries)?;
+        let kept = self.agreeing(0, entries)?;
         self.opened = kept;
         self.recent = Positions::default();
         self.views = OnceLock::new();
@@ -375,16 +377,14 @@ impl<F: BackendFile> Index<F> {
         Ok(())
     }
 
-    /// How many of `entries` the file begins with.
-    pub(crate) fn agreeing(&self, entries: &[u8]) -> Result<u64> {
-        const CHUNK: usize = 1024 * ENTRY;
-        let Some(file) = &self.file else { return Ok(0) };
+    /// How many of `entries`, which are those of offsets from the base on, the file has as they are, from entry `n` on.
+    pub(crate) fn agreeing(&self, n: u64, entries: &[u8]) -> Result<u64> {
+        let start = bytes_in_memory(n);
         let mut chunk = [0; CHUNK];
-        let mut at = 0;
+        let mut at = start;
         while at < entries.len() {
             let part = CHUNK.min(entries.len() - at);
-            let read = read_full(file, &mut chunk[..part], at as u64)
-                .map_err(|e| Error::io("read", &self.name, e))?;
+            let read = self.read_bytes(&mut chunk[..part], at as u64)?;
             let same = chunk[..read]
                 .iter()
                 .zip(&entries[at..])
@@ -395,7 +395,44 @@ impl<F: BackendFile> Index<F> {
                 break;
             }
         }
-        Ok(at as u64 / ENTRY_BYTES)
+        Ok(at.saturating_sub(start) as u64 / ENTRY_BYTES)
+    }
+
+    /// Adds to `entries`, which are those of offsets from the base on, the ones that follow them in the file and
+    /// were there when it was opened, as long as each is in its place and `goes_on` with its position.
+    pub(crate) fn read_entries_while(
+        &self,
+        entries: &mut Vec<u8>,
+        mut goes_on: impl FnMut(u64) -> bool,
+    ) -> Result<()> {
+        let opened = bytes_in_memory(self.opened);
+        let mut chunk = [0; CHUNK];
+        while entries.len() < opened {
+            let part = CHUNK.min(opened - entries.len());
+            let read = self.read_bytes(&mut chunk[..part], entries.len() as u64)?;
+            let n = entries.len() as u64 / ENTRY_BYTES;
+            let found = chunk[..read].as_chunks().0.iter().zip(n..);
+            let following = found
+                .take_while(|&(&entry, n)| {
+                    let (relative, position) = decode(entry);
+                    u64::from(relative) == n && goes_on(position)
+                })
+                .count()
+                * ENTRY;
+            entries.extend_from_slice(&chunk[..following]);
+            if following < part {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether so many entries are but one, of zeros, that cannot be told from space that was prepared and never
+    /// written.
+    pub(crate) fn is_lone(&self, entries: u64) -> Result<bool> {
+        Ok(entries == 1
+            && self.file_bytes()? > Some(LONE_ENTRY_BYTES_MAX)
+            && self.read(0)? == Some((0, 0)))
     }
 
     /// The file's length in bytes, if there is one.
@@ -411,13 +448,9 @@ impl<F: BackendFile> Index<F> {
 
     /// Whether the file holds nothing but zeros from byte `position` on.
     pub(crate) fn is_zero_from(&self, mut position: u64) -> Result<bool> {
-        let Some(file) = &self.file else {
-            return Ok(true);
-        };
         let mut chunk = [0; 4096];
         loop {
-            let read = read_full(file, &mut chunk, position)
-                .map_err(|e| Error::io("read", &self.name, e))?;
+            let read = self.read_bytes(&mut chunk, position)?;
             if read == 0 {
                 return Ok(true);
             }
@@ -470,9 +503,7 @@ impl<F: BackendFile> Index<F> {
                 end = middle;
             }
         }
-        // A lone entry of zeros cannot be told from space that was prepared and never written.
-        let is_told = there != 1 || bytes <= LONE_ENTRY_BYTES_MAX;
-        Ok(if is_told { there } else { 0 })
+        Ok(if self.is_lone(there)? { 0 } else { there })
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {
@@ -504,12 +535,14 @@ impl<F: BackendFile> Index<F> {
     }
 
     fn read_file(&self, entry: &mut [u8; ENTRY], n: u64) -> Result<()> {
-        let Some(file) = &self.file else {
-            return Ok(());
-        };
-        let read = read_full(file, entry, n * ENTRY_BYTES);
         // A file that became shorter gives zeros, and no entry is believed unless its record is there.
-        read.map(drop).map_err(|e| Error::io("read", &self.name, e))
+        self.read_bytes(entry, n * ENTRY_BYTES).map(drop)
+    }
+
+    /// Reads the file's bytes from `position` on, and gives how many there were: none where there is no file.
+    fn read_bytes(&self, buffer: &mut [u8], position: u64) -> Result<usize> {
+        let Some(file) = &self.file else { return Ok(0) };
+        read_full(file, buffer, position).map_err(|e| Error::io("read", &self.name, e))
     }
 }
 

@@ -3,6 +3,7 @@
 //! The rules are `FORMAT.md`'s ("Recovery").
 
 mod batches;
+mod missing;
 mod search;
 mod unwritten;
 mod window;
@@ -63,25 +64,27 @@ impl Scanned {
     /// Whether appends can follow. Not on bad bytes that must stay, for after a crash a torn append could
     /// not be told from them; nor on a batch that was cut on purpose, which a crash would drop.
     pub(crate) fn takes_appends(&self) -> bool {
-        let damaged = self
-            .damage
+        !self.ends_in_damage() && !self.ends_in_batch
+    }
+
+    fn ends_in_damage(&self) -> bool {
+        self.damage
             .last()
-            .is_some_and(|last| last.position + last.bytes >= self.end);
-        !damaged && !self.ends_in_batch
+            .is_some_and(|last| last.position + last.bytes >= self.end)
     }
 }
 
 /// What stands at the end of a store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
-    /// The last segment's: a torn tail may, from the offset on that no index entry vouches for.
+    /// The last segment's: a torn tail may, from the offset on that no index entry vouches for which points into it.
     MayBeTorn { vouched: Offset },
     /// A sealed segment's, which reaches to the base of the next one.
     Sealed { next: Offset },
 }
 
-/// Scans a store from `scanned` on. The index is believed in nothing, but where bytes are bad it tells
-/// where to look first.
+/// Scans a store from `scanned` on. The index is believed in nothing that the store can tell, but where bytes are bad
+/// it tells where to look first, and where the last store ends, what it may have lost.
 pub(crate) fn scan<F: BackendFile>(
     store: &StoreReader<F>,
     index: Option<&Index<F>>,
@@ -140,6 +143,7 @@ pub(crate) fn scan<F: BackendFile>(
     {
         mark.cut(&mut scanned, base, length);
     }
+    scan.missing_records(&mut scanned, end)?;
     Ok(scanned)
 }
 

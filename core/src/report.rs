@@ -96,7 +96,7 @@ impl SegmentReport {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum IndexState {
-    /// It agrees with the store.
+    /// It agrees with the store, as far as that goes.
     Sound,
     /// It agrees as far as it goes, then zeros or nothing follow: the log is open, or was not closed.
     Unfinished,

@@ -4,11 +4,10 @@ use super::Place;
 use crate::{
     Offset, Result,
     backend::BackendFile,
-    error::Damaged,
-    index::{ENTRY_BYTES, Index, LONE_ENTRY_BYTES_MAX},
+    index::{ENTRY_BYTES, Index},
     record::{Check, LENGTH_BYTES, Layout, frame_bytes, parse_frame},
     recovery::{End, Scanned, scan},
-    report::{Damage, IndexState, SegmentReport},
+    report::{IndexState, SegmentReport},
     store::StoreReader,
 };
 
@@ -54,19 +53,7 @@ pub(super) fn examine<F: BackendFile>(
         },
         Place::Sealed { next } => End::Sealed { next },
     };
-    let mut scanned = scan(store, index, base, end, Scanned::at_start(base))?;
-    if let Place::Sealed { next } = place
-        && scanned.next < next
-    {
-        scanned.damage.push(Damage {
-            segment: base,
-            first: scanned.next,
-            last: Offset(next.0 - 1),
-            position: scanned.end,
-            bytes: 0,
-            reason: Damaged::Missing,
-        });
-    }
+    let scanned = scan(store, index, base, end, Scanned::at_start(base))?;
     let state = match index {
         Some(index) => index_state(index, &scanned.entries)?,
         None => IndexState::Missing,
@@ -85,7 +72,7 @@ pub(super) fn examine<F: BackendFile>(
 }
 
 fn index_state<F: BackendFile>(index: &Index<F>, entries: &[u8]) -> Result<IndexState> {
-    let agreeing = index.agreeing(entries)? * ENTRY_BYTES;
+    let agreeing = index.agreeing(0, entries)? * ENTRY_BYTES;
     let whole = agreeing == entries.len() as u64;
     Ok(if whole && index.file_bytes()? == Some(agreeing) {
         IndexState::Sound
@@ -107,7 +94,7 @@ pub(super) fn vouched<F: BackendFile>(
     if let Some((next, _)) = closed_cleanly(store, index, base)? {
         return Ok(next);
     }
-    // Entries past the store's end are a lie, or of another store.
+    // Those past the store's end need more looking at: a scan does that.
     let (mut inside, mut past) = (0, index.entries());
     while inside < past {
         let middle = inside + (past - inside) / 2;
@@ -118,9 +105,7 @@ pub(super) fn vouched<F: BackendFile>(
             past = middle;
         }
     }
-    // A lone entry of zeros cannot be told from space that was prepared and never written.
-    let prepared = index.file_bytes()? > Some(LONE_ENTRY_BYTES_MAX);
-    if index.entries() == 1 && prepared && index.read(0)? == Some((0, 0)) {
+    if index.is_lone(index.entries())? {
         inside = 0;
     }
     Ok(base.plus(inside))

@@ -400,8 +400,8 @@ impl<F: BackendFile> SegmentReader<F> {
         let last = Offset(next.0 - 1);
         match self.read(last) {
             Ok(record) => Ok(self.position(last)? + record.frame().len() as u64),
-            // It is damaged; the next one's entry is right.
-            Err(Error::Corrupt { .. }) => self.position(next),
+            // It is damaged; the next one's entry is right, but may be past the end if both are missing.
+            Err(Error::Corrupt { .. }) => Ok(self.position(next)?.min(self.store.len())),
             Err(e) => Err(e),
         }
     }
@@ -436,6 +436,10 @@ impl<F: BackendFile> SegmentReader<F> {
         }
         if length == end {
             return Ok(true);
+        }
+        if next > self.base() && self.position(Offset(next.0 - 1))? >= end {
+            // Records were missing at its end: they may be there now.
+            return Ok(false);
         }
         // What stands after its end counts once it is whole. Space that was prepared is not looked through.
         let scanned = settled(true, || {
