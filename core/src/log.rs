@@ -685,6 +685,16 @@ impl<B: Backend> Shared<B> {
         done
     }
 
+    /// Nor where a thread ends in the middle of it.
+    fn poison_if_panicking(&self, what: &str) {
+        #[cfg(not(target_family = "wasm"))]
+        if std::thread::panicking() {
+            let _ = self.poison.set(format!("a thread panicked while {what}"));
+        }
+        #[cfg(target_family = "wasm")]
+        let _ = what;
+    }
+
     /// Checks every segment's files.
     fn verify(&self) -> Result<Report> {
         if self.read_only {

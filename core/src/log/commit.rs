@@ -49,6 +49,8 @@ pub(super) struct Commit<B: Backend> {
 struct State {
     /// How many wait for it.
     waiting: usize,
+    /// How many wait to lead for something else than a sync: who comes to sync lets them.
+    claims: usize,
     gathering: Gathering,
     /// The active segment when it was synced last, and the end of its store.
     synced_to: (Offset, u64),
@@ -154,6 +156,7 @@ pub(super) struct Leading<'a, B: Backend> {
 
 impl<B: Backend> Drop for Leading<'_, B> {
     fn drop(&mut self) {
+        self.shared.poison_if_panicking("syncing");
         self.shared.commit.lead_no_more(|_| ());
     }
 }
@@ -201,7 +204,7 @@ impl<B: Backend> Shared<B> {
                 return Ok(());
             }
             self.check_poisoned()?;
-            if !self.commit.is_led() {
+            if !self.commit.is_led() && state.claims == 0 {
                 break;
             }
             if stayed_awake < SYNCS_AWAKE {
@@ -242,12 +245,14 @@ impl<B: Backend> Shared<B> {
     /// Waits for the right to lead.
     pub(super) fn lead(&self) -> Leading<'_, B> {
         let mut state = self.commit.lock();
+        state.claims += 1;
         while self.commit.is_led() {
             state.waiting += 1;
             let woken = self.commit.changed.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
         }
+        state.claims -= 1;
         self.commit.lead(&mut state);
         Leading { shared: self }
     }

@@ -104,7 +104,7 @@ impl<B: Backend> Worker<B> {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(thread) = thread {
-            // A panic there has poisoned what it touched.
+            // One that panicked has poisoned the log.
             let _ = thread.join();
         }
         self.employed.store(false, Release);
@@ -159,6 +159,7 @@ impl<B: Backend> Shared<B> {
     #[cfg(not(target_family = "wasm"))]
     fn work(self: &Arc<Self>) {
         let worker = &self.worker;
+        let _ended = PoisonIfPanicking(self);
         // What was appended when it was looked last whether appends rest.
         let mut watched: Option<Offset> = None;
         let mut wanted = worker.wanted();
@@ -236,6 +237,17 @@ impl<B: Backend> Shared<B> {
         };
         let at_rest = || self.appended() == appended && !self.worker.wanted().stop;
         let _ = self.prepare(&segment, end.saturating_add(ahead), at_rest);
+    }
+}
+
+/// Without its thread, what is left to that would not be done, and no one told.
+#[cfg(not(target_family = "wasm"))]
+struct PoisonIfPanicking<'a, B: Backend>(&'a Shared<B>);
+
+#[cfg(not(target_family = "wasm"))]
+impl<B: Backend> Drop for PoisonIfPanicking<'_, B> {
+    fn drop(&mut self) {
+        self.0.poison_if_panicking("working for the log");
     }
 }
 
