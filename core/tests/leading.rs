@@ -87,9 +87,10 @@ impl BackendFile for File {
 
 #[test]
 fn a_truncation_waits_for_no_more_than_the_sync_that_runs() {
-    // More in some rounds, where this thread had to wait for a processor.
-    let least = (0..5).map(|_| longest_wait()).min();
-    assert!(least <= Some(20), "{least:?} syncs");
+    // More where this thread had to wait for a processor.
+    let mut longest: Vec<u64> = (0..5).map(|_| longest_wait()).collect();
+    longest.sort_unstable();
+    assert!(longest[2] <= 20, "{longest:?} syncs");
 }
 
 /// For how many syncs of others one of several truncations waited, at the most.
@@ -106,6 +107,11 @@ fn longest_wait() -> u64 {
             });
         }
         let waits = (0..40).map(|_| {
+            // All others are at it.
+            let go_on = disk.syncs.load(Relaxed) + 20;
+            while disk.syncs.load(Relaxed) < go_on {
+                thread::yield_now();
+            }
             let before = disk.syncs.load(Relaxed);
             log.truncate_before(Offset(0)).expect("truncated");
             disk.syncs.load(Relaxed) - before
