@@ -532,69 +532,62 @@ impl FrameToWrite<'_> {
     /// The fields after the value, but for the checksum.
     #[inline]
     fn put_rest(&self, fields: &mut Fields<'_>) {
-        fields.put_number(OFFSET, self.offset.0);
-        fields.put_number(TIMESTAMP_MS, self.timestamp_ms);
+        fields.put_nonzero(OFFSET, self.offset.0);
+        fields.put_nonzero(TIMESTAMP_MS, self.timestamp_ms);
         fields.put_bytes(KEY, self.record.key);
         for header in self.record.headers {
-            fields.put(&[HEADERS]);
-            fields.put_varint(header_len(header));
+            fields.put_number(HEADERS, header_len(header));
             fields.put_bytes(HEADER_NAME, header.name.as_bytes());
             fields.put_bytes(HEADER_VALUE, &header.value);
         }
-        fields.put_number(BATCH_REMAINING, u64::from(self.batch_remaining));
-        fields.put_number(BATCH_RECORDS, u64::from(self.batch_records));
+        fields.put_nonzero(BATCH_REMAINING, u64::from(self.batch_remaining));
+        fields.put_nonzero(BATCH_RECORDS, u64::from(self.batch_records));
     }
 }
 
-/// Puts fields into memory that is as long as they and a checksum. Numbers are put eight bytes at a time, over what
-/// comes next: there is always as much, for the checksum comes last.
+/// Puts fields into memory that is at least as long as they and a checksum. Numbers are put eight bytes at a time, over
+/// what comes next: there is always as much, for the checksum comes last.
 struct Fields<'a> {
     out: &'a mut [u8],
     at: usize,
 }
 
 impl Fields<'_> {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
     }
 
-    #[inline]
-    fn put_varint(&mut self, number: u64) {
-        if let Ok(number) = u16::try_from(number)
-            && number < 1 << 14
-        {
-            // Most numbers are one byte or two; the higher byte comes second, and the lower is marked if it does.
-            let two = (number & 0x7f) | (number >> 7) << 8;
-            let more = number > 0x7f;
-            self.put(&(two | u16::from(more) << 7).to_le_bytes());
-            self.at -= usize::from(!more);
-            return;
-        }
-        match word_of_varint(number) {
-            Some((word, bytes)) => {
-                self.put(&word.to_le_bytes());
-                self.at -= size_of::<u64>() - bytes;
-            }
-            None => {
-                let mut rest = &mut self.out[self.at..];
-                encode_varint(number, &mut rest);
-                self.at += encoded_len_varint(number);
-            }
-        }
-    }
-
-    /// A field that is a number, or the beginning of one that has so many bytes; none if it is 0.
-    #[inline]
+    /// A field that is a number, or the beginning of one that has so many bytes.
+    #[inline(always)]
     fn put_number(&mut self, tag: u8, number: u64) {
-        if number != 0 {
-            self.put(&[tag]);
-            self.put_varint(number);
+        match word_of_number(tag, number) {
+            Some((word, bytes)) => {
+                self.out[self.at..self.at + size_of::<u64>()].copy_from_slice(&word.to_le_bytes());
+                self.at += bytes;
+            }
+            None => self.put_long_number(tag, number),
         }
     }
 
-    #[inline]
+    #[cold]
+    fn put_long_number(&mut self, tag: u8, number: u64) {
+        self.put(&[tag]);
+        let mut rest = &mut self.out[self.at..];
+        encode_varint(number, &mut rest);
+        self.at += encoded_len_varint(number);
+    }
+
+    /// As [`Fields::put_number`], and nothing if it is 0.
+    #[inline(always)]
+    fn put_nonzero(&mut self, tag: u8, number: u64) {
+        if number != 0 {
+            self.put_number(tag, number);
+        }
+    }
+
+    #[inline(always)]
     fn put_bytes(&mut self, tag: u8, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.put_number(tag, bytes.len() as u64);
@@ -602,17 +595,24 @@ impl Fields<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_checksum(&mut self, checksum: u64) {
         self.put(&[CHECKSUM]);
         self.put(&checksum.to_le_bytes());
     }
 }
 
-/// A number of no more than 56 bits as it is encoded, and in how many bytes: [`varint_in_word`], back.
+/// A tag and a number of no more than 49 bits as they are encoded, and in how many bytes: [`varint_in_word`], back.
 #[inline(always)]
-fn word_of_varint(number: u64) -> Option<(u64, usize)> {
-    if number >> 56 != 0 {
+fn word_of_number(tag: u8, number: u64) -> Option<(u64, usize)> {
+    let tag = u64::from(tag);
+    if number < 1 << 14 {
+        // Most are one byte or two; the higher byte comes second, and the lower is marked if it does.
+        let more = number > 0x7f;
+        let two = (number & 0x7f) | u64::from(more) << 7 | (number >> 7) << 8;
+        return Some((tag | two << 8, 2 + usize::from(more)));
+    }
+    if number >> 49 != 0 {
         return None;
     }
     // One group of 56 bits becomes groups of 28, of 14, and of 7.
@@ -622,7 +622,7 @@ fn word_of_varint(number: u64) -> Option<(u64, usize)> {
     let bytes = encoded_len_varint(number);
     // All but the last are marked.
     let marks = 0x8080_8080_8080_8080 & !(u64::MAX << (8 * bytes - 8));
-    Some((sevens | marks, bytes))
+    Some((tag | (sevens | marks) << 8, 1 + bytes))
 }
 
 fn bytes_len(length: u64) -> u64 {
@@ -682,6 +682,24 @@ mod tests {
             }
         }
         frames
+    }
+
+    #[test]
+    fn numbers_are_put_as_protobuf_does() {
+        for bits in 0..64 {
+            for number in [1 << bits, (1 << bits) - 1, (1 << bits) | 0x55] {
+                let mut expected = vec![OFFSET];
+                encode_varint(number, &mut expected);
+                let mut out = [0xff; 20];
+                let mut fields = Fields {
+                    out: &mut out,
+                    at: 1,
+                };
+                fields.put_number(OFFSET, number);
+                assert_eq!(fields.at, 1 + expected.len(), "{number}");
+                assert_eq!(out[1..1 + expected.len()], expected, "{number}");
+            }
+        }
     }
 
     /// What reads a frame in order and what reads any frame agree, also about frames with a byte that is wrong
