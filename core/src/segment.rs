@@ -25,7 +25,7 @@ use crate::{
     backend::Backend,
     error::Damaged,
     index::{ENTRY_BYTES, Index},
-    record::{FRAME_BYTES_MIN, LENGTH_BYTES},
+    record::{FRAME_BYTES_MIN, frame_bytes_max},
     store::{StoreReader, StoreWriter},
 };
 
@@ -171,20 +171,17 @@ impl<B: Backend> Segment<B> {
         let records = batch.records.len() as u64;
         let mapped = mapped
             && durability != Durability::Synced
-            && batch.bytes <= MAPPED_RECORD_BYTES_MAX.saturating_mul(records);
+            && batch.bytes_max <= MAPPED_RECORD_BYTES_MAX.saturating_mul(records);
+        let mut timestamp_ms_max = self.timestamp_ms_min;
         for frame in batch.frames() {
-            let record_bytes = if records == 1 {
-                batch.bytes - LENGTH_BYTES as u64
-            } else {
-                frame.record_bytes()
-            };
-            let bytes = usize::try_from(record_bytes).unwrap_or(usize::MAX) + LENGTH_BYTES;
+            timestamp_ms_max = timestamp_ms_max.max(frame.timestamp_ms);
             index.push(writer.end())?;
-            if let Some(spare) = writer.spare(store, bytes, mapped)? {
-                frame.encode(record_bytes, &mut spare[..bytes]);
+            let bytes_max = usize::try_from(frame_bytes_max(frame.record)).unwrap_or(usize::MAX);
+            if let Some(spare) = writer.spare(store, bytes_max, mapped)? {
+                let bytes = frame.encode(spare);
                 writer.fill(store, bytes);
             } else {
-                let (head, rest) = frame.encode_around_value(record_bytes);
+                let (head, rest) = frame.encode_around_value();
                 writer.write(store, &[&head, frame.record.value, &rest])?;
             }
         }
@@ -192,7 +189,7 @@ impl<B: Backend> Segment<B> {
         if durability == Durability::Written {
             writer.flush(store)?;
         }
-        self.timestamp_ms_min = batch.timestamp_ms_max;
+        self.timestamp_ms_min = timestamp_ms_max;
         self.next = batch.next();
         Ok(batch.first..self.next)
     }

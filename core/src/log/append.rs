@@ -71,16 +71,21 @@ impl<B: Backend> Shared<B> {
             if records.is_empty() {
                 return Ok(batch.first..batch.first);
             }
-            let Some(with_room) = self.with_room(writer, batch.records(), batch.bytes)? else {
-                writer = self.writer()?;
-                continue;
-            };
-            writer = with_room;
+            if !writer.active.has_room_for(batch.records(), batch.bytes_max) {
+                let Some(with_room) = self.with_room(writer, batch.records(), batch.bytes())?
+                else {
+                    writer = self.writer()?;
+                    continue;
+                };
+                writer = with_room;
+            }
+            let before = writer.active.store_bytes();
             let mapped = writer
                 .unsynced_bytes
                 .is_none_or(|bytes| bytes > UNSYNCED_BYTES_MAPPED);
             let appended = writer.active.append_frames(&batch, durability, mapped);
-            break (self.poison_if_failed(appended)?, batch.bytes);
+            let offsets = self.poison_if_failed(appended)?;
+            break (offsets, writer.active.store_bytes() - before);
         };
         self.keep_promise(writer, offsets, bytes, durability)
     }
@@ -116,7 +121,7 @@ impl<B: Backend> Shared<B> {
 
     /// The writer, if its active segment has room for a batch; otherwise the next one was begun, or is about to
     /// be.
-    #[inline]
+    #[cold]
     fn with_room<'a>(
         self: &'a Arc<Self>,
         mut writer: MutexGuard<'a, Writer<B>>,

@@ -439,7 +439,7 @@ fn span(frame: &[u8], part: &[u8], end: usize) -> Option<Span> {
 /// A record with all that its frame needs, ready to be encoded.
 #[derive(Clone, Copy)]
 pub(crate) struct FrameToWrite<'a> {
-    pub(crate) record: NewRecord<'a>,
+    pub(crate) record: &'a NewRecord<'a>,
     pub(crate) offset: Offset,
     pub(crate) timestamp_ms: u64,
     pub(crate) batch_remaining: u32,
@@ -447,66 +447,76 @@ pub(crate) struct FrameToWrite<'a> {
     pub(crate) batch_records: u32,
 }
 
+/// No field that is a number takes more: a tag and ten bytes.
+const NUMBER_FIELD_BYTES_MAX: u64 = 1 + 10;
+/// Nor a tag and a length, of a record that is not too large.
+const TAG_AND_LENGTH_BYTES_MAX: u64 = 1 + 5;
+/// Nor a frame, beside its value, its key and its headers.
+const FRAME_BYTES_BESIDE_MAX: u64 = LENGTH_BYTES as u64
+    + 2 * TAG_AND_LENGTH_BYTES_MAX
+    + 4 * NUMBER_FIELD_BYTES_MAX
+    + CHECKSUM_BYTES as u64;
+
+/// The bytes that this record's frame has at the most, whatever its offset and the like: found with less work than how
+/// many they are. Only a record larger than the limit can have more.
+#[inline]
+pub(crate) fn frame_bytes_max(record: &NewRecord<'_>) -> u64 {
+    let header = |header: &Header| {
+        3 * TAG_AND_LENGTH_BYTES_MAX + header.name.len() as u64 + header.value.len() as u64
+    };
+    FRAME_BYTES_BESIDE_MAX
+        + record.value.len() as u64
+        + record.key.len() as u64
+        + record.headers.iter().map(header).sum::<u64>()
+}
+
 impl FrameToWrite<'_> {
     /// The bytes of the encoded record, without the frame's length.
-    #[inline]
     pub(crate) fn record_bytes(&self) -> u64 {
-        let bytes = |part: &[u8]| {
-            if part.is_empty() {
-                0
-            } else {
-                1 + bytes_len(part.len() as u64)
-            }
-        };
-        let number = |n: u64| {
-            if n == 0 {
-                0
-            } else {
-                1 + encoded_len_varint(n) as u64
-            }
-        };
-        bytes(self.record.value)
-            + number(self.offset.0)
-            + number(self.timestamp_ms)
-            + bytes(self.record.key)
-            + self
-                .record
-                .headers
-                .iter()
-                .map(|h| 1 + bytes_len(header_len(h)))
-                .sum::<u64>()
-            + number(u64::from(self.batch_remaining))
-            + number(u64::from(self.batch_records))
+        let headers = self.record.headers.iter();
+        bytes_field_len(self.record.value)
+            + number_field_len(self.offset.0)
+            + number_field_len(self.timestamp_ms)
+            + bytes_field_len(self.record.key)
+            + headers.map(|h| 1 + bytes_len(header_len(h))).sum::<u64>()
+            + number_field_len(u64::from(self.batch_remaining))
+            + number_field_len(u64::from(self.batch_records))
             + CHECKSUM_BYTES as u64
     }
 
-    /// Encodes the frame into `out`, which is as long as it.
+    /// Encodes the frame into the beginning of `out`, which has [as much room](frame_bytes_max) as it may need, or as
+    /// it does. Gives how many bytes it has.
     #[inline]
-    pub(crate) fn encode(&self, record_bytes: u64, out: &mut [u8]) {
-        let mut fields = self.put_fields(record_bytes, out);
+    pub(crate) fn encode(&self, out: &mut [u8]) -> usize {
+        let mut fields = self.put_fields(out);
         let checksum = xxh3_64(&fields.out[..fields.at]);
         fields.put_checksum(checksum);
+        fields.at
     }
 
     /// As [`FrameToWrite::encode`], but for the checksum, which is left to whoever finishes the frame.
-    pub(crate) fn encode_draft(&self, record_bytes: u64, out: &mut [u8]) {
-        self.put_fields(record_bytes, out).put_checksum(0);
+    pub(crate) fn encode_draft(&self, out: &mut [u8]) -> usize {
+        let mut fields = self.put_fields(out);
+        fields.put_checksum(0);
+        fields.at
     }
 
     #[inline]
-    fn put_fields<'a>(&self, record_bytes: u64, out: &'a mut [u8]) -> Fields<'a> {
-        let mut fields = Fields { out, at: 0 };
-        fields.put(&record_bytes.to_be_bytes());
+    fn put_fields<'a>(&self, out: &'a mut [u8]) -> Fields<'a> {
+        let at = LENGTH_BYTES;
+        let mut fields = Fields { out, at };
         fields.put_bytes(VALUE, self.record.value);
         self.put_rest(&mut fields);
-        debug_assert_eq!(fields.at + CHECKSUM_BYTES, fields.out.len());
+        let record_bytes = (fields.at - LENGTH_BYTES + CHECKSUM_BYTES) as u64;
+        fields.out[..LENGTH_BYTES].copy_from_slice(&record_bytes.to_be_bytes());
         fields
     }
 
     /// Encodes what stands before the value and what stands after it, so that the value can be written
     /// from where it is.
-    pub(crate) fn encode_around_value(&self, record_bytes: u64) -> (Vec<u8>, Vec<u8>) {
+    pub(crate) fn encode_around_value(&self) -> (Vec<u8>, Vec<u8>) {
         let value = self.record.value;
+        let record_bytes = self.record_bytes();
         let frame_bytes = LENGTH_BYTES + usize::try_from(record_bytes).unwrap_or(usize::MAX);
         let mut around = vec![0; frame_bytes - value.len()];
         let mut fields = Fields {
@@ -514,9 +524,7 @@ impl FrameToWrite<'_> {
             at: 0,
         };
         fields.put(&record_bytes.to_be_bytes());
-        if !value.is_empty() {
-            fields.put_number(VALUE, value.len() as u64);
-        }
+        fields.put_nonzero(VALUE, value.len() as u64);
         let head_bytes = fields.at;
         self.put_rest(&mut fields);
         let (head, rest) = fields.out[..fields.at].split_at(head_bytes);
@@ -625,16 +633,30 @@ fn word_of_number(tag: u8, number: u64) -> Option<(u64, usize)> {
     Some((tag | (sevens | marks) << 8, 1 + bytes))
 }
 
+/// The bytes of a field of this number: none if it is 0.
+#[inline]
+fn number_field_len(number: u64) -> u64 {
+    match number {
+        0 => 0,
+        number => 1 + encoded_len_varint(number) as u64,
+    }
+}
+
+/// The bytes of a field of these bytes: none if there are none.
+#[inline]
+fn bytes_field_len(bytes: &[u8]) -> u64 {
+    match bytes.len() as u64 {
+        0 => 0,
+        length => 1 + bytes_len(length),
+    }
+}
+
 fn bytes_len(length: u64) -> u64 {
     (encoded_len_varint(length) as u64).saturating_add(length)
 }
 
 fn header_len(header: &Header) -> u64 {
-    [header.name.as_bytes(), &header.value]
-        .iter()
-        .filter(|part| !part.is_empty())
-        .map(|part| 1 + bytes_len(part.len() as u64))
-        .sum()
+    bytes_field_len(header.name.as_bytes()) + bytes_field_len(&header.value)
 }
 
 #[cfg(test)]
@@ -668,16 +690,26 @@ mod tests {
                         0
                     };
                     let frame = FrameToWrite {
-                        record,
+                        record: &record,
                         offset: Offset(number),
                         timestamp_ms: if has(0) { number } else { 0 },
                         batch_remaining: batch,
                         batch_records: batch / 2,
                     };
-                    let bytes = frame.record_bytes();
-                    let mut out = vec![0; LENGTH_BYTES + usize::try_from(bytes).unwrap()];
-                    frame.encode(bytes, &mut out);
-                    frames.push(out);
+                    let bytes_max = usize::try_from(frame_bytes_max(&record)).unwrap();
+                    let mut out = vec![0xff; bytes_max];
+                    let bytes = frame.encode(&mut out);
+                    assert_eq!(bytes as u64, LENGTH_BYTES as u64 + frame.record_bytes());
+                    // Nothing past it is touched, nor is more room needed.
+                    assert!(out[bytes..].iter().all(|&byte| byte == 0xff));
+                    let mut exact = vec![0; bytes];
+                    assert_eq!(frame.encode(&mut exact), bytes);
+                    assert_eq!(exact, out[..bytes]);
+                    let (mut around, rest) = frame.encode_around_value();
+                    around.extend_from_slice(value);
+                    around.extend_from_slice(&rest);
+                    assert_eq!(around, exact);
+                    frames.push(exact);
                 }
             }
         }

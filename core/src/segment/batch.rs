@@ -2,7 +2,7 @@
 
 use crate::{
     Error, NewRecord, Offset, Options, Result,
-    record::{FrameToWrite, LENGTH_BYTES, RECORD_BYTES_LIMIT},
+    record::{FrameToWrite, LENGTH_BYTES, RECORD_BYTES_LIMIT, frame_bytes_max},
 };
 
 /// Refuses a record that the log does not take.
@@ -40,7 +40,7 @@ fn used_up(records: usize, first: Offset) -> Error {
     ))
 }
 
-/// Records to append together, with the offsets and sizes they will have.
+/// Records to append together, with the offsets they will have.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
     pub(super) records: &'a [NewRecord<'a>],
@@ -49,10 +49,8 @@ pub(crate) struct Batch<'a> {
     now_ms: u64,
     /// No record may have an earlier timestamp.
     timestamp_ms_min: u64,
-    /// The latest one, once all have been given theirs.
-    pub(super) timestamp_ms_max: u64,
-    /// All frames' bytes.
-    pub(crate) bytes: u64,
+    /// What all frames take, or a little more.
+    pub(crate) bytes_max: u64,
 }
 
 impl<'a> Batch<'a> {
@@ -64,36 +62,53 @@ impl<'a> Batch<'a> {
         timestamp_ms_min: u64,
         options: &Options,
     ) -> Result<Self> {
-        let asks_clock = records.iter().any(|record| record.timestamp_ms.is_none());
-        let now_ms = if asks_clock {
-            options.clock.now_ms().unwrap_or(0)
-        } else {
-            0
-        };
-        let mut batch = Self {
-            records,
-            first,
-            now_ms,
-            timestamp_ms_min,
-            timestamp_ms_max: timestamp_ms_min,
-            bytes: 0,
-        };
         if first.0.checked_add(records.len() as u64).is_none()
             || u32::try_from(records.len()).is_err()
         {
             return Err(used_up(records.len(), first));
         }
-        let (mut bytes, mut timestamp_ms_max) = (0_u64, timestamp_ms_min);
-        for frame in batch.frames() {
+        let (mut bytes_max, mut largest, mut asks_clock) = (0_u64, 0, false);
+        for record in records {
+            let frame_bytes = frame_bytes_max(record);
+            bytes_max = bytes_max.saturating_add(frame_bytes);
+            largest = largest.max(frame_bytes);
+            asks_clock |= record.timestamp_ms.is_none();
+        }
+        let now_ms = if asks_clock {
+            options.clock.now_ms().unwrap_or(0)
+        } else {
+            0
+        };
+        let batch = Self {
+            records,
+            first,
+            now_ms,
+            timestamp_ms_min,
+            bytes_max,
+        };
+        if largest > options.record_bytes_max || bytes_max > RECORD_BYTES_LIMIT {
+            batch.check_bytes(options)?;
+        }
+        Ok(batch)
+    }
+
+    /// Refuses what is too large.
+    #[cold]
+    fn check_bytes(&self, options: &Options) -> Result<()> {
+        let mut bytes = 0;
+        for frame in self.frames() {
             let record_bytes = frame.record_bytes();
             check_record_bytes(record_bytes, options)?;
             bytes += LENGTH_BYTES as u64 + record_bytes;
-            timestamp_ms_max = timestamp_ms_max.max(frame.timestamp_ms);
         }
-        check_batch_bytes(bytes)?;
-        batch.bytes = bytes;
-        batch.timestamp_ms_max = timestamp_ms_max;
-        Ok(batch)
+        check_batch_bytes(bytes)
+    }
+
+    /// All frames' bytes, counted.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.frames()
+            .map(|frame| LENGTH_BYTES as u64 + frame.record_bytes())
+            .sum()
     }
 
     /// How many records there are.
@@ -108,7 +123,7 @@ impl<'a> Batch<'a> {
     pub(super) fn frames(&self) -> impl Iterator<Item = FrameToWrite<'a>> + '_ {
         let (first, now_ms, count) = (self.first, self.now_ms, self.records.len());
         let mut latest_ms = self.timestamp_ms_min;
-        self.records.iter().enumerate().map(move |(i, &record)| {
+        self.records.iter().enumerate().map(move |(i, record)| {
             let given_ms = record.timestamp_ms.unwrap_or(now_ms);
             // 0 is none. Otherwise it is no earlier than any before it, so that a time can be found
             // by halving.
