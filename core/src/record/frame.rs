@@ -461,13 +461,22 @@ const FRAME_BYTES_BESIDE_MAX: u64 = LENGTH_BYTES as u64
 /// many they are. Only a record larger than the limit can have more.
 #[inline]
 pub(crate) fn frame_bytes_max(record: &NewRecord<'_>) -> u64 {
-    let header = |header: &Header| {
+    let parts = record.value.len() as u64 + record.key.len() as u64;
+    let headers = if record.headers.is_empty() {
+        0
+    } else {
+        headers_bytes_max(record.headers)
+    };
+    FRAME_BYTES_BESIDE_MAX + parts + headers
+}
+
+/// Not inlined where records mostly have none.
+#[inline(never)]
+fn headers_bytes_max(headers: &[Header]) -> u64 {
+    let bytes_max = |header: &Header| {
         3 * TAG_AND_LENGTH_BYTES_MAX + header.name.len() as u64 + header.value.len() as u64
     };
-    FRAME_BYTES_BESIDE_MAX
-        + record.value.len() as u64
-        + record.key.len() as u64
-        + record.headers.iter().map(header).sum::<u64>()
+    headers.iter().map(bytes_max).sum()
 }
 
 impl FrameToWrite<'_> {
@@ -575,16 +584,8 @@ impl Fields<'_> {
                 self.out[self.at..self.at + size_of::<u64>()].copy_from_slice(&word.to_le_bytes());
                 self.at += bytes;
             }
-            None => self.put_long_number(tag, number),
+            None => self.at += put_long_number(tag, number, &mut self.out[self.at..]),
         }
-    }
-
-    #[cold]
-    fn put_long_number(&mut self, tag: u8, number: u64) {
-        self.put(&[tag]);
-        let mut rest = &mut self.out[self.at..];
-        encode_varint(number, &mut rest);
-        self.at += encoded_len_varint(number);
     }
 
     /// As [`Fields::put_number`], and nothing if it is 0.
@@ -605,20 +606,34 @@ impl Fields<'_> {
 
     #[inline(always)]
     fn put_checksum(&mut self, checksum: u64) {
-        self.put(&[CHECKSUM]);
-        self.put(&checksum.to_le_bytes());
+        let mut field = [CHECKSUM; CHECKSUM_BYTES];
+        field[1..].copy_from_slice(&checksum.to_le_bytes());
+        self.put(&field);
     }
+}
+
+/// As [`Fields::put_number`], at the beginning of `out`: how many bytes it takes. Who calls it for a large number once
+/// in a while would otherwise keep its fields in memory for it.
+#[cold]
+fn put_long_number(tag: u8, number: u64, out: &mut [u8]) -> usize {
+    out[0] = tag;
+    encode_varint(number, &mut &mut out[1..]);
+    1 + encoded_len_varint(number)
 }
 
 /// A tag and a number of no more than 49 bits as they are encoded, and in how many bytes: [`varint_in_word`], back.
 #[inline(always)]
 fn word_of_number(tag: u8, number: u64) -> Option<(u64, usize)> {
     let tag = u64::from(tag);
+    // Most are of one byte or two.
+    if number < 1 << 7 {
+        return Some((tag | number << 8, 2));
+    }
     if number < 1 << 14 {
-        // Most are one byte or two; the higher byte comes second, and the lower is marked if it does.
-        let more = number > 0x7f;
-        let two = (number & 0x7f) | u64::from(more) << 7 | (number >> 7) << 8;
-        return Some((tag | two << 8, 2 + usize::from(more)));
+        return Some((
+            tag | 0x8000 | (number & 0x7f) << 8 | (number & 0x3f80) << 9,
+            3,
+        ));
     }
     if number >> 49 != 0 {
         return None;
