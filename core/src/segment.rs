@@ -150,15 +150,18 @@ impl<B: Backend> Segment<B> {
     }
 
     /// The batch that these records would be.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn batch<'a>(&self, records: &'a [NewRecord<'a>]) -> Result<Batch<'a>> {
-        Batch::new(records, self.next, self.timestamp_ms_min, &self.options)
+        let clock = self.options.clock;
+        let batch = Batch::new(records, self.next, self.timestamp_ms_min, clock);
+        batch.check(&self.options)?;
+        Ok(batch)
     }
 
     /// Appends a batch that was made for this segment and that there is [room](Self::has_room_for) for;
     /// with the operating system when it returns, if it is to be written. With `mapped` its records may be
     /// put into the file's memory. Readers are not shown it yet. After an error nothing more may be appended.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append_frames(
         &mut self,
         batch: &Batch<'_>,
@@ -172,9 +175,8 @@ impl<B: Backend> Segment<B> {
         let mapped = mapped
             && durability != Durability::Synced
             && batch.bytes_max <= MAPPED_RECORD_BYTES_MAX.saturating_mul(records);
-        let mut timestamp_ms_max = self.timestamp_ms_min;
-        for frame in batch.frames() {
-            timestamp_ms_max = timestamp_ms_max.max(frame.timestamp_ms);
+        let mut frames = batch.frames();
+        for frame in &mut frames {
             index.push(writer.end())?;
             let bytes_max = usize::try_from(frame_bytes_max(frame.record)).unwrap_or(usize::MAX);
             if let Some(spare) = writer.spare(store, bytes_max, mapped)? {
@@ -185,6 +187,7 @@ impl<B: Backend> Segment<B> {
                 writer.write(store, &[&head, frame.record.value, &rest])?;
             }
         }
+        let timestamp_ms_max = frames.timestamp_ms_max;
         // What is to be synced is flushed by who syncs, for all who wait in one write.
         if durability == Durability::Written {
             writer.flush(store)?;
@@ -254,13 +257,14 @@ impl<B: Backend> Segment<B> {
         bytes <= self.options.segment_bytes_max && records <= self.room()
     }
 
-    /// How many more records it can number: an entry's offset is a u32.
+    /// How many more records it can number: each has an entry.
     #[inline]
     fn room(&self) -> u64 {
-        self.reader
-            .index
-            .room()
-            .min((1 << 32) - self.next.since(self.reader.base()).min(1 << 32))
+        debug_assert_eq!(
+            self.reader.index.entries(),
+            self.next.since(self.reader.base())
+        );
+        self.reader.index.room()
     }
 
     /// Hands what was appended to the operating system.

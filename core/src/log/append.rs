@@ -2,6 +2,7 @@
 
 use std::{
     ops::Range,
+    slice,
     sync::{
         Arc, MutexGuard, PoisonError,
         atomic::Ordering::{Acquire, Release},
@@ -58,9 +59,30 @@ impl<B: Backend> Writer<B> {
 }
 
 impl<B: Backend> Shared<B> {
-    /// Appends records, all or none, and returns once `durability` is kept.
-    #[inline]
+    /// Appends a record, and returns once `durability` is kept.
     pub(super) fn append(
+        self: &Arc<Self>,
+        record: &NewRecord<'_>,
+        durability: Durability,
+    ) -> Result<Offset> {
+        let offsets = self.append_all(slice::from_ref(record), durability)?;
+        Ok(offsets.start)
+    }
+
+    /// Appends records, all or none, and returns once `durability` is kept.
+    // Not made anew for every kind of iterator that records come from.
+    #[inline(never)]
+    pub(super) fn append_batch(
+        self: &Arc<Self>,
+        records: &[NewRecord<'_>],
+        durability: Durability,
+    ) -> Result<Range<Offset>> {
+        self.append_all(records, durability)
+    }
+
+    // Inlined, so that of one record it is known that it is one.
+    #[inline(always)]
+    fn append_all(
         self: &Arc<Self>,
         records: &[NewRecord<'_>],
         durability: Durability,
@@ -106,7 +128,7 @@ impl<B: Backend> Shared<B> {
             let active = &writer.active;
             if !batch.can_be(active.next_offset(), active.timestamp_ms_min()) {
                 drop(writer);
-                return self.append(&batch.decode().records(), durability);
+                return self.append_batch(&batch.decode().records(), durability);
             }
             let Some(with_room) = self.with_room(writer, batch.records(), batch.bytes())? else {
                 writer = self.writer()?;
@@ -150,7 +172,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Returns once what was just appended is as durable as was asked.
-    #[inline]
+    #[inline(always)]
     fn keep_promise(
         self: &Arc<Self>,
         mut writer: MutexGuard<'_, Writer<B>>,
@@ -159,7 +181,9 @@ impl<B: Backend> Shared<B> {
         durability: Durability,
     ) -> Result<Range<Offset>> {
         self.commit.appended(offsets.end);
-        writer.unsynced_bytes = writer.unsynced_bytes.map(|unsynced| unsynced + bytes);
+        if let Some(unsynced) = &mut writer.unsynced_bytes {
+            *unsynced += bytes;
+        }
         let segment = writer.active.reader();
         if durability == Durability::Synced {
             let segment = Arc::clone(segment);
@@ -281,14 +305,13 @@ impl<B: Backend> Shared<B> {
     }
 
     /// The writer, if there is nothing against appending.
-    #[inline]
+    #[inline(always)]
     pub(super) fn writer(&self) -> Result<MutexGuard<'_, Writer<B>>> {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
         let writer = self.writer.lock().unwrap_or_else(|poisoned| {
-            let cause = "a thread panicked while appending".to_owned();
-            let _ = self.poison.set(cause);
+            self.appender_panicked();
             poisoned.into_inner()
         });
         self.check_poisoned()?;
@@ -296,6 +319,12 @@ impl<B: Backend> Shared<B> {
             return Err(Error::Closed);
         }
         Ok(writer)
+    }
+
+    #[cold]
+    fn appender_panicked(&self) {
+        let cause = "a thread panicked while appending".to_owned();
+        let _ = self.poison.set(cause);
     }
 
     /// The writer, come what may.

@@ -1,7 +1,9 @@
 //! What is about to be appended.
 
+use std::slice;
+
 use crate::{
-    Error, NewRecord, Offset, Options, Result,
+    Clock, Error, NewRecord, Offset, Options, Result,
     record::{FrameToWrite, LENGTH_BYTES, RECORD_BYTES_LIMIT, frame_bytes_max},
 };
 
@@ -51,49 +53,51 @@ pub(crate) struct Batch<'a> {
     timestamp_ms_min: u64,
     /// What all frames take, or a little more.
     pub(crate) bytes_max: u64,
+    /// Likewise the largest.
+    frame_bytes_max: u64,
 }
 
 impl<'a> Batch<'a> {
-    // Inlined, so that it is not copied.
+    /// One that is to be [checked](Self::check) before it is appended.
     #[inline(always)]
     pub(crate) fn new(
         records: &'a [NewRecord<'a>],
         first: Offset,
         timestamp_ms_min: u64,
-        options: &Options,
-    ) -> Result<Self> {
-        if first.0.checked_add(records.len() as u64).is_none()
-            || u32::try_from(records.len()).is_err()
-        {
-            return Err(used_up(records.len(), first));
-        }
+        clock: Clock,
+    ) -> Self {
         let (mut bytes_max, mut largest, mut asks_clock) = (0_u64, 0, false);
         for record in records {
             let frame_bytes = frame_bytes_max(record);
             bytes_max = bytes_max.saturating_add(frame_bytes);
-            largest = largest.max(frame_bytes);
+            largest = frame_bytes.max(largest);
             asks_clock |= record.timestamp_ms.is_none();
         }
-        let now_ms = if asks_clock {
-            options.clock.now_ms().unwrap_or(0)
-        } else {
-            0
-        };
-        let batch = Self {
+        let now_ms = asks_clock.then(|| clock.now_ms()).flatten();
+        Self {
             records,
             first,
-            now_ms,
+            now_ms: now_ms.unwrap_or(0),
             timestamp_ms_min,
             bytes_max,
-        };
-        if largest > options.record_bytes_max || bytes_max > RECORD_BYTES_LIMIT {
-            batch.check_bytes(options)?;
+            frame_bytes_max: largest,
         }
-        Ok(batch)
     }
 
-    /// Refuses what is too large.
-    #[cold]
+    /// Refuses what a log does not take.
+    #[inline(always)]
+    pub(crate) fn check(&self, options: &Options) -> Result<()> {
+        let count = self.records.len();
+        if self.first.0.checked_add(count as u64).is_none() || u32::try_from(count).is_err() {
+            return Err(used_up(count, self.first));
+        }
+        if self.frame_bytes_max > options.record_bytes_max || self.bytes_max > RECORD_BYTES_LIMIT {
+            return self.check_bytes(options);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
     fn check_bytes(&self, options: &Options) -> Result<()> {
         let mut bytes = 0;
         for frame in self.frames() {
@@ -105,6 +109,7 @@ impl<'a> Batch<'a> {
     }
 
     /// All frames' bytes, counted.
+    #[inline(always)]
     pub(crate) fn bytes(&self) -> u64 {
         self.frames()
             .map(|frame| LENGTH_BYTES as u64 + frame.record_bytes())
@@ -120,31 +125,61 @@ impl<'a> Batch<'a> {
         self.first.plus(self.records.len() as u64)
     }
 
-    pub(super) fn frames(&self) -> impl Iterator<Item = FrameToWrite<'a>> + '_ {
-        let (first, now_ms, count) = (self.first, self.now_ms, self.records.len());
-        let mut latest_ms = self.timestamp_ms_min;
-        self.records.iter().enumerate().map(move |(i, record)| {
-            let given_ms = record.timestamp_ms.unwrap_or(now_ms);
-            // 0 is none. Otherwise it is no earlier than any before it, so that a time can be found
-            // by halving.
-            let timestamp_ms = if given_ms == 0 {
-                0
-            } else {
-                latest_ms = latest_ms.max(given_ms);
-                latest_ms
-            };
-            FrameToWrite {
-                record,
-                offset: first.plus(i as u64),
-                timestamp_ms,
-                // Checked to fit when the batch was made.
-                batch_remaining: u32::try_from(count - 1 - i).unwrap_or(u32::MAX),
-                batch_records: if i > 0 && i + 1 == count {
-                    u32::try_from(count).unwrap_or(u32::MAX)
-                } else {
-                    0
-                },
-            }
+    #[inline]
+    pub(super) fn frames(&self) -> FramesToWrite<'a> {
+        // Checked to fit when the batch was made.
+        let count = u32::try_from(self.records.len()).unwrap_or(u32::MAX);
+        FramesToWrite {
+            records: self.records.iter(),
+            next: self.first,
+            remaining: count,
+            closing: if count > 1 { count } else { 0 },
+            now_ms: self.now_ms,
+            timestamp_ms_max: self.timestamp_ms_min,
+        }
+    }
+}
+
+/// The frames of a batch, to be encoded one after the other.
+#[derive(Debug)]
+pub(super) struct FramesToWrite<'a> {
+    records: slice::Iter<'a, NewRecord<'a>>,
+    next: Offset,
+    remaining: u32,
+    /// What the last one says of how many they are.
+    closing: u32,
+    now_ms: u64,
+    /// The latest timestamp so far.
+    pub(super) timestamp_ms_max: u64,
+}
+
+impl<'a> Iterator for FramesToWrite<'a> {
+    type Item = FrameToWrite<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<FrameToWrite<'a>> {
+        let record = self.records.next()?;
+        let offset = self.next;
+        self.next = offset.next();
+        self.remaining -= 1;
+        let given_ms = record.timestamp_ms.unwrap_or(self.now_ms);
+        Some(FrameToWrite {
+            record,
+            offset,
+            timestamp_ms: not_before(&mut self.timestamp_ms_max, given_ms),
+            batch_remaining: self.remaining,
+            batch_records: if self.remaining == 0 { self.closing } else { 0 },
         })
     }
+}
+
+/// The timestamp of a record that was given this one: no earlier than any before it, so that a time can be found by
+/// halving. 0 is none.
+#[inline]
+pub(super) fn not_before(latest_ms: &mut u64, given_ms: u64) -> u64 {
+    if given_ms == 0 {
+        return 0;
+    }
+    *latest_ms = given_ms.max(*latest_ms);
+    *latest_ms
 }

@@ -5,7 +5,7 @@ use crate::{
     record::{Draft, LENGTH_BYTES, frame_bytes},
     segment::{
         Batch,
-        batch::{check_batch_bytes, check_record_bytes},
+        batch::{check_batch_bytes, check_record_bytes, not_before},
     },
 };
 
@@ -42,7 +42,8 @@ impl<'a> Drafts<'a> {
     ///
     /// [`Error::TooLarge`] and [`Error::InvalidArgument`], as [`Log::append_batch`](crate::Log::append_batch).
     pub fn new(records: &'a [NewRecord<'a>], first: Offset, options: &Options) -> Result<Self> {
-        let batch = Batch::new(records, first, 0, options)?;
+        let batch = Batch::new(records, first, 0, options.clock);
+        batch.check(options)?;
         let bytes = batch.bytes();
         Ok(Self { batch, bytes })
     }
@@ -187,14 +188,7 @@ fn as_they_will_be(
 ) -> impl Iterator<Item = (&Draft, Offset, u64)> {
     let mut latest_ms = timestamp_ms_min;
     drafts.iter().enumerate().map(move |(i, draft)| {
-        // As in `Batch::frames`.
-        let timestamp_ms = match draft.timestamp_ms() {
-            0 => 0,
-            given_ms => {
-                latest_ms = latest_ms.max(given_ms);
-                latest_ms
-            }
-        };
+        let timestamp_ms = not_before(&mut latest_ms, draft.timestamp_ms());
         (draft, first.plus(i as u64), timestamp_ms)
     })
 }
