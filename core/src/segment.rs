@@ -175,17 +175,32 @@ impl<B: Backend> Segment<B> {
         let mapped = mapped
             && durability != Durability::Synced
             && batch.bytes_max <= MAPPED_RECORD_BYTES_MAX.saturating_mul(records);
+        let bytes_max = |record| usize::try_from(frame_bytes_max(record)).unwrap_or(usize::MAX);
         let mut frames = batch.frames();
-        for frame in &mut frames {
-            index.push(writer.end())?;
-            let bytes_max = usize::try_from(frame_bytes_max(frame.record)).unwrap_or(usize::MAX);
-            if let Some(spare) = writer.spare(store, bytes_max, mapped)? {
-                let bytes = frame.encode(spare);
-                writer.fill(store, bytes);
-            } else {
+        let mut next = frames.next();
+        while let Some(mut frame) = next {
+            let start = writer.end();
+            let Some(spare) = writer.spare(store, bytes_max(frame.record), mapped)? else {
+                index.push(start)?;
                 let (head, rest) = frame.encode_around_value();
                 writer.write(store, &[&head, frame.record.value, &rest])?;
+                next = frames.next();
+                continue;
+            };
+            // As many as there is room for, and then counted at once.
+            let mut filled = 0;
+            loop {
+                index.push(start + filled as u64)?;
+                filled += frame.encode(&mut spare[filled..]);
+                next = frames.next();
+                let Some(following) = next else { break };
+                let bytes = bytes_max(following.record);
+                if bytes > spare.len() - filled || StoreWriter::is_large(bytes) {
+                    break;
+                }
+                frame = following;
             }
+            writer.fill(store, filled);
         }
         let timestamp_ms_max = frames.timestamp_ms_max;
         // What is to be synced is flushed by who syncs, for all who wait in one write.
