@@ -183,3 +183,26 @@ pub(super) fn not_before(latest_ms: &mut u64, given_ms: u64) -> u64 {
     *latest_ms = given_ms.max(*latest_ms);
     *latest_ms
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Log, MemoryBackend, NewRecord, Offset, Options};
+
+    /// Small records, which share memory, among such as fill most of it and such as are written from where they are.
+    #[test]
+    fn records_of_all_sizes_in_one_batch_are_read_again() {
+        let log = Log::open_on(MemoryBackend::new(), Options::new()).unwrap();
+        let sizes = [0, 1, 100, 20_000, 32_600, 32_700, 32_800, 70_000, 127, 128];
+        let values: Vec<Vec<u8>> = (0..200)
+            .map(|n: u8| vec![n; sizes[usize::from(n) * 7 % 10] + usize::from(n % 3)])
+            .collect();
+        let records = values.iter().map(NewRecord::new);
+        assert_eq!(log.append_batch(records).unwrap(), Offset(0)..Offset(200));
+        for (n, value) in values.iter().enumerate() {
+            let record = log.read(Offset(n as u64)).unwrap();
+            assert_eq!(record.value(), value);
+            assert_eq!(u64::from(record.batch_remaining()), 199 - n as u64);
+        }
+        assert!(log.verify().unwrap().is_sound());
+    }
+}
