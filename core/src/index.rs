@@ -211,7 +211,7 @@ impl<F: BackendFile> Index<F> {
         self.room() == 0
     }
 
-    /// How many more entries there is room for.
+    /// How many more entries there is room for. Never for more than an entry's offset, a `u32`, can number.
     pub(crate) fn room(&self) -> u64 {
         self.entries_max.saturating_sub(self.entries())
     }
@@ -236,21 +236,22 @@ impl<F: BackendFile> Index<F> {
         if bytes == 0 {
             return Ok(());
         }
+        let bytes = bytes.min(FLUSHED_AT_A_TIME);
         let mut entries = Vec::new();
-        let reserved = entries.try_reserve_exact(bytes.min(FLUSHED_AT_A_TIME));
+        let reserved = entries.try_reserve_exact(bytes);
         reserved.map_err(|_| out_of_memory(&self.name))?;
+        entries.resize(bytes, 0);
         while writing.written < end {
-            entries.clear();
-            for n in writing.written..end {
-                if entries.len() + ENTRY > FLUSHED_AT_A_TIME {
-                    break;
-                }
-                let Some((relative, position)) = self.entry(n)? else {
-                    break;
-                };
-                push_entry(&mut entries, relative, position);
+            let positions = self.recent.some_from(writing.written - self.opened);
+            let numbered = (writing.written..end).zip(positions);
+            let mut bytes = 0;
+            for (entry, (n, position)) in entries.chunks_exact_mut(ENTRY).zip(numbered) {
+                // There are never more.
+                let relative = u32::try_from(n).unwrap_or(u32::MAX);
+                entry.copy_from_slice(&encode(relative, position));
+                bytes += ENTRY;
             }
-            self.write_file(file, &mut writing, &entries)?;
+            self.write_file(file, &mut writing, &entries[..bytes])?;
         }
         Ok(())
     }
@@ -555,8 +556,15 @@ fn bytes_in_memory(entries: u64) -> usize {
 
 /// Appends an entry as it stands in the file.
 pub(crate) fn push_entry(entries: &mut Vec<u8>, offset: u32, position: u64) {
-    entries.extend_from_slice(&offset.to_be_bytes());
-    entries.extend_from_slice(&position.to_be_bytes());
+    entries.extend_from_slice(&encode(offset, position));
+}
+
+#[inline]
+fn encode(offset: u32, position: u64) -> [u8; ENTRY] {
+    let mut entry = [0; ENTRY];
+    entry[..size_of::<u32>()].copy_from_slice(&offset.to_be_bytes());
+    entry[size_of::<u32>()..].copy_from_slice(&position.to_be_bytes());
+    entry
 }
 
 fn decode(entry: [u8; ENTRY]) -> (u32, u64) {

@@ -17,7 +17,6 @@ mod worker;
 use std::path::Path;
 use std::{
     ops::{Bound, Range, RangeBounds},
-    slice,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{
@@ -259,8 +258,7 @@ impl<B: Backend> Log<B> {
         durability: Durability,
     ) -> Result<Offset> {
         let record = record.into();
-        let offsets = self.shared.append(slice::from_ref(&record), durability)?;
-        Ok(offsets.start)
+        self.shared.append(&record, durability)
     }
 
     /// Appends records as a batch and returns their offsets: all of them or none, also after a crash.
@@ -297,7 +295,7 @@ impl<B: Backend> Log<B> {
         durability: Durability,
     ) -> Result<Range<Offset>> {
         let records: Vec<NewRecord<'a>> = records.into_iter().map(Into::into).collect();
-        self.shared.append(&records, durability)
+        self.shared.append_batch(&records, durability)
     }
 
     /// Appends the records that [`Drafts`](crate::Drafts) wrote into `drafts`, as [`Log::append_batch`] does.
@@ -678,11 +676,15 @@ impl<B: Backend> Shared<B> {
     }
 
     /// After a failed write or sync no one knows what the files hold, so nothing more is appended.
+    #[inline]
     fn poison_if_failed<T>(&self, done: Result<T>) -> Result<T> {
-        if let Err(e) = &done {
-            let _ = self.poison.set(e.to_string());
-        }
-        done
+        done.map_err(|e| self.poisoned_by(e))
+    }
+
+    #[cold]
+    fn poisoned_by(&self, e: Error) -> Error {
+        let _ = self.poison.set(e.to_string());
+        e
     }
 
     /// Nor where a thread ends in the middle of it.

@@ -220,6 +220,7 @@ impl Clock {
 
     /// The time it tells.
     #[must_use]
+    #[inline]
     pub fn now_ms(self) -> Option<u64> {
         self.0.map(|now_ms| now_ms())
     }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::frame::{
     CHECKSUM, CHECKSUM_BYTES, Check, Draft, FRAME_BYTES_MIN, FrameToWrite, LENGTH_BYTES, Layout,
-    RECORD_BYTES_LIMIT, checksum_matches, claimed_bytes, frame_bytes, is_field_tag, parse_frame,
+    RECORD_BYTES_LIMIT, checksum_matches, claimed_bytes, frame_bytes, frame_bytes_max,
+    is_field_tag, parse_frame,
 };
 use crate::{Offset, error::Damaged};
 

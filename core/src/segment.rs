@@ -27,7 +27,7 @@ use crate::{
     backend::Backend,
     error::Damaged,
     index::{ENTRY_BYTES, Index},
-    record::{FRAME_BYTES_MIN, LENGTH_BYTES},
+    record::{FRAME_BYTES_MIN, frame_bytes_max},
     store::{StoreReader, StoreWriter},
 };
 
@@ -152,15 +152,18 @@ impl<B: Backend> Segment<B> {
     }
 
     /// The batch that these records would be.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn batch<'a>(&self, records: &'a [NewRecord<'a>]) -> Result<Batch<'a>> {
-        Batch::new(records, self.next, self.timestamp_ms_min, &self.options)
+        let clock = self.options.clock;
+        let batch = Batch::new(records, self.next, self.timestamp_ms_min, clock);
+        batch.check(&self.options)?;
+        Ok(batch)
     }
 
     /// Appends a batch that was made for this segment and that there is [room](Self::has_room_for) for;
     /// with the operating system when it returns, if it is to be written. With `mapped` its records may be
     /// put into the file's memory. Readers are not shown it yet. After an error nothing more may be appended.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append_frames(
         &mut self,
         batch: &Batch<'_>,
@@ -173,28 +176,40 @@ impl<B: Backend> Segment<B> {
         let records = batch.records.len() as u64;
         let mapped = mapped
             && durability != Durability::Synced
-            && batch.bytes <= MAPPED_RECORD_BYTES_MAX.saturating_mul(records);
-        for frame in batch.frames() {
-            let record_bytes = if records == 1 {
-                batch.bytes - LENGTH_BYTES as u64
-            } else {
-                frame.record_bytes()
-            };
-            let bytes = usize::try_from(record_bytes).unwrap_or(usize::MAX) + LENGTH_BYTES;
-            index.push(writer.end())?;
-            if let Some(spare) = writer.spare(store, bytes, mapped)? {
-                frame.encode(record_bytes, &mut spare[..bytes]);
-                writer.fill(store, bytes);
-            } else {
-                let (head, rest) = frame.encode_around_value(record_bytes);
+            && batch.bytes_max <= MAPPED_RECORD_BYTES_MAX.saturating_mul(records);
+        let bytes_max = |record| usize::try_from(frame_bytes_max(record)).unwrap_or(usize::MAX);
+        let mut frames = batch.frames();
+        let mut next = frames.next();
+        while let Some(mut frame) = next {
+            let start = writer.end();
+            let Some(spare) = writer.spare(store, bytes_max(frame.record), mapped)? else {
+                index.push(start)?;
+                let (head, rest) = frame.encode_around_value();
                 writer.write(store, &[&head, frame.record.value, &rest])?;
+                next = frames.next();
+                continue;
+            };
+            // As many as there is room for, and then counted at once.
+            let mut filled = 0;
+            loop {
+                index.push(start + filled as u64)?;
+                filled += frame.encode(&mut spare[filled..]);
+                next = frames.next();
+                let Some(following) = next else { break };
+                let bytes = bytes_max(following.record);
+                if bytes > spare.len() - filled || StoreWriter::is_large(bytes) {
+                    break;
+                }
+                frame = following;
             }
+            writer.fill(store, filled);
         }
+        let timestamp_ms_max = frames.timestamp_ms_max;
         // What is to be synced is flushed by who syncs, for all who wait in one write.
         if durability == Durability::Written {
             writer.flush(store)?;
         }
-        self.timestamp_ms_min = batch.timestamp_ms_max;
+        self.timestamp_ms_min = timestamp_ms_max;
         self.next = batch.next();
         Ok(batch.first..self.next)
     }
@@ -259,13 +274,14 @@ impl<B: Backend> Segment<B> {
         bytes <= self.options.segment_bytes_max && records <= self.room()
     }
 
-    /// How many more records it can number: an entry's offset is a u32.
+    /// How many more records it can number: each has an entry.
     #[inline]
     fn room(&self) -> u64 {
-        self.reader
-            .index
-            .room()
-            .min((1 << 32) - self.next.since(self.reader.base()).min(1 << 32))
+        debug_assert_eq!(
+            self.reader.index.entries(),
+            self.next.since(self.reader.base())
+        );
+        self.reader.index.room()
     }
 
     /// Hands what was appended to the operating system.

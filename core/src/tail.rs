@@ -142,6 +142,7 @@ impl Tail {
     }
 
     /// Counts the next `bytes` bytes as filled: what was put there.
+    #[inline]
     pub(crate) fn fill(&mut self, bytes: usize) {
         let from = self.filled;
         assert!(bytes <= self.capacity() - from, "more than there is");

@@ -35,6 +35,16 @@ impl Positions {
         Some(self.stretches.get(stretch)?.get()?.get(at)?.load(Relaxed))
     }
 
+    /// Those from number `n` on that stand together in memory: all there are, or the first of them.
+    pub(super) fn some_from(&self, n: u64) -> impl Iterator<Item = u64> {
+        let count = usize::try_from(self.len().saturating_sub(n)).unwrap_or(usize::MAX);
+        let (stretch, at) = place(n);
+        let numbers = self.stretches.get(stretch).and_then(OnceLock::get);
+        let numbers = numbers.and_then(|numbers| numbers.get(at..));
+        let numbers = numbers.unwrap_or_default().iter().take(count);
+        numbers.map(|number| number.load(Relaxed))
+    }
+
     /// Adds one. By one thread at a time; `false` if there is no room for so many.
     #[inline]
     pub(super) fn push(&self, position: u64) -> bool {
@@ -80,5 +90,13 @@ mod tests {
             assert_eq!(positions.get(n), Some(n * 3));
         }
         assert_eq!(positions.len(), 100_000);
+        let mut all = Vec::new();
+        while all.len() < 100_000 {
+            let before = all.len();
+            all.extend(positions.some_from(before as u64));
+            assert!(all.len() > before);
+        }
+        assert!(all.into_iter().eq((0..100_000).map(|n| n * 3)));
+        assert_eq!(positions.some_from(100_000).next(), None);
     }
 }

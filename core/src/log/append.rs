@@ -2,6 +2,7 @@
 
 use std::{
     ops::Range,
+    slice,
     sync::{
         Arc, MutexGuard, PoisonError,
         atomic::Ordering::{Acquire, Release},
@@ -58,9 +59,30 @@ impl<B: Backend> Writer<B> {
 }
 
 impl<B: Backend> Shared<B> {
-    /// Appends records, all or none, and returns once `durability` is kept.
-    #[inline]
+    /// Appends a record, and returns once `durability` is kept.
     pub(super) fn append(
+        self: &Arc<Self>,
+        record: &NewRecord<'_>,
+        durability: Durability,
+    ) -> Result<Offset> {
+        let offsets = self.append_all(slice::from_ref(record), durability)?;
+        Ok(offsets.start)
+    }
+
+    /// Appends records, all or none, and returns once `durability` is kept.
+    // Not made anew for every kind of iterator that records come from.
+    #[inline(never)]
+    pub(super) fn append_batch(
+        self: &Arc<Self>,
+        records: &[NewRecord<'_>],
+        durability: Durability,
+    ) -> Result<Range<Offset>> {
+        self.append_all(records, durability)
+    }
+
+    // Inlined, so that of one record it is known that it is one.
+    #[inline(always)]
+    fn append_all(
         self: &Arc<Self>,
         records: &[NewRecord<'_>],
         durability: Durability,
@@ -71,16 +93,21 @@ impl<B: Backend> Shared<B> {
             if records.is_empty() {
                 return Ok(batch.first..batch.first);
             }
-            let Some(with_room) = self.with_room(writer, batch.records(), batch.bytes)? else {
-                writer = self.writer()?;
-                continue;
-            };
-            writer = with_room;
+            if !writer.active.has_room_for(batch.records(), batch.bytes_max) {
+                let Some(with_room) = self.with_room(writer, batch.records(), batch.bytes())?
+                else {
+                    writer = self.writer()?;
+                    continue;
+                };
+                writer = with_room;
+            }
+            let before = writer.active.store_bytes();
             let mapped = writer
                 .unsynced_bytes
                 .is_none_or(|bytes| bytes > UNSYNCED_BYTES_MAPPED);
             let appended = writer.active.append_frames(&batch, durability, mapped);
-            break (self.poison_if_failed(appended)?, batch.bytes);
+            let offsets = self.poison_if_failed(appended)?;
+            break (offsets, writer.active.store_bytes() - before);
         };
         self.keep_promise(writer, offsets, bytes, durability)
     }
@@ -101,7 +128,7 @@ impl<B: Backend> Shared<B> {
             let active = &writer.active;
             if !batch.can_be(active.next_offset(), active.timestamp_ms_min()) {
                 drop(writer);
-                return self.append(&batch.decode().records(), durability);
+                return self.append_batch(&batch.decode().records(), durability);
             }
             let Some(with_room) = self.with_room(writer, batch.records(), batch.bytes())? else {
                 writer = self.writer()?;
@@ -116,7 +143,7 @@ impl<B: Backend> Shared<B> {
 
     /// The writer, if its active segment has room for a batch; otherwise the next one was begun, or is about to
     /// be.
-    #[inline]
+    #[cold]
     fn with_room<'a>(
         self: &'a Arc<Self>,
         mut writer: MutexGuard<'a, Writer<B>>,
@@ -145,7 +172,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Returns once what was just appended is as durable as was asked.
-    #[inline]
+    #[inline(always)]
     fn keep_promise(
         self: &Arc<Self>,
         mut writer: MutexGuard<'_, Writer<B>>,
@@ -154,7 +181,9 @@ impl<B: Backend> Shared<B> {
         durability: Durability,
     ) -> Result<Range<Offset>> {
         self.commit.appended(offsets.end);
-        writer.unsynced_bytes = writer.unsynced_bytes.map(|unsynced| unsynced + bytes);
+        if let Some(unsynced) = &mut writer.unsynced_bytes {
+            *unsynced += bytes;
+        }
         let segment = writer.active.reader();
         if durability == Durability::Synced {
             let segment = Arc::clone(segment);
@@ -277,14 +306,13 @@ impl<B: Backend> Shared<B> {
     }
 
     /// The writer, if there is nothing against appending.
-    #[inline]
+    #[inline(always)]
     pub(super) fn writer(&self) -> Result<MutexGuard<'_, Writer<B>>> {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
         let writer = self.writer.lock().unwrap_or_else(|poisoned| {
-            let cause = "a thread panicked while appending".to_owned();
-            let _ = self.poison.set(cause);
+            self.appender_panicked();
             poisoned.into_inner()
         });
         self.check_poisoned()?;
@@ -292,6 +320,12 @@ impl<B: Backend> Shared<B> {
             return Err(Error::Closed);
         }
         Ok(writer)
+    }
+
+    #[cold]
+    fn appender_panicked(&self) {
+        let cause = "a thread panicked while appending".to_owned();
+        let _ = self.poison.set(cause);
     }
 
     /// The writer, come what may.

@@ -439,7 +439,7 @@ fn span(frame: &[u8], part: &[u8], end: usize) -> Option<Span> {
 /// A record with all that its frame needs, ready to be encoded.
 #[derive(Clone, Copy)]
 pub(crate) struct FrameToWrite<'a> {
-    pub(crate) record: NewRecord<'a>,
+    pub(crate) record: &'a NewRecord<'a>,
     pub(crate) offset: Offset,
     pub(crate) timestamp_ms: u64,
     pub(crate) batch_remaining: u32,
@@ -447,66 +447,85 @@ pub(crate) struct FrameToWrite<'a> {
     pub(crate) batch_records: u32,
 }
 
+/// No field that is a number takes more: a tag and ten bytes.
+const NUMBER_FIELD_BYTES_MAX: u64 = 1 + 10;
+/// Nor a tag and a length, of a record that is not too large.
+const TAG_AND_LENGTH_BYTES_MAX: u64 = 1 + 5;
+/// Nor a frame, beside its value, its key and its headers.
+const FRAME_BYTES_BESIDE_MAX: u64 = LENGTH_BYTES as u64
+    + 2 * TAG_AND_LENGTH_BYTES_MAX
+    + 4 * NUMBER_FIELD_BYTES_MAX
+    + CHECKSUM_BYTES as u64;
+
+/// The bytes that this record's frame has at the most, whatever its offset and the like: found with less work than how
+/// many they are. Only a record larger than the limit can have more.
+#[inline]
+pub(crate) fn frame_bytes_max(record: &NewRecord<'_>) -> u64 {
+    let parts = record.value.len() as u64 + record.key.len() as u64;
+    let headers = if record.headers.is_empty() {
+        0
+    } else {
+        headers_bytes_max(record.headers)
+    };
+    FRAME_BYTES_BESIDE_MAX + parts + headers
+}
+
+/// Not inlined where records mostly have none.
+#[inline(never)]
+fn headers_bytes_max(headers: &[Header]) -> u64 {
+    let bytes_max = |header: &Header| {
+        3 * TAG_AND_LENGTH_BYTES_MAX + header.name.len() as u64 + header.value.len() as u64
+    };
+    headers.iter().map(bytes_max).sum()
+}
+
 impl FrameToWrite<'_> {
     /// The bytes of the encoded record, without the frame's length.
-    #[inline]
     pub(crate) fn record_bytes(&self) -> u64 {
-        let bytes = |part: &[u8]| {
-            if part.is_empty() {
-                0
-            } else {
-                1 + bytes_len(part.len() as u64)
-            }
-        };
-        let number = |n: u64| {
-            if n == 0 {
-                0
-            } else {
-                1 + encoded_len_varint(n) as u64
-            }
-        };
-        bytes(self.record.value)
-            + number(self.offset.0)
-            + number(self.timestamp_ms)
-            + bytes(self.record.key)
-            + self
-                .record
-                .headers
-                .iter()
-                .map(|h| 1 + bytes_len(header_len(h)))
-                .sum::<u64>()
-            + number(u64::from(self.batch_remaining))
-            + number(u64::from(self.batch_records))
+        let headers = self.record.headers.iter();
+        bytes_field_len(self.record.value)
+            + number_field_len(self.offset.0)
+            + number_field_len(self.timestamp_ms)
+            + bytes_field_len(self.record.key)
+            + headers.map(|h| 1 + bytes_len(header_len(h))).sum::<u64>()
+            + number_field_len(u64::from(self.batch_remaining))
+            + number_field_len(u64::from(self.batch_records))
             + CHECKSUM_BYTES as u64
     }
 
-    /// Encodes the frame into `out`, which is as long as it.
+    /// Encodes the frame into the beginning of `out`, which has [as much room](frame_bytes_max) as it may need, or as
+    /// it does. Gives how many bytes it has.
     #[inline]
-    pub(crate) fn encode(&self, record_bytes: u64, out: &mut [u8]) {
-        let mut fields = self.put_fields(record_bytes, out);
+    pub(crate) fn encode(&self, out: &mut [u8]) -> usize {
+        let mut fields = self.put_fields(out);
         let checksum = xxh3_64(&fields.out[..fields.at]);
         fields.put_checksum(checksum);
+        fields.at
     }
 
     /// As [`FrameToWrite::encode`], but for the checksum, which is left to whoever finishes the frame.
-    pub(crate) fn encode_draft(&self, record_bytes: u64, out: &mut [u8]) {
-        self.put_fields(record_bytes, out).put_checksum(0);
+    pub(crate) fn encode_draft(&self, out: &mut [u8]) -> usize {
+        let mut fields = self.put_fields(out);
+        fields.put_checksum(0);
+        fields.at
     }
 
     #[inline]
-    fn put_fields<'a>(&self, record_bytes: u64, out: &'a mut [u8]) -> Fields<'a> {
-        let mut fields = Fields { out, at: 0 };
-        fields.put(&record_bytes.to_be_bytes());
+    fn put_fields<'a>(&self, out: &'a mut [u8]) -> Fields<'a> {
+        let at = LENGTH_BYTES;
+        let mut fields = Fields { out, at };
         fields.put_bytes(VALUE, self.record.value);
         self.put_rest(&mut fields);
-        debug_assert_eq!(fields.at + CHECKSUM_BYTES, fields.out.len());
+        let record_bytes = (fields.at - LENGTH_BYTES + CHECKSUM_BYTES) as u64;
+        fields.out[..LENGTH_BYTES].copy_from_slice(&record_bytes.to_be_bytes());
         fields
     }
 
     /// Encodes what stands before the value and what stands after it, so that the value can be written
     /// from where it is.
-    pub(crate) fn encode_around_value(&self, record_bytes: u64) -> (Vec<u8>, Vec<u8>) {
+    pub(crate) fn encode_around_value(&self) -> (Vec<u8>, Vec<u8>) {
         let value = self.record.value;
+        let record_bytes = self.record_bytes();
         let frame_bytes = LENGTH_BYTES + usize::try_from(record_bytes).unwrap_or(usize::MAX);
         let mut around = vec![0; frame_bytes - value.len()];
         let mut fields = Fields {
@@ -514,9 +533,7 @@ impl FrameToWrite<'_> {
             at: 0,
         };
         fields.put(&record_bytes.to_be_bytes());
-        if !value.is_empty() {
-            fields.put_number(VALUE, value.len() as u64);
-        }
+        fields.put_nonzero(VALUE, value.len() as u64);
         let head_bytes = fields.at;
         self.put_rest(&mut fields);
         let (head, rest) = fields.out[..fields.at].split_at(head_bytes);
@@ -532,69 +549,54 @@ impl FrameToWrite<'_> {
     /// The fields after the value, but for the checksum.
     #[inline]
     fn put_rest(&self, fields: &mut Fields<'_>) {
-        fields.put_number(OFFSET, self.offset.0);
-        fields.put_number(TIMESTAMP_MS, self.timestamp_ms);
+        fields.put_nonzero(OFFSET, self.offset.0);
+        fields.put_nonzero(TIMESTAMP_MS, self.timestamp_ms);
         fields.put_bytes(KEY, self.record.key);
         for header in self.record.headers {
-            fields.put(&[HEADERS]);
-            fields.put_varint(header_len(header));
+            fields.put_number(HEADERS, header_len(header));
             fields.put_bytes(HEADER_NAME, header.name.as_bytes());
             fields.put_bytes(HEADER_VALUE, &header.value);
         }
-        fields.put_number(BATCH_REMAINING, u64::from(self.batch_remaining));
-        fields.put_number(BATCH_RECORDS, u64::from(self.batch_records));
+        fields.put_nonzero(BATCH_REMAINING, u64::from(self.batch_remaining));
+        fields.put_nonzero(BATCH_RECORDS, u64::from(self.batch_records));
     }
 }
 
-/// Puts fields into memory that is as long as they and a checksum. Numbers are put eight bytes at a time, over what
-/// comes next: there is always as much, for the checksum comes last.
+/// Puts fields into memory that is at least as long as they and a checksum. Numbers are put eight bytes at a time, over
+/// what comes next: there is always as much, for the checksum comes last.
 struct Fields<'a> {
     out: &'a mut [u8],
     at: usize,
 }
 
 impl Fields<'_> {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
     }
 
-    #[inline]
-    fn put_varint(&mut self, number: u64) {
-        if let Ok(number) = u16::try_from(number)
-            && number < 1 << 14
-        {
-            // Most numbers are one byte or two; the higher byte comes second, and the lower is marked if it does.
-            let two = (number & 0x7f) | (number >> 7) << 8;
-            let more = number > 0x7f;
-            self.put(&(two | u16::from(more) << 7).to_le_bytes());
-            self.at -= usize::from(!more);
-            return;
-        }
-        match word_of_varint(number) {
-            Some((word, bytes)) => {
-                self.put(&word.to_le_bytes());
-                self.at -= size_of::<u64>() - bytes;
-            }
-            None => {
-                let mut rest = &mut self.out[self.at..];
-                encode_varint(number, &mut rest);
-                self.at += encoded_len_varint(number);
-            }
-        }
-    }
-
-    /// A field that is a number, or the beginning of one that has so many bytes; none if it is 0.
-    #[inline]
+    /// A field that is a number, or the beginning of one that has so many bytes.
+    #[inline(always)]
     fn put_number(&mut self, tag: u8, number: u64) {
-        if number != 0 {
-            self.put(&[tag]);
-            self.put_varint(number);
+        match word_of_number(tag, number) {
+            Some((word, bytes)) => {
+                self.out[self.at..self.at + size_of::<u64>()].copy_from_slice(&word.to_le_bytes());
+                self.at += bytes;
+            }
+            None => self.at += put_long_number(tag, number, &mut self.out[self.at..]),
         }
     }
 
-    #[inline]
+    /// As [`Fields::put_number`], and nothing if it is 0.
+    #[inline(always)]
+    fn put_nonzero(&mut self, tag: u8, number: u64) {
+        if number != 0 {
+            self.put_number(tag, number);
+        }
+    }
+
+    #[inline(always)]
     fn put_bytes(&mut self, tag: u8, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.put_number(tag, bytes.len() as u64);
@@ -602,17 +604,38 @@ impl Fields<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_checksum(&mut self, checksum: u64) {
-        self.put(&[CHECKSUM]);
-        self.put(&checksum.to_le_bytes());
+        let mut field = [CHECKSUM; CHECKSUM_BYTES];
+        field[1..].copy_from_slice(&checksum.to_le_bytes());
+        self.put(&field);
     }
 }
 
-/// A number of no more than 56 bits as it is encoded, and in how many bytes: [`varint_in_word`], back.
+/// As [`Fields::put_number`], at the beginning of `out`: how many bytes it takes. Who calls it for a large number once
+/// in a while would otherwise keep its fields in memory for it.
+#[cold]
+fn put_long_number(tag: u8, number: u64, out: &mut [u8]) -> usize {
+    out[0] = tag;
+    encode_varint(number, &mut &mut out[1..]);
+    1 + encoded_len_varint(number)
+}
+
+/// A tag and a number of no more than 49 bits as they are encoded, and in how many bytes: [`varint_in_word`], back.
 #[inline(always)]
-fn word_of_varint(number: u64) -> Option<(u64, usize)> {
-    if number >> 56 != 0 {
+fn word_of_number(tag: u8, number: u64) -> Option<(u64, usize)> {
+    let tag = u64::from(tag);
+    // Most are of one byte or two.
+    if number < 1 << 7 {
+        return Some((tag | number << 8, 2));
+    }
+    if number < 1 << 14 {
+        return Some((
+            tag | 0x8000 | (number & 0x7f) << 8 | (number & 0x3f80) << 9,
+            3,
+        ));
+    }
+    if number >> 49 != 0 {
         return None;
     }
     // One group of 56 bits becomes groups of 28, of 14, and of 7.
@@ -622,7 +645,25 @@ fn word_of_varint(number: u64) -> Option<(u64, usize)> {
     let bytes = encoded_len_varint(number);
     // All but the last are marked.
     let marks = 0x8080_8080_8080_8080 & !(u64::MAX << (8 * bytes - 8));
-    Some((sevens | marks, bytes))
+    Some((tag | (sevens | marks) << 8, 1 + bytes))
+}
+
+/// The bytes of a field of this number: none if it is 0.
+#[inline]
+fn number_field_len(number: u64) -> u64 {
+    match number {
+        0 => 0,
+        number => 1 + encoded_len_varint(number) as u64,
+    }
+}
+
+/// The bytes of a field of these bytes: none if there are none.
+#[inline]
+fn bytes_field_len(bytes: &[u8]) -> u64 {
+    match bytes.len() as u64 {
+        0 => 0,
+        length => 1 + bytes_len(length),
+    }
 }
 
 fn bytes_len(length: u64) -> u64 {
@@ -630,11 +671,7 @@ fn bytes_len(length: u64) -> u64 {
 }
 
 fn header_len(header: &Header) -> u64 {
-    [header.name.as_bytes(), &header.value]
-        .iter()
-        .filter(|part| !part.is_empty())
-        .map(|part| 1 + bytes_len(part.len() as u64))
-        .sum()
+    bytes_field_len(header.name.as_bytes()) + bytes_field_len(&header.value)
 }
 
 #[cfg(test)]
@@ -668,20 +705,48 @@ mod tests {
                         0
                     };
                     let frame = FrameToWrite {
-                        record,
+                        record: &record,
                         offset: Offset(number),
                         timestamp_ms: if has(0) { number } else { 0 },
                         batch_remaining: batch,
                         batch_records: batch / 2,
                     };
-                    let bytes = frame.record_bytes();
-                    let mut out = vec![0; LENGTH_BYTES + usize::try_from(bytes).unwrap()];
-                    frame.encode(bytes, &mut out);
-                    frames.push(out);
+                    let bytes_max = usize::try_from(frame_bytes_max(&record)).unwrap();
+                    let mut out = vec![0xff; bytes_max];
+                    let bytes = frame.encode(&mut out);
+                    assert_eq!(bytes as u64, LENGTH_BYTES as u64 + frame.record_bytes());
+                    // Nothing past it is touched, nor is more room needed.
+                    assert!(out[bytes..].iter().all(|&byte| byte == 0xff));
+                    let mut exact = vec![0; bytes];
+                    assert_eq!(frame.encode(&mut exact), bytes);
+                    assert_eq!(exact, out[..bytes]);
+                    let (mut around, rest) = frame.encode_around_value();
+                    around.extend_from_slice(value);
+                    around.extend_from_slice(&rest);
+                    assert_eq!(around, exact);
+                    frames.push(exact);
                 }
             }
         }
         frames
+    }
+
+    #[test]
+    fn numbers_are_put_as_protobuf_does() {
+        for bits in 0..64 {
+            for number in [1 << bits, (1 << bits) - 1, (1 << bits) | 0x55] {
+                let mut expected = vec![OFFSET];
+                encode_varint(number, &mut expected);
+                let mut out = [0xff; 20];
+                let mut fields = Fields {
+                    out: &mut out,
+                    at: 1,
+                };
+                fields.put_number(OFFSET, number);
+                assert_eq!(fields.at, 1 + expected.len(), "{number}");
+                assert_eq!(out[1..1 + expected.len()], expected, "{number}");
+            }
+        }
     }
 
     /// What reads a frame in order and what reads any frame agree, also about frames with a byte that is wrong

@@ -5,7 +5,7 @@ use crate::{
     record::{Draft, LENGTH_BYTES, frame_bytes},
     segment::{
         Batch,
-        batch::{check_batch_bytes, check_record_bytes},
+        batch::{check_batch_bytes, check_record_bytes, not_before},
     },
 };
 
@@ -31,6 +31,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Drafts<'a> {
     batch: Batch<'a>,
+    bytes: u64,
 }
 
 impl<'a> Drafts<'a> {
@@ -41,14 +42,16 @@ impl<'a> Drafts<'a> {
     ///
     /// [`Error::TooLarge`] and [`Error::InvalidArgument`], as [`Log::append_batch`](crate::Log::append_batch).
     pub fn new(records: &'a [NewRecord<'a>], first: Offset, options: &Options) -> Result<Self> {
-        let batch = Batch::new(records, first, 0, options)?;
-        Ok(Self { batch })
+        let batch = Batch::new(records, first, 0, options.clock);
+        batch.check(options)?;
+        let bytes = batch.bytes();
+        Ok(Self { batch, bytes })
     }
 
     /// How many bytes they take.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.batch.bytes
+        self.bytes
     }
 
     /// How many stand in these bytes, going by their lengths.
@@ -69,11 +72,8 @@ impl<'a> Drafts<'a> {
     /// `out` is shorter than [`Drafts::bytes`].
     pub fn write(&self, mut out: &mut [u8]) {
         for frame in self.batch.frames() {
-            let record_bytes = frame.record_bytes();
-            let bytes = usize::try_from(record_bytes).unwrap_or(usize::MAX) + LENGTH_BYTES;
-            let (draft, rest) = out.split_at_mut(bytes);
-            frame.encode_draft(record_bytes, draft);
-            out = rest;
+            let bytes = frame.encode_draft(out);
+            out = &mut out[bytes..];
         }
     }
 }
@@ -188,14 +188,7 @@ fn as_they_will_be(
 ) -> impl Iterator<Item = (&Draft, Offset, u64)> {
     let mut latest_ms = timestamp_ms_min;
     drafts.iter().enumerate().map(move |(i, draft)| {
-        // As in `Batch::frames`.
-        let timestamp_ms = match draft.timestamp_ms() {
-            0 => 0,
-            given_ms => {
-                latest_ms = latest_ms.max(given_ms);
-                latest_ms
-            }
-        };
+        let timestamp_ms = not_before(&mut latest_ms, draft.timestamp_ms());
         (draft, first.plus(i as u64), timestamp_ms)
     })
 }

@@ -53,7 +53,7 @@ impl StoreWriter {
     }
 
     /// Memory for a frame of `bytes` bytes, perhaps more, to be put there and [filled](Self::fill);
-    /// `None` when it is so large that it is better [written](Self::write) from where it is. With
+    /// `None` when it is [so large](Self::is_large) that it is better [written](Self::write). With
     /// `mapped` the memory is the file's where that can be, so that the frame need not be flushed.
     #[inline]
     pub(crate) fn spare<F: BackendFile>(
@@ -62,7 +62,7 @@ impl StoreWriter {
         bytes: usize,
         mapped: bool,
     ) -> Result<Option<&mut [u8]>> {
-        if bytes >= LARGE_BYTES {
+        if Self::is_large(bytes) {
             return Ok(None);
         }
         if self.room() < bytes || (mapped && !self.mapped && !self.refused) {
@@ -72,6 +72,12 @@ impl StoreWriter {
             }
         }
         Ok(self.tail.as_mut().map(Tail::spare))
+    }
+
+    /// Whether a frame of so many bytes is better written from where it is.
+    #[inline]
+    pub(crate) fn is_large(bytes: usize) -> bool {
+        bytes >= LARGE_BYTES
     }
 
     #[inline]
@@ -152,7 +158,7 @@ impl StoreWriter {
             .or(self.spare.take());
     }
 
-    /// Counts a frame of `bytes` bytes, which was put at the start of the [spare](Self::spare) memory.
+    /// Counts the `bytes` bytes of frames that were put at the start of the [spare](Self::spare) memory.
     #[inline]
     pub(crate) fn fill<F: BackendFile>(&mut self, store: &StoreReader<F>, bytes: usize) {
         if let Some(tail) = &mut self.tail {

@@ -2,8 +2,8 @@
 
 use super::{
     BATCH_RECORDS, BATCH_REMAINING, CHECKSUM, CHECKSUM_BYTES, Field, HEADER_NAME, HEADER_VALUE,
-    HEADERS, KEY, LENGTH_BYTES, Layout, OFFSET, Span, TIMESTAMP_MS, VALUE, bytes_len,
-    encode_varint, encoded_len_varint, frame_bytes, next_field, span, xxh3_64,
+    HEADERS, KEY, LENGTH_BYTES, Layout, OFFSET, TIMESTAMP_MS, VALUE, bytes_field_len, bytes_len,
+    encode_varint, encoded_len_varint, frame_bytes, next_field, number_field_len, span, xxh3_64,
 };
 use crate::{Offset, Record};
 use bytes::Bytes;
@@ -77,20 +77,16 @@ impl Draft {
             }
         }
         // That nothing is longer than it need be, nor there without need.
-        let bytes = |part: Span| match part.range().len() as u64 {
-            0 => 0,
-            bytes => 1 + bytes_len(bytes),
-        };
         let numbers = [
             draft.offset.number,
             draft.timestamp_ms.number,
             draft.batch_remaining,
             draft.batch_records,
         ];
-        let least = bytes(layout.value)
-            + bytes(layout.key)
+        let least = bytes_field_len(layout.value.of(frame))
+            + bytes_field_len(layout.key.of(frame))
             + headers_bytes
-            + numbers.into_iter().map(number_bytes).sum::<u64>()
+            + numbers.into_iter().map(number_field_len).sum::<u64>()
             + CHECKSUM_BYTES as u64;
         (least == record_bytes as u64).then_some(draft)
     }
@@ -109,7 +105,7 @@ impl Draft {
     /// length.
     #[inline]
     pub(crate) fn can_be(&self, offset: Offset, timestamp_ms: u64) -> bool {
-        let same = |a: u64, b: u64| a == b || number_bytes(a) == number_bytes(b);
+        let same = |a: u64, b: u64| a == b || number_field_len(a) == number_field_len(b);
         same(self.offset.number, offset.0) && same(self.timestamp_ms.number, timestamp_ms)
     }
 
@@ -147,14 +143,6 @@ impl Number {
     }
 }
 
-/// The bytes of a field of this number.
-fn number_bytes(number: u64) -> u64 {
-    match number {
-        0 => 0,
-        number => 1 + encoded_len_varint(number) as u64,
-    }
-}
-
 /// A header as the log encodes it: a name and a value, in this order and without need of more bytes.
 fn check_header(header: &[u8]) -> Option<()> {
     let (mut least, mut last_tag) = (0, 0);
@@ -171,7 +159,7 @@ fn check_header(header: &[u8]) -> Option<()> {
             std::str::from_utf8(part).ok()?;
         }
         last_tag = tag;
-        least += 1 + bytes_len(part.len() as u64);
+        least += bytes_field_len(part);
     }
     (least == header.len() as u64).then_some(())
 }
