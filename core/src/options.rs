@@ -176,7 +176,7 @@ pub enum Durability {
     /// power cut leaves of such records is a prefix of them, save for the rare hole described in
     /// [`format`](mod@crate::format), which is reported as damage.
     Written,
-    /// The record may wait in this process's memory, until 64 KiB have gathered or
+    /// The record may wait in this process's memory, until 256 KiB have gathered or
     /// [`Log::sync`](crate::Log::sync) or [`Log::close`](crate::Log::close) is called. Until then it survives neither a
     /// killed process nor a power cut. (Where the store is mapped, small records reach the operating system at once;
     /// do not rely on it.)

@@ -171,7 +171,7 @@ impl Tail {
         self.view.clone()
     }
 
-    /// The memory to be filled anew, unless someone can still read it.
+    /// The heap's memory to be filled anew, unless someone can still read it. A file's stays that file's.
     pub(crate) fn reuse(self) -> Option<Self> {
         let Self {
             memory,
@@ -182,7 +182,8 @@ impl Tail {
         drop(view);
         // Every view keeps one more of these.
         let memory = Arc::into_inner(memory)?;
-        on_fill.is_none().then(|| Self::of(memory))
+        let is_heap = on_fill.is_none() && matches!(memory.owner, Owner::Heap);
+        is_heap.then(|| Self::of(memory))
     }
 }
 

@@ -5,8 +5,11 @@ use std::{io::IoSlice, ops::RangeInclusive};
 use super::StoreReader;
 use crate::{Error, Result, Tail, backend::BackendFile};
 
-/// How much memory frames are put into before it is written to the file.
-pub(crate) const BUFFER_BYTES: usize = 64 << 10;
+/// How much memory frames are put into before it is written to the file, where that has its space already: no more at a
+/// time than zeros were written, which is what the kernel keeps together.
+const BUFFER_BYTES: usize = 64 << 10;
+/// And where the file grows: the kernel finds space for so much at once with less work.
+const BUFFER_BYTES_MAX: usize = 256 << 10;
 /// From this size on a frame is written from where it is instead.
 const LARGE_BYTES: usize = BUFFER_BYTES / 2;
 /// How much of a file is mapped at first, where frames are put into its memory, and at the most.
@@ -103,10 +106,16 @@ impl StoreWriter {
                 Ok(None) | Err(_) => self.refused = true,
             }
         }
+        let has_space = self.claimed >= self.end + BUFFER_BYTES as u64;
+        let capacity = if has_space {
+            BUFFER_BYTES
+        } else {
+            BUFFER_BYTES_MAX
+        };
         let tail = match self.spare.take() {
-            Some(spare) => spare,
-            None => {
-                let made = Tail::heap(BUFFER_BYTES);
+            Some(spare) if spare.capacity() == capacity => spare,
+            _ => {
+                let made = Tail::heap(capacity);
                 made.map_err(|e| store.failed("find memory for", e))?
             }
         };
@@ -152,10 +161,7 @@ impl StoreWriter {
         self.mapped = mapped;
         store.show_tail(Some((self.tail_start, tail.view())));
         let old = self.tail.replace(tail);
-        self.spare = old
-            .and_then(Tail::reuse)
-            .filter(|tail| tail.capacity() == BUFFER_BYTES)
-            .or(self.spare.take());
+        self.spare = old.and_then(Tail::reuse).or(self.spare.take());
     }
 
     /// Counts the `bytes` bytes of frames that were put at the start of the [spare](Self::spare) memory.
