@@ -109,6 +109,14 @@ fn segments_begin_in_reserved_files_and_closing_gives_back_the_rest() {
     }
 }
 
+fn copy_of(directory: &Path) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
 /// A directory as `kill -9` leaves it, for another to open.
 fn killed_with_space_reserved() -> TempDir {
     let directory = TempDir::new().unwrap();
@@ -119,10 +127,7 @@ fn killed_with_space_reserved() -> TempDir {
             log.reserve(4 * SEGMENT_BYTES).unwrap();
         }
     }
-    let copy = TempDir::new().unwrap();
-    for entry in fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
-        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-    }
+    let copy = copy_of(directory.path());
     assert!(files(copy.path(), "prepared").len() > 1);
     // Names that only look like one.
     for name in ["01.prepared", "x.prepared", ".prepared", "1.prepared.txt"] {
@@ -269,4 +274,20 @@ fn a_log_that_was_synced_much_makes_space_ready_when_it_rests() {
         Log::open(directory, options()).unwrap().scan(..).count(),
         6000
     );
+}
+
+#[test]
+fn eight_reserved_bytes_are_no_record() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(directory.path(), options()).unwrap();
+    // As many as the book's empty record at offset 0 has, all of them zeros.
+    log.reserve(8).unwrap();
+    let reader = Log::open_read_only(directory.path(), options()).unwrap();
+    check_all(&reader, 0);
+    assert!(log.verify().unwrap().segments[0].records == 0);
+    let killed = copy_of(directory.path());
+    check_all(&Log::open(killed.path(), options()).unwrap(), 0);
+    log.append(&value(0)).unwrap();
+    reader.refresh().unwrap();
+    check_all(&reader, 1);
 }
