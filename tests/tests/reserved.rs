@@ -291,3 +291,15 @@ fn eight_reserved_bytes_are_no_record() {
     reader.refresh().unwrap();
     check_all(&reader, 1);
 }
+
+#[test]
+fn what_a_batch_has_past_the_most_of_a_segment_is_not_reserved_once_more() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(directory.path(), options()).unwrap();
+    let values: Vec<_> = (0..1000).map(value).collect();
+    log.append_batch(&values).unwrap();
+    log.reserve(1).unwrap();
+    let prepared = files(directory.path(), "prepared");
+    let bytes: u64 = prepared.iter().map(|(_, bytes)| bytes).sum();
+    assert!((1..=64 << 10).contains(&bytes), "{prepared:?}");
+}

@@ -120,14 +120,16 @@ impl<B: Backend> Shared<B> {
         to: u64,
         mut go_on: impl FnMut() -> bool,
     ) -> Result<Option<io::Error>> {
-        let segment_end = self.options.segment_bytes_max;
+        let file_bytes = self.options.segment_bytes_max;
+        // A batch may be larger than a segment.
+        let segment_end = file_bytes.max(segment.store_bytes());
         let short = self.poison_if_failed(segment.prepare(to.min(segment_end), &mut go_on))?;
         if short.is_some() || to <= segment_end {
             return Ok(short);
         }
         Ok(self
             .reserve
-            .fill(&self.backend, to - segment_end, segment_end, go_on))
+            .fill(&self.backend, to - segment_end, file_bytes, go_on))
     }
 
     /// Makes space ready for `bytes` bytes of frames, before it returns.
