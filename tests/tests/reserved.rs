@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::Path,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
 };
@@ -302,4 +303,39 @@ fn what_a_batch_has_past_the_most_of_a_segment_is_not_reserved_once_more() {
     let prepared = files(directory.path(), "prepared");
     let bytes: u64 = prepared.iter().map(|(_, bytes)| bytes).sum();
     assert!((1..=64 << 10).contains(&bytes), "{prepared:?}");
+}
+
+#[test]
+fn records_are_synced_in_time_while_space_is_reserved() {
+    let directory = TempDir::new().unwrap();
+    let interval = Duration::from_millis(20);
+    let log = Log::open(
+        directory.path(),
+        options()
+            .segment_bytes_max(64 << 10)
+            .sync_interval(interval),
+    )
+    .unwrap();
+    // The log makes space ready by itself when it rests.
+    let values: Vec<_> = (0..200).map(value).collect();
+    for _ in 0..10 {
+        log.append_batch(&values).unwrap();
+    }
+    let reserved = AtomicBool::new(false);
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            log.reserve(64 << 20).unwrap();
+            reserved.store(true, SeqCst);
+        });
+        thread::sleep(Duration::from_millis(100));
+        let since = Instant::now();
+        let offset = log.append_with(&value(0), Durability::Written).unwrap();
+        while log.durable_offset() <= offset {
+            assert!(
+                !reserved.load(SeqCst) || since.elapsed() < Duration::from_millis(300),
+                "it was not synced before all was reserved"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
 }
