@@ -350,7 +350,7 @@ impl<F: BackendFile> StoreReader<F> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn prepared(&self) -> MutexGuard<'_, u64> {
+    pub(super) fn prepared(&self) -> MutexGuard<'_, u64> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
