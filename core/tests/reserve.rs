@@ -1,4 +1,4 @@
-//! Space that is reserved, as who maps the store meanwhile finds it.
+//! Space that is reserved, as who maps the store meanwhile and who follows it find it.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -117,4 +117,24 @@ fn what_is_mapped_has_no_holes_while_space_is_reserved() {
     assert!(store.len() >= 1 << 20);
     let there = store.blocks() * 512;
     assert!(there >= store.len(), "{there} of {} bytes", store.len());
+}
+
+#[test]
+fn a_follower_does_not_look_through_what_is_reserved() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = Options::new().durability(Durability::Written);
+    let log = Log::open(directory.path(), options.clone()).expect("opened");
+    let read = Arc::new(AtomicU64::new(0));
+    let backend = FsBackend::open_read_only(directory.path()).expect("opened");
+    let backend = Watched(backend, Arc::clone(&read));
+    let reader = Log::open_read_only_on(backend, options).expect("opened");
+    log.reserve(8 << 20).expect("reserved");
+    for n in 0..20 {
+        // Also before the first record: from offset 0 on zeros could be one.
+        reader.refresh().expect("refreshed");
+        assert_eq!(reader.next_offset().0, n);
+        log.append("a").expect("appended");
+    }
+    let read = read.load(Relaxed);
+    assert!(read < 4 << 20, "{read} bytes were read");
 }
