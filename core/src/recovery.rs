@@ -124,6 +124,11 @@ fn scan_to<F: BackendFile>(
         budget_bytes,
         zeros_from: None,
     };
+    if matches!(end, End::MayBeTorn { .. }) && !to_zeros {
+        // Before the records: beside a writer, what it appends while so many zeros are looked through would seem to
+        // stand after bad bytes.
+        scan.zeros_from()?;
+    }
     let mut batches = Batches::new(end);
     while scanned.end < length {
         scan.checked_records(&mut scanned, &mut batches)?;

@@ -6,10 +6,10 @@ use std::{
     os::unix::fs::MetadataExt,
     sync::{
         Arc, Barrier,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use proglog::{
@@ -137,4 +137,30 @@ fn a_follower_does_not_look_through_what_is_reserved() {
     }
     let read = read.load(Relaxed);
     assert!(read < 4 << 20, "{read} bytes were read");
+}
+
+#[test]
+fn a_log_with_space_reserved_is_opened_to_read_while_it_is_appended_to() {
+    const APPENDED_FOR: Duration = Duration::from_secs(5);
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = Options::new().durability(Durability::Written);
+    let log = Log::open(directory.path(), options.clone()).expect("opened");
+    log.append("a").expect("appended");
+    log.reserve(32 << 20).expect("reserved");
+    let (stop, since) = (AtomicBool::new(false), Instant::now());
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            while !stop.load(Relaxed) && since.elapsed() < APPENDED_FOR {
+                log.append("a").expect("appended");
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let reader = Log::open_read_only(directory.path(), options).expect("opened");
+        let report = reader.verify().expect("looked through");
+        let took = since.elapsed();
+        stop.store(true, Relaxed);
+        assert!(report.is_sound());
+        assert!(took < APPENDED_FOR, "not before no one appended any more");
+    });
 }
