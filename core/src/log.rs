@@ -702,10 +702,6 @@ impl<B: Backend> Shared<B> {
         if self.read_only {
             return self.verify_beside_writer();
         }
-        if self.poison.get().is_none() && !self.closed.load(Acquire) {
-            self.flush()?;
-        }
-        // No append while the last segment is looked at, or its end would seem torn.
         let mut report = Report::default();
         let verify =
             |base, place| Segment::verify(&self.backend, base, place, false, &self.options);
@@ -716,7 +712,12 @@ impl<B: Backend> Shared<B> {
             let found = match slot.next {
                 Some(next) => verify(slot.base, Place::Sealed { next })?,
                 None => {
-                    let _writer = self.writer.lock();
+                    // No append while the last segment is looked at, nor the end of a batch in the buffer, or its
+                    // end would seem torn.
+                    let mut writer = self.writer_anyway();
+                    if self.poison.get().is_none() && !self.closed.load(Acquire) {
+                        self.poison_if_failed(writer.active().flush())?;
+                    }
                     verify(slot.base, Place::Last)?
                 }
             };
