@@ -221,7 +221,7 @@ impl<B: Backend> Segment<B> {
     ) -> Result<StoreReader<B::File>> {
         let name = store_name(base);
         match cut_file(backend, &name, end) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {}
+            Err(e) if e.is_for_want_of_space() => {}
             cut => cut?,
         }
         let store = StoreReader::new(open_file(backend, &name, Access::Write)?, name)?;
