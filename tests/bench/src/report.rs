@@ -78,6 +78,8 @@ read are in the page cache, where they came by being read from the disk. A part 
   length and nine of checksum, XXH3 as in proglog, unless \"no checksum\" is said. *Zero-filled*: zeros were
   written to the file beforehand, by 64 KiB a `pwrite` unless said, and synced; their pages are still
   cached. *Fallocated*: blocks reserved, nothing written. *Growing*, or nothing said: neither.
+* *proglog, space reserved*: `Log::reserve` made as much ready beforehand as a floor that is zero-filled has. Without
+  it a new log grows, and is then beside the floors that grow; one that has rested is in between.
 * *Kept* is what a record survives at the moment that the append returns (for batches, that the sync
   returns): nothing, `kill -9`, or a power cut. Some peers have no weaker promise to offer, or no stronger.
 * Peers run in the configuration that was found fastest for the promise asked for, with compression off or
