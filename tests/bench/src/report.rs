@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::{
     judge::judge,
     plot,
-    proglog::PROGLOG,
+    proglog::RESERVED,
     rows::{Check, Unit},
     runner::Outcome,
     stats::Spread,
@@ -195,9 +195,9 @@ pub fn goals(outcomes: &[Outcome]) -> String {
                 None => "not measured",
             };
             let to = verdict.to.unwrap_or_default();
-            let title = match own.strip_prefix(PROGLOG.name).unwrap_or_default() {
-                "" => outcome.row.title.to_owned(),
-                form => format!("{}{form}", outcome.row.title),
+            let title = match own {
+                own if own == RESERVED.name => format!("{}, space reserved", outcome.row.title),
+                _ => outcome.row.title.to_owned(),
             };
             let _ = writeln!(
                 text,
