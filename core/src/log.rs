@@ -572,7 +572,8 @@ impl<B: Backend> Log<B> {
     ///
     /// The space is used up by appends, and given back when the log is closed. A log in a directory makes some ready
     /// by itself when appends rest; see [`FsBackend::prepare`](crate::FsBackend::prepare), also for how to have none.
-    /// Where there are only memory or a sandbox this does nothing.
+    /// Where there are only memory or a sandbox, or none is wanted, this does nothing; where more is asked for than 1,024
+    /// segments have, so much is made ready, and that is no error.
     ///
     /// # Errors
     ///
