@@ -37,7 +37,7 @@ fmt: setup-rust ## format the Rust code
 	@echo '==> Formatting'
 	@cargo fmt --all
 
-lint: setup-rust ## check format and clippy, natively and for wasm
+lint: setup-rust ## check format and clippy, natively, for wasm, macOS and Windows
 	@echo '==> Checking the format'
 	@cargo fmt --all --check
 	@echo '==> Clippy'
@@ -46,6 +46,7 @@ lint: setup-rust ## check format and clippy, natively and for wasm
 		echo "==> Clippy for $$target" && \
 		cargo clippy $(GUEST) --target "$$target" -- -D warnings || exit; \
 	done
+	@.ci/elsewhere
 
 types: setup-node ## check the types of the page's code
 	@echo '==> Checking the types of www/'

@@ -31,7 +31,7 @@ struct Memory {
 enum Owner {
     Heap,
     /// Unmaps it when dropped.
-    #[cfg(unix)]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     Mapped {
         _map: memmap2::MmapRaw,
     },
@@ -99,7 +99,7 @@ impl Tail {
     }
 
     /// A mapped file's memory, of which the first bytes are filled already.
-    #[cfg(unix)]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn mapped(map: memmap2::MmapRaw, filled: usize) -> Self {
         let mut tail = Self::of(Memory {
             start: map.as_mut_ptr(),
