@@ -10,7 +10,7 @@ WASM_TARGETS := wasm32-wasip1 wasm32-unknown-unknown
 GUEST := --package proglog --package proglog-wasm
 
 .PHONY: help run test setup setup-rust setup-node fmt lint types doc bench bench-checksum \
-	instructions instructions-update tsan
+	instructions instructions-update public-api tsan
 # The steps share cargo's target directory, and their output is to be read in order.
 .NOTPARALLEL:
 
@@ -62,6 +62,9 @@ instructions: setup-rust ## count instructions, and compare them with core/bench
 
 instructions-update: setup-rust ## write what is counted into core/benches/instructions.txt
 	@exec .ci/instructions update
+
+public-api: setup-rust ## write the lists that the public API is compared with
+	@PROGLOG_UPDATE_PUBLIC_API=1 cargo test --package proglog-tests --test public_api
 
 # A nightly toolchain is never installed here: without one there is nothing to do.
 tsan: setup-rust ## run the threads of core/tests/races.rs under ThreadSanitizer (PROGLOG_RACES_SECONDS=)
