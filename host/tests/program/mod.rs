@@ -1,5 +1,10 @@
 //! Runs the real program.
-#![allow(dead_code, reason = "each test crate uses a part of it")]
+#![allow(
+    dead_code,
+    unused_macros,
+    unused_imports,
+    reason = "each test crate uses a part of it"
+)]
 
 use std::{
     ffi::OsStr,

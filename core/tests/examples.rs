@@ -1,0 +1,99 @@
+//! Runs the programs in `examples/`, as their first lines say.
+#![cfg(not(target_family = "wasm"))]
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use tempfile::tempdir;
+
+/// Cargo builds the examples of a package with all its tests, beside them.
+fn example(name: &str) -> Command {
+    let mut path: PathBuf = env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.extend(["examples", name]);
+    let path = path.with_extension(env::consts::EXE_EXTENSION);
+    assert!(
+        path.exists(),
+        "run all tests of the package, or `cargo build --example {name}` first"
+    );
+    Command::new(path)
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+/// Runs it and returns what it printed, after checking that it did well.
+fn printed(command: &mut Command) -> String {
+    let output = run(command);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{command:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_map_has_its_values_when_it_is_opened_again() {
+    let directory = tempdir().unwrap();
+    let map = |arguments: &[&str]| {
+        let mut command = example("key_value");
+        command.arg(directory.path().join("map")).args(arguments);
+        command
+    };
+    printed(&mut map(&["set", "sky", "grey", "sea", "green"]));
+    printed(&mut map(&["set", "sky", "blue"]));
+    assert_eq!(printed(&mut map(&["get", "sky"])), "blue\n");
+    assert_eq!(printed(&mut map(&["get", "sea"])), "green\n");
+    printed(&mut map(&["remove", "sky"]));
+    assert_eq!(run(&mut map(&["get", "sky"])).status.code(), Some(1));
+    assert_eq!(printed(&mut map(&["get", "sea"])), "green\n");
+    assert!(!run(&mut map(&["set", "alone"])).status.success());
+}
+
+#[test]
+fn an_audit_log_shows_that_it_was_rewritten() {
+    use proglog::{Log, NewRecord, Offset, Options};
+
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("audit");
+    let audit = |arguments: &[&str]| {
+        let mut command = example("audit");
+        command.arg(&path).args(arguments);
+        command
+    };
+    printed(&mut audit(&["add", "alice read file 7"]));
+    printed(&mut audit(&["add", "bob wrote file 7"]));
+    let last = printed(&mut audit(&["add", "carol read file 7"]));
+    assert_eq!(last.trim().len(), 64);
+    assert_eq!(printed(&mut audit(&["check"])), last);
+
+    // Whoever changes an entry, with checksums that are right, breaks the chain after it.
+    let rewritten = directory.path().join("rewritten");
+    let log = Log::open_read_only(&path, Options::new()).unwrap();
+    let copy = Log::open(&rewritten, Options::new()).unwrap();
+    for record in log.scan(Offset(0)..) {
+        let record = record.unwrap();
+        let headers: Vec<_> = record
+            .headers()
+            .map(|(name, value)| proglog::Header::new(name, value))
+            .collect();
+        let value: &[u8] = match record.offset() {
+            Offset(1) => b"bob read file 7",
+            _ => record.value(),
+        };
+        let entry = NewRecord::new(value)
+            .headers(&headers)
+            .timestamp_ms(record.timestamp_ms().unwrap());
+        copy.append(entry).unwrap();
+    }
+    copy.close().unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    fs::rename(&rewritten, &path).unwrap();
+    let output = run(&mut audit(&["check"]));
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("entry 2 does not follow"), "{said}");
+}
