@@ -278,7 +278,8 @@ impl<B: Backend> Subscription<B> {
             return Ok(None);
         }
         let now = Instant::now();
-        if let Some(due) = self.pace.due.filter(|&due| now < due) {
+        // A little early rather than woken twice, by a caller who has something to do as often.
+        if let Some(due) = self.pace.due.filter(|&due| now + Pace::SHORTEST < due) {
             return Ok(Some(due));
         }
         if let Err(e) = self.shared.refresh() {

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// How often it is seen whether anyone still wants what is followed, and whether it is still there.
-const CHECK: Duration = Duration::from_millis(75);
+const CHECK: Duration = Duration::from_millis(100);
 
 /// How many records may be printed meanwhile.
 const RECORDS_UNCHECKED_MAX: u32 = 4096;

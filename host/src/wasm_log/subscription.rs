@@ -23,6 +23,8 @@ pub(super) struct WasmSubscription<'a> {
     /// Where the log ended when that was asked last.
     end: Offset,
     ended: bool,
+    /// Whether there was no record when it was looked last.
+    at_end: bool,
     /// When a record was found last, after it was waited for.
     found: Instant,
     due: Instant,
@@ -37,6 +39,7 @@ impl<'a> WasmSubscription<'a> {
             scan: None,
             end: Offset(0),
             ended: false,
+            at_end: false,
             found: now,
             due: now,
         }
@@ -47,12 +50,13 @@ impl<'a> WasmSubscription<'a> {
         if self.ended {
             return Ok(Next::Ended);
         }
+        self.at_end = false;
         let (log, next) = (self.log, self.next);
         let scan = self.scan.get_or_insert_with(|| WasmScan::new(log, next));
         match scan.next() {
             Some(Ok(record)) if record.offset() == next => {
                 self.next = next.next();
-                return Ok(Next::Record(record));
+                Ok(Next::Record(record))
             }
             // The scan goes on where the log now begins.
             Some(Ok(_)) => {
@@ -88,30 +92,37 @@ impl<'a> WasmSubscription<'a> {
             let truncated = proglog::Error::Truncated { offset, next: end };
             return self.end_with(Err(truncated.into()));
         }
+        self.at_end = true;
         Ok(Next::NotYet)
     }
 
     fn end_with(&mut self, found: Result<Next>) -> Result<Next> {
         self.ended = found.is_err();
+        self.at_end &= !self.ended;
         found
     }
 }
 
 impl Subscription for WasmSubscription<'_> {
     fn next_timeout(&mut self, timeout: Duration) -> Result<Next> {
-        let mut found = self.try_next();
-        if !matches!(found, Ok(Next::NotYet)) {
-            return found;
+        // At the end of the log it is time to look when it is due, and not before.
+        let mut found = Ok(Next::NotYet);
+        if !self.at_end {
+            found = self.try_next();
+            if !matches!(found, Ok(Next::NotYet)) {
+                return found;
+            }
         }
         let deadline = Instant::now().checked_add(timeout);
         loop {
-            let now = Instant::now();
-            if now >= self.due {
+            let mut now = Instant::now();
+            // Rather than to be woken twice.
+            if now + WAIT_MIN > self.due {
                 if let Err(e) = self.log.refresh() {
                     return self.end_with(Err(e));
                 }
                 found = self.try_next();
-                let now = Instant::now();
+                now = Instant::now();
                 if !matches!(found, Ok(Next::NotYet)) {
                     self.found = now;
                     return found;
@@ -135,5 +146,6 @@ impl Subscription for WasmSubscription<'_> {
         self.scan = None;
         self.end = Offset(0);
         self.ended = false;
+        self.at_end = false;
     }
 }
