@@ -86,17 +86,25 @@ impl<B: Backend> Shared<B> {
         let view = self.view.load_full();
         let listed = Listed::now(&self.backend)?;
         let active = writer.active().reader();
-        if listed.bases() == view.bases()
+        let end = view.next_offset();
+        let is_refreshed = listed.bases() == view.bases()
             && (active.has_index_file() || !listed.has_index(active.base()))
             // If it cannot be, the writer may have cut it just now.
-            && matches!(active.refresh(), Ok(true))
-        {
+            && matches!(active.refresh(), Ok(true));
+        self.wake_if_longer(end);
+        if is_refreshed {
             self.learn_durable(&view, active);
-        } else {
-            self.open_anew(&mut writer, &view)?;
+            return Ok(());
         }
-        self.subscribers.wake_anyway();
-        Ok(())
+        self.open_anew(&mut writer, &view)
+    }
+
+    /// Wakes subscriptions if the log ends later than it did, and only then: those that look for themselves would wake
+    /// one another for nothing.
+    fn wake_if_longer(&self, end: Offset) {
+        if self.view.load().next_offset() > end {
+            self.subscribers.wake_anyway();
+        }
     }
 
     /// Shows readers what there is now.
@@ -132,6 +140,7 @@ impl<B: Backend> Shared<B> {
             old.show_none_below(view.lowest());
         }
         self.tell_if_truncated(end, view.next_offset());
+        self.wake_if_longer(end);
         self.learn_durable(&view, writer.active().reader());
         Ok(())
     }

@@ -176,6 +176,8 @@ impl<B: Backend> Shared<B> {
         let reader = Arc::clone(proven.reader());
         // Not in the slot that was asked for: a truncation may have put another in its place meanwhile.
         self.view.load().active().prove(&reader);
+        // It may reach further than what was shown.
+        self.subscribers.wake_anyway();
         writer.replace(proven);
         Ok(reader)
     }

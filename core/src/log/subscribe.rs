@@ -44,7 +44,9 @@ const READ_BYTES: usize = 256 << 10;
 /// # On a log opened read-only
 ///
 /// Another process appends there, which wakes no one here. So a subscription that waits looks again by itself,
-/// as [`Log::refresh`] does: soon after something came, and after a while 10 times a second. If the log was truncated
+/// as [`Log::refresh`] does: a millisecond after something came, then ever more rarely, and 10 times a second at the
+/// least. What comes is thus seen after an eighth of the time since something came, or 1 ms, and at the latest after
+/// 100 ms. However many subscriptions of this log wait, one of them looks for all. If the log was truncated
 /// and has grown past where the subscription is before it looks, what came in the place of records it has given is
 /// not given. [`Subscription::try_next`] and a stream do not look by themselves: they give what [`Log::refresh`]
 /// takes in, which wakes a stream.
@@ -277,15 +279,25 @@ impl<B: Backend> Subscription<B> {
         if !self.shared.read_only || self.shared.closed.load(Acquire) {
             return Ok(None);
         }
+        // One looks for all: who finds something wakes the others.
+        let mut looked = self.shared.subscribers.looked();
         let now = Instant::now();
+        let wait = self.pace.wait(now);
         // A little early rather than woken twice, by a caller who has something to do as often.
-        if let Some(due) = self.pace.due.filter(|&due| now + Pace::SHORTEST < due) {
+        let early = Pace::SHORTEST.min(wait / 2);
+        if let Some(due) = looked.map(|looked| looked + wait)
+            && now + early < due
+        {
             return Ok(Some(due));
         }
-        if let Err(e) = self.shared.refresh() {
+        let refreshed = self.shared.refresh();
+        let now = Instant::now();
+        *looked = Some(now);
+        drop(looked);
+        if let Err(e) = refreshed {
             self.end_with(e)?;
         }
-        Ok(Some(self.pace.looked(Instant::now())))
+        Ok(Some(now + wait))
     }
 }
 
@@ -295,7 +307,6 @@ impl<B: Backend> Subscription<B> {
 struct Pace {
     /// When something was found last.
     found: Option<Instant>,
-    due: Option<Instant>,
 }
 
 #[cfg(not(target_family = "wasm"))]
@@ -303,13 +314,11 @@ impl Pace {
     const SHORTEST: Duration = Duration::from_millis(1);
     const LONGEST: Duration = Duration::from_millis(100);
 
-    /// Gives the next time. After as long as nothing was found, by an eighth of that: what comes at regular times is
-    /// late by no more.
-    fn looked(&mut self, now: Instant) -> Instant {
+    /// How long after a look the next is due: an eighth of how long nothing was found, so that what comes at regular
+    /// times is late by no more.
+    fn wait(&mut self, now: Instant) -> Duration {
         let found = *self.found.get_or_insert(now);
-        let wait = (now - found) / 8;
-        let due = now + wait.clamp(Self::SHORTEST, Self::LONGEST);
-        *self.due.insert(due)
+        (now.saturating_duration_since(found) / 8).clamp(Self::SHORTEST, Self::LONGEST)
     }
 }
 
@@ -507,18 +516,14 @@ mod tests {
     #[test]
     fn it_looks_again_soon_and_then_less_and_less() {
         let start = Instant::now();
-        let mut pace = Pace {
-            found: Some(start),
-            due: None,
-        };
+        let mut pace = Pace { found: Some(start) };
         let mut now = start;
         let mut looks = 0;
         while now < start + Duration::from_secs(1) {
-            let due = pace.looked(now);
-            let wait = due - now;
+            let wait = pace.wait(now);
             assert!(wait >= Pace::SHORTEST && wait <= Pace::LONGEST);
             assert!(wait <= ((now - start) / 8).max(Pace::SHORTEST));
-            (now, looks) = (due, looks + 1);
+            (now, looks) = (now + wait, looks + 1);
         }
         assert!((20..60).contains(&looks), "{looks}");
     }

@@ -24,6 +24,8 @@
 //! Of the library for this, `event-listener`, a thread that is woken waits for a lock that the one who wakes holds
 //! while it wakes: from append to wake it took twice as long.
 
+#[cfg(not(target_family = "wasm"))]
+use std::time::Instant;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -50,6 +52,9 @@ pub(super) struct Subscribers {
     pub(super) waiting: AtomicUsize,
     wakers: Mutex<Wakers>,
     truncations: Mutex<Vec<Weak<Truncation>>>,
+    /// When one of them looked last what another process did.
+    #[cfg(not(target_family = "wasm"))]
+    looked: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +95,12 @@ impl Subscribers {
         for (_, waker) in wakers {
             waker.wake();
         }
+    }
+
+    /// Held by the one that looks.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn looked(&self) -> MutexGuard<'_, Option<Instant>> {
+        lock(&self.looked)
     }
 
     /// What a new subscription is told truncations by.
@@ -191,13 +202,15 @@ mod waiting {
         #[cfg(feature = "stream")]
         pub(in crate::log) fn is_woken_or(&self, waker: &Waker) -> bool {
             let mut wakers = lock(&self.shared.subscribers.wakers);
-            match wakers.position(self.number) {
-                Ok(at) => {
-                    wakers.left[at].1.clone_from(waker);
-                    false
-                }
-                Err(_) => true,
-            }
+            let Ok(at) = wakers.position(self.number) else {
+                return true;
+            };
+            let left = &mut wakers.left[at].1;
+            let before = (!left.will_wake(waker)).then(|| std::mem::replace(left, waker.clone()));
+            drop(wakers);
+            // Not under the lock: with it may go a task, and with that another stream that waits.
+            drop(before);
+            false
         }
     }
 

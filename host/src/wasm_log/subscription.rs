@@ -20,7 +20,7 @@ pub(super) struct WasmSubscription<'a> {
     log: &'a WasmLog,
     next: Offset,
     scan: Option<WasmScan<'a>>,
-    /// Where the log ended when that was asked last.
+    /// Where the log ended when that was asked last, or further if records from there on were given since.
     end: Offset,
     ended: bool,
     /// Whether there was no record when it was looked last.
@@ -56,6 +56,7 @@ impl<'a> WasmSubscription<'a> {
         match scan.next() {
             Some(Ok(record)) if record.offset() == next => {
                 self.next = next.next();
+                self.end = self.end.max(self.next);
                 Ok(Next::Record(record))
             }
             // The scan goes on where the log now begins.
