@@ -664,7 +664,13 @@ fn a_removed_log_ends_its_subscriptions() {
 
 #[cfg(feature = "stream")]
 mod stream {
+    use std::{
+        sync::{Arc, Mutex},
+        task::{Context, Poll, Wake, Waker},
+    };
+
     use futures_lite::{StreamExt, future};
+    use proglog::SubscriptionStream;
 
     use super::*;
 
@@ -731,6 +737,84 @@ mod stream {
         thread::sleep(Duration::from_millis(20));
         reader.refresh().unwrap();
         assert_eq!(reading.join().unwrap(), Offset(1));
+    }
+
+    /// What a writer did is taken in by a read that meets it, too.
+    #[test]
+    fn a_stream_of_a_log_opened_read_only_wakes_when_a_read_finds_more() {
+        let directory = TempDir::new().unwrap();
+        let writer = on_disk(directory.path());
+        let fill = |to: u64| (writer.next_offset().0..to).for_each(|n| append(&writer, n));
+        fill(40);
+        let reader = Log::open_read_only(directory.path(), options()).unwrap();
+        let mut records = reader.subscribe(Offset(40)).into_stream();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        assert!(records.poll_next(&mut context).is_pending());
+        // Nothing new is nothing to wake for.
+        reader.refresh().unwrap();
+        assert!(!woken.0.load(SeqCst));
+        fill(60);
+        writer.truncate_before(Offset(30)).unwrap();
+        let found = reader.read(Offset(0));
+        assert!(
+            matches!(found, Err(Error::OffsetOutOfRange { .. })),
+            "{found:?}"
+        );
+        assert_eq!(reader.next_offset(), Offset(60));
+        assert!(woken.0.load(SeqCst));
+        assert!(matches!(
+            records.poll_next(&mut context),
+            Poll::Ready(Some(Ok(_)))
+        ));
+    }
+
+    fn append(log: &Log, n: u64) {
+        log.append(&value(0, n)).unwrap();
+    }
+
+    /// A stream goes from task to task, and with the last waker of one that has ended goes another stream.
+    #[test]
+    fn a_waker_may_take_a_stream_with_it() {
+        let log = in_memory();
+        let mut records = log.subscribe(Offset(0)).into_stream();
+        let mut other = log.subscribe(Offset(0)).into_stream();
+        let mut nothing = Context::from_waker(Waker::noop());
+        assert!(other.poll_next(&mut nothing).is_pending());
+        let task = Arc::new(Task {
+            _stream: Mutex::new(other),
+        });
+        let mut poll = |waker: &Waker| {
+            let mut context = Context::from_waker(waker);
+            assert!(records.poll_next(&mut context).is_pending());
+        };
+        poll(&Waker::from(task));
+        let (ended, has_ended) = channel();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                poll(Waker::noop());
+                ended.send(()).unwrap();
+            });
+            has_ended.recv_timeout(LONG).expect("no deadlock");
+        });
+    }
+
+    struct Task {
+        _stream: Mutex<SubscriptionStream<MemoryBackend>>,
+    }
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
     }
 }
 

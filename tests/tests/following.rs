@@ -16,7 +16,7 @@ use std::{
 
 use fastrand::Rng;
 use proglog::{
-    Clock, Durability, Error, FileAccess, FsBackend, Log, Next, Offset, Options, Record,
+    Clock, Durability, Error, FileAccess, FsBackend, Log, NewRecord, Next, Offset, Options, Record,
 };
 use proglog_host::{EngineKind, ErrorKind, Mode, open};
 use proglog_tests::{program, seeds};
@@ -266,6 +266,38 @@ fn a_subscription_follows_another_process() {
         assert!(e.to_string().contains(&format!("holds {lowest} to")), "{e}");
         drop(subscription);
         reader.close().unwrap();
+    }
+}
+
+/// With either engine, also where it was never at the end.
+#[test]
+fn a_subscription_is_told_what_was_truncated_below_it() {
+    for engine in [EngineKind::Native, EngineKind::Wasm] {
+        let directory = TempDir::new().unwrap();
+        let log = open(engine, directory.path(), Mode::Write, Options::new()).unwrap();
+        let values = [NewRecord::new(b"any"); 10];
+        log.append_batch(&values).unwrap();
+        let mut subscription = log.subscribe(Offset(0));
+        for n in 0..10 {
+            match subscription.next_timeout(LONG) {
+                Ok(Next::Record(record)) => assert_eq!(record.offset(), Offset(n)),
+                found => panic!("{engine:?}: {found:?}"),
+            }
+        }
+        log.truncate_after(Offset(3)).unwrap();
+        let e = subscription
+            .next_timeout(Duration::from_secs(1))
+            .unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::OffsetOutOfRange, "{e}");
+        assert!(matches!(subscription.next_timeout(LONG), Ok(Next::Ended)));
+        subscription.seek(Offset(4));
+        log.append_batch(&values[..1]).unwrap();
+        match subscription.next_timeout(LONG) {
+            Ok(Next::Record(record)) => assert_eq!(record.offset(), Offset(4)),
+            found => panic!("{engine:?}: {found:?}"),
+        }
+        drop(subscription);
+        log.close().unwrap();
     }
 }
 

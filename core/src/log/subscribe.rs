@@ -18,10 +18,11 @@ const READ_BYTES: usize = 256 << 10;
 /// The records of a [`Log`] from some offset on, those that there are and those that are appended later: see
 /// [`Log::subscribe`].
 ///
-/// It gives each record once, in order, as soon as [`Log::read`] does: a record appended `Synced` once it is
-/// synced. Where there is none yet it waits, without using the processor, until one is appended:
-/// [`Subscription::next_timeout`] for a while, its `Iterator` as long as it takes, [`Subscription::try_next`] not at
-/// all; `Subscription::into_stream`, with the feature `stream`, is for async code.
+/// It gives each record once, in order, as soon as [`Log::read`] does: a record appended `Synced` when it is synced, or
+/// when another after it that asked for less, or is in the next segment, can be read. What must not be lost by a power
+/// cut once it was given is below [`Log::durable_offset`]. Where there is none yet it waits, without using the
+/// processor, until one is appended: [`Subscription::next_timeout`] for a while, its `Iterator` as long as it takes,
+/// [`Subscription::try_next`] not at all; `Subscription::into_stream`, with the feature `stream`, is for async code.
 ///
 /// A damaged record is an `Err`, and the subscription goes on after it. Any other error ends it, until
 /// [`Subscription::seek`] says where to go on, so that no record is passed over by who does not look at errors:
@@ -366,7 +367,8 @@ mod stream {
     use crate::{Backend, DefaultBackend, Record, Result, log::subscribers::Waiting};
 
     /// A [`Subscription`] as a [`Stream`], for whichever executor polls it: appends wake it, there is neither a
-    /// thread nor a timer. It reads where it is polled, from memory or a mapped file, which waits for nothing but the
+    /// thread nor a timer. Whoever appends calls the waker, sometimes while others wait to append; so it is to schedule
+    /// the task, as executors' wakers do, not to run it. It reads where it is polled, from memory or a mapped file, which waits for nothing but the
     /// disk; give one that reads much from a cold disk a thread where that matters.
     ///
     /// Dropping it, or the future that waits for its next record, is enough to cancel it: no record is lost.
