@@ -785,19 +785,17 @@ mod stream {
         let task = Arc::new(Task {
             _stream: Mutex::new(other),
         });
-        let mut poll = |waker: &Waker| {
+        let mut poll = move |waker: &Waker| {
             let mut context = Context::from_waker(waker);
             assert!(records.poll_next(&mut context).is_pending());
         };
         poll(&Waker::from(task));
         let (ended, has_ended) = channel();
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                poll(Waker::noop());
-                ended.send(()).unwrap();
-            });
-            has_ended.recv_timeout(LONG).expect("no deadlock");
+        thread::spawn(move || {
+            poll(Waker::noop());
+            ended.send(()).unwrap();
         });
+        has_ended.recv_timeout(LONG).expect("no deadlock");
     }
 
     struct Task {
