@@ -9,7 +9,7 @@ WASM_TARGETS := wasm32-wasip1 wasm32-unknown-unknown
 # The crates that are compiled to wasm.
 GUEST := --package proglog --package proglog-wasm
 
-.PHONY: help run test setup setup-rust setup-node fmt lint types doc bench bench-checksum \
+.PHONY: help run test setup setup-rust setup-node fmt lint types doc bench bench-checksum bench-tail \
 	instructions instructions-update public-api tsan
 # The steps share cargo's target directory, and their output is to be read in order.
 .NOTPARALLEL:
@@ -42,6 +42,7 @@ lint: setup-rust ## check format and clippy, natively, for wasm, macOS and Windo
 	@cargo fmt --all --check
 	@echo '==> Clippy'
 	@cargo clippy --workspace --all-targets -- -D warnings
+	@cargo clippy --package proglog --all-targets --all-features -- -D warnings
 	@for target in $(WASM_TARGETS); do \
 		echo "==> Clippy for $$target" && \
 		cargo clippy $(GUEST) --target "$$target" -- -D warnings || exit; \
@@ -54,7 +55,7 @@ types: setup-node ## check the types of the page's code
 
 doc: setup-rust ## build the documentation
 	@echo '==> Documentation'
-	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --lib --no-deps
+	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --lib --no-deps --features proglog/stream
 
 instructions: setup-rust ## count instructions, and compare them with core/benches/instructions.txt
 	@echo '==> Counting instructions'
@@ -78,6 +79,9 @@ bench-checksum: setup-rust ## time the candidates for the checksum, natively and
 		--message-format json-render-diagnostics \
 		| node -p 'fs.readFileSync(0, "utf8").match(/"executable":"([^"]*checksum[^"]*)"/)[1]' \
 		| xargs node --no-warnings core/benches/wasi.mjs
+
+bench-tail: setup-rust ## time append to wake beside the wake of a condition variable and a futex
+	@cargo bench --package proglog --bench tail --features stream
 
 # Which rows (`make bench ROWS=scan,random_1`; all without), a short form of all, the rows of 10 GiB.
 ROWS ?=

@@ -95,6 +95,10 @@ pub trait Backend: fmt::Debug {
     /// It is then unknown which are.
     fn sync_directory(&self) -> io::Result<()>;
 
+    /// Lets another have the directory to write in: the log that had it is closed, and no longer changes anything. Reads
+    /// may go on, and files be opened with [`Access::Read`].
+    fn release(&self) {}
+
     /// Removes the directory itself if nothing is left in it. What is left is no error.
     ///
     /// # Errors

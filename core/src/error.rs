@@ -25,6 +25,18 @@ pub enum Error {
         next: Offset,
     },
 
+    /// Records were truncated that stood before the one that a [`Subscription`](crate::Subscription) is at, so that
+    /// others will have, or have by now, offsets that it has passed.
+    #[error(
+        "the log was truncated to offset {next}, and record {offset} was to come; go on from {next}"
+    )]
+    Truncated {
+        /// The offset of the record that was to come.
+        offset: Offset,
+        /// The first offset that is given again.
+        next: Offset,
+    },
+
     /// The bytes of this record are damaged. Nothing was changed or cut off; records around it can
     /// be read.
     #[error(

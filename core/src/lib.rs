@@ -62,6 +62,9 @@
 //! * **Reads wait for no one.** Once a sealed segment is mapped, by its first read, reading it takes no lock and
 //!   makes no system call: records are slices of the mapped file, and stay whole when they are truncated
 //!   away. What is being appended is read from where it was put.
+//! * **Subscriptions sleep until they are woken** ([`Log::subscribe`]), by appends in this process; they cost those who append
+//!   nothing unless they wait, and a record once it can be read wakes them. With the feature `stream` they are streams
+//!   for async code, without a runtime of their own.
 //! * **One writer.** A second one gets [`Error::Locked`]; [`Log::open_read_only`] reads beside a writer.
 //! * **No panic, no hang** on whatever bytes are in the directory; memory is bounded by the largest record
 //!   or batch and, for each segment whose index is not in its file yet, 8 bytes a record. Mapped files are the exception that
@@ -98,7 +101,9 @@ pub use backend::{
 };
 pub use error::{Damaged, Error, Result};
 pub use index::Index;
-pub use log::{Log, Scan};
+#[cfg(feature = "stream")]
+pub use log::SubscriptionStream;
+pub use log::{Log, Next, Scan, Subscription};
 pub use offset::Offset;
 pub use options::{Clock, Durability, Options, Verify};
 pub use record::{Frames, Header, NewRecord, Record};

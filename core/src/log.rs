@@ -9,6 +9,8 @@ mod open;
 mod read;
 mod reserve;
 mod scan;
+mod subscribe;
+mod subscribers;
 mod truncate;
 mod view;
 mod worker;
@@ -28,15 +30,21 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use self::scan::Scan;
+#[cfg(feature = "stream")]
+pub use self::subscribe::SubscriptionStream;
 use self::{
     append::Writer,
-    commit::Commit,
+    commit::{Commit, Leading},
     follow::Patience,
     open::{Listed, open_beside_writer, open_to_write},
     reserve::Reserve,
+    subscribers::Subscribers,
     view::{OpenedSegments, View},
     worker::Worker,
+};
+pub use self::{
+    scan::Scan,
+    subscribe::{Next, Subscription},
 };
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use crate::FsBackend;
@@ -89,6 +97,7 @@ struct Shared<B: Backend> {
     commit: Commit<B>,
     worker: Worker<B>,
     reserve: Reserve,
+    subscribers: Subscribers,
     /// The failure after which it is unknown what the files hold.
     poison: OnceLock<String>,
     closed: AtomicBool,
@@ -200,6 +209,7 @@ impl<B: Backend> Log<B> {
             commit: Commit::default(),
             worker: Worker::default(),
             reserve: Reserve::default(),
+            subscribers: Subscribers::default(),
             poison: OnceLock::new(),
             closed: false.into(),
         });
@@ -620,7 +630,8 @@ impl<B: Backend> Log<B> {
         self.shared.read_only
     }
 
-    /// Closes the log: every record is on stable storage, and the next open needs no scan.
+    /// Closes the log: every record is on stable storage, and the next open needs no scan. [Subscriptions](Subscription)
+    /// end once they have given what there is.
     ///
     /// # Errors
     ///
@@ -684,15 +695,20 @@ impl<B: Backend> Shared<B> {
 
     #[cold]
     fn poisoned_by(&self, e: Error) -> Error {
-        let _ = self.poison.set(e.to_string());
+        self.poison_with(e.to_string());
         e
+    }
+
+    fn poison_with(&self, cause: String) {
+        let _ = self.poison.set(cause);
+        self.subscribers.wake_anyway();
     }
 
     /// Nor where a thread ends in the middle of it.
     fn poison_if_panicking(&self, what: &str) {
         #[cfg(not(target_family = "wasm"))]
         if std::thread::panicking() {
-            let _ = self.poison.set(format!("a thread panicked while {what}"));
+            self.poison_with(format!("a thread panicked while {what}"));
         }
         #[cfg(target_family = "wasm")]
         let _ = what;
@@ -727,17 +743,31 @@ impl<B: Backend> Shared<B> {
         Ok(report)
     }
 
-    /// Seals the last segment, once.
+    /// Closes it, once, whoever still reads: seals the last segment, and lets others have the directory.
     fn close_files(&self) -> Result<()> {
         if self.read_only {
+            self.closed.store(true, Release);
+            self.subscribers.wake_anyway();
             return Ok(());
         }
         self.worker.stop();
         let leading = self.lead();
         let mut writer = self.writer_anyway();
-        if self.closed.swap(true, Release) {
-            return Ok(());
-        }
+        // Held, as the other two are, by those who change files where they only mean to read them.
+        let opened = self.opened.hold();
+        let was_closed = self.closed.swap(true, Release);
+        drop(opened);
+        let sealed = if was_closed {
+            Ok(())
+        } else {
+            self.seal_last(&leading, &mut writer)
+        };
+        self.backend.release();
+        self.subscribers.wake_anyway();
+        sealed
+    }
+
+    fn seal_last(&self, leading: &Leading<'_, B>, writer: &mut Writer<B>) -> Result<()> {
         self.reserve.give_back(&self.backend);
         self.check_poisoned()?;
         writer.active().flush()?;

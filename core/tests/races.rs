@@ -16,7 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proglog::{Clock, Durability, Error, Log, NewRecord, Offset, Options, Record, Result};
+use proglog::{
+    Clock, Durability, Error, Log, NewRecord, Next, Offset, Options, Record, Result, Subscription,
+};
 
 /// How long a stress runs where nothing else is said.
 const SECONDS: u64 = 1;
@@ -73,6 +75,7 @@ struct Stress {
     begun: AtomicU64,
     ended: AtomicU64,
     reads: AtomicU64,
+    followed: AtomicU64,
     appends: AtomicU64,
 }
 
@@ -155,6 +158,29 @@ impl Stress {
         }
     }
 
+    /// Gives the record that comes next, or goes on where it is told to.
+    fn follow(&self, subscription: &mut Subscription) {
+        let expected = subscription.offset();
+        match subscription.next_timeout(Duration::from_millis(5)) {
+            Ok(Next::Record(record)) => {
+                assert_eq!(record.offset(), expected);
+                tag(&record);
+                self.followed.fetch_add(1, Relaxed);
+            }
+            Ok(Next::NotYet) => {}
+            Ok(Next::Ended) => panic!("the log is open"),
+            Err(Error::OffsetOutOfRange { offset, lowest, .. }) => {
+                assert!(offset == expected && lowest > expected);
+                subscription.seek(lowest);
+            }
+            Err(Error::Truncated { offset, next }) => {
+                assert!(offset == expected && next < expected);
+                subscription.seek(next);
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+
     fn truncate(&self, log: &Log, random: &mut fastrand::Rng) {
         let (lowest, next) = (log.lowest_offset(), log.next_offset());
         let offset = Offset(random.u64(lowest.0..=next.0.max(lowest.0)));
@@ -222,6 +248,10 @@ fn a_log_shared_by_many() {
                 });
             });
         }
+        for _ in 0..2 {
+            let subscription = std::cell::RefCell::new(log.subscribe(Offset(0)));
+            threads.spawn(move || repeat(0, &|_| stress.follow(&mut subscription.borrow_mut())));
+        }
         threads.spawn(move || {
             repeat(5, &|random| {
                 thread::sleep(Duration::from_millis(random.u64(..20)));
@@ -241,9 +271,10 @@ fn a_log_shared_by_many() {
         });
     });
     println!(
-        "{:?} appends, {:?} reads, {:?} truncations",
-        stress.appends, stress.reads, stress.ended
+        "{:?} appends, {:?} reads, {:?} followed, {:?} truncations",
+        stress.appends, stress.reads, stress.followed, stress.ended
     );
+    assert!(stress.followed.load(Relaxed) > 0);
     log.close().expect("closed");
     expect_whole(&path);
 }
@@ -256,6 +287,13 @@ fn synced_appends_of_many_threads() {
     let (stress, deadline) = (Stress::default(), deadline());
     thread::scope(|threads| {
         let (log, stress) = (&log, &stress);
+        // Shown by who leads a sync, for all who share it.
+        let mut subscription = log.subscribe(Offset(0));
+        threads.spawn(move || {
+            while Instant::now() < deadline {
+                stress.follow(&mut subscription);
+            }
+        });
         for _ in 0..4 {
             threads.spawn(move || {
                 while Instant::now() < deadline {
@@ -303,6 +341,13 @@ fn a_follower_beside_a_writer() {
             stop.store(true, Relaxed);
         });
         threads.spawn(move || {
+            let log = Log::open_read_only(path, options()).expect("opened to read");
+            let mut subscription = log.subscribe(Offset(0));
+            while !stop.load(Relaxed) {
+                stress.follow(&mut subscription);
+            }
+        });
+        threads.spawn(move || {
             let mut seen = Offset(0);
             while !stop.load(Relaxed) {
                 let log = Log::open_read_only(path, options()).expect("opened to read");
@@ -319,7 +364,10 @@ fn a_follower_beside_a_writer() {
             }
         });
     });
-    println!("{:?} appends, {:?} reads", stress.appends, stress.reads);
+    println!(
+        "{:?} appends, {:?} reads, {:?} followed",
+        stress.appends, stress.reads, stress.followed
+    );
     expect_whole(&path);
 }
 

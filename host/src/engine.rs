@@ -1,9 +1,10 @@
 //! What the command line and the REST server speak to: a log, natively or in a wasm module.
 
-use std::{ops::Range, path::Path};
+use std::{ops::Range, path::Path, time::Duration};
 
 use proglog::{
-    Durability, Frames, Location, Log, NewRecord, Offset, Options, Record, Report, SegmentSummary,
+    Durability, Frames, Location, Log, NewRecord, Next, Offset, Options, Record, Report,
+    SegmentSummary,
 };
 
 use crate::Result;
@@ -23,6 +24,9 @@ pub trait Engine: Send + Sync {
     /// Iterates over the records from `from` on, to where the log ends when the scan gets there. Unlike
     /// [`proglog::Log::scan`] it takes no offset below the lowest, and ends after the first error.
     fn scan(&self, from: Offset) -> Records<'_>;
+    /// Gives the records from `from` on, and those that come. With the wasm engine as a [`proglog::Subscription`] on a
+    /// log opened read-only is, in any case: appends do not wake it, it looks again.
+    fn subscribe(&self, from: Offset) -> Box<dyn Subscription + Send + '_>;
     fn truncate_before(&self, offset: Offset) -> Result<()>;
     fn truncate_after(&self, offset: Offset) -> Result<()>;
     fn reset(&self) -> Result<()>;
@@ -36,6 +40,15 @@ pub trait Engine: Send + Sync {
     fn locate(&self, offset: Offset) -> Result<Location>;
     fn refresh(&self) -> Result<()>;
     fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// The records of a log from some offset on, those that there are and those that come. The methods are those of
+/// [`proglog::Subscription`]; see there.
+#[expect(missing_docs, reason = "documented on proglog::Subscription")]
+pub trait Subscription {
+    fn next_timeout(&mut self, timeout: Duration) -> Result<Next>;
+    fn offset(&self) -> Offset;
+    fn seek(&mut self, to: Offset);
 }
 
 /// The records of a scan.

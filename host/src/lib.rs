@@ -23,6 +23,6 @@ mod native;
 mod page;
 mod wasm_log;
 
-pub use engine::{Engine, EngineKind, Mode, Records, open};
+pub use engine::{Engine, EngineKind, Mode, Records, Subscription, open};
 pub use error::{Error, ErrorKind, Result};
 pub use wasm_log::{Limits, WasmLog, browser_js, browser_wasm, guest_wasm};

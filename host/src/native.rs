@@ -1,16 +1,18 @@
 //! The log as native code.
 
-use std::{iter, ops::Range};
+use std::{iter, ops::Range, time::Duration};
 
 use proglog::{
-    Backend, Durability, Frames, Location, Log, NewRecord, Offset, Record, Report, SegmentSummary,
+    Backend, Durability, Frames, Location, Log, NewRecord, Next, Offset, Record, Report,
+    SegmentSummary,
 };
 
-use crate::{Engine, Error, Records, Result};
+use crate::{Engine, Error, Records, Result, Subscription};
 
 impl<B: Backend> Engine for Log<B>
 where
     Self: Send + Sync,
+    proglog::Subscription<B>: Send,
 {
     fn append_batch(&self, records: &[NewRecord<'_>]) -> Result<Range<Offset>> {
         Ok(Log::append_batch(self, records.iter().copied())?)
@@ -45,6 +47,10 @@ where
             failed |= record.is_err();
             go_on.then(|| record.map_err(Error::from))
         }))
+    }
+
+    fn subscribe(&self, from: Offset) -> Box<dyn Subscription + Send + '_> {
+        Box::new(Log::subscribe(self, from))
     }
 
     fn truncate_before(&self, offset: Offset) -> Result<()> {
@@ -97,5 +103,19 @@ where
 
     fn close(self: Box<Self>) -> Result<()> {
         Ok(Log::close(*self)?)
+    }
+}
+
+impl<B: Backend> Subscription for proglog::Subscription<B> {
+    fn next_timeout(&mut self, timeout: Duration) -> Result<Next> {
+        Ok(Self::next_timeout(self, timeout)?)
+    }
+
+    fn offset(&self) -> Offset {
+        Self::offset(self)
+    }
+
+    fn seek(&mut self, to: Offset) {
+        Self::seek(self, to);
     }
 }

@@ -10,6 +10,7 @@ mod last_words;
 mod module;
 mod sandbox;
 mod scan;
+mod subscription;
 #[cfg(test)]
 #[allow(unsafe_code, reason = "as in `module`")]
 mod tests;
@@ -37,9 +38,10 @@ use self::{
     module::GuestModule,
     sandbox::Sandbox,
     scan::WasmScan,
+    subscription::WasmSubscription,
     timer::SyncTimer,
 };
-use crate::{Engine, Error, ErrorKind, Mode, Records, Result};
+use crate::{Engine, Error, ErrorKind, Mode, Records, Result, Subscription};
 
 /// A log that runs in a sandbox: a wasm module that sees the log's directory and nothing else, no
 /// clock, no environment, no network, and whose memory and time are limited.
@@ -351,6 +353,10 @@ impl Engine for WasmLog {
 
     fn scan(&self, from: Offset) -> Records<'_> {
         Box::new(WasmScan::new(self, from))
+    }
+
+    fn subscribe(&self, from: Offset) -> Box<dyn Subscription + Send + '_> {
+        Box::new(WasmSubscription::new(self, from))
     }
 
     fn truncate_before(&self, offset: Offset) -> Result<()> {

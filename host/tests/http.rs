@@ -26,7 +26,7 @@ use proglog::{
     Durability, Frames, Location, NewRecord, Offset, Options, Record, Report, SegmentSummary,
 };
 use proglog_host::{
-    Engine, EngineKind, Error, Mode, Records, Result,
+    Engine, EngineKind, Error, Mode, Records, Result, Subscription,
     http::{HttpOptions, app, serve},
     open,
 };
@@ -921,6 +921,10 @@ impl Engine for Scripted {
 
     fn scan(&self, _: Offset) -> Records<'_> {
         Box::new(std::iter::once(unasked()))
+    }
+
+    fn subscribe(&self, _: Offset) -> Box<dyn Subscription + Send + '_> {
+        unimplemented!("not asked for")
     }
 
     fn truncate_before(&self, _: Offset) -> Result<()> {

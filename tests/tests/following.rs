@@ -5,18 +5,26 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
     ops::Range,
+    path::Path,
+    process::{Child, ChildStdout, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
 };
 
 use fastrand::Rng;
-use proglog::{Clock, Durability, Error, FileAccess, FsBackend, Log, Offset, Options, Record};
-use proglog_tests::seeds;
+use proglog::{
+    Clock, Durability, Error, FileAccess, FsBackend, Log, NewRecord, Next, Offset, Options, Record,
+};
+use proglog_host::{EngineKind, ErrorKind, Mode, open};
+use proglog_tests::{program, seeds};
 use tempfile::TempDir;
 
 const SECONDS: u64 = 3;
+/// Longer than anything takes, unless it never comes.
+const LONG: Duration = Duration::from_secs(600);
 
 #[test]
 fn prepared_space_is_no_record_to_a_reader() {
@@ -198,6 +206,138 @@ fn a_reader_follows_a_writer_that_appends_and_rolls() {
 #[test]
 fn a_reader_by_calls_follows_a_writer_that_appends_and_rolls() {
     follow(FileAccess::Calls);
+}
+
+/// With either engine: a process appends, line by line as it is told to, and another truncates.
+#[test]
+fn a_subscription_follows_another_process() {
+    for engine in [EngineKind::Native, EngineKind::Wasm] {
+        let directory = TempDir::new().unwrap();
+        let mut writer = Writer::start(directory.path());
+        writer.append("first");
+        let reader = open(engine, directory.path(), Mode::Read, Options::new()).unwrap();
+        let mut subscription = reader.subscribe(Offset(0));
+        let mut expect = |value: &str| match subscription.next_timeout(LONG) {
+            Ok(Next::Record(record)) => assert_eq!(record.value(), value.as_bytes()),
+            found => panic!("{engine:?}: {found:?} for {value}"),
+        };
+        expect("first");
+        for n in 0..40 {
+            let value = format!("{n} in segments of its own now and then");
+            writer.append(&value);
+            expect(&value);
+        }
+        writer.end();
+        assert!(reader.segments().unwrap().len() > 2);
+        assert!(matches!(
+            subscription.next_timeout(Duration::ZERO),
+            Ok(Next::NotYet)
+        ));
+        let log = Log::open(directory.path(), Options::new()).unwrap();
+        log.truncate_after(Offset(2)).unwrap();
+        log.close().unwrap();
+        // Perhaps it saw a part of it.
+        while subscription.offset() != Offset(3) {
+            let e = subscription.next_timeout(LONG).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::OffsetOutOfRange, "{e}");
+            assert!(matches!(subscription.next_timeout(LONG), Ok(Next::Ended)));
+            subscription.seek(reader.next_offset().unwrap());
+        }
+        let mut writer = Writer::start(directory.path());
+        writer.append("in its place");
+        match subscription.next_timeout(LONG) {
+            Ok(Next::Record(record)) => assert_eq!(record.value(), b"in its place"),
+            found => panic!("{engine:?}: {found:?}"),
+        }
+        // Retention passes it.
+        subscription.seek(Offset(0));
+        for _ in 0..20 {
+            writer.append("more, so that there are several segments again");
+        }
+        writer.end();
+        let log = Log::open(directory.path(), Options::new()).unwrap();
+        log.truncate_before(Offset(20)).unwrap();
+        let lowest = log.lowest_offset();
+        assert!(lowest > Offset(3));
+        log.close().unwrap();
+        reader.refresh().unwrap();
+        let e = subscription.next_timeout(LONG).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::OffsetOutOfRange);
+        assert!(e.to_string().contains(&format!("holds {lowest} to")), "{e}");
+        drop(subscription);
+        reader.close().unwrap();
+    }
+}
+
+/// With either engine, also where it was never at the end.
+#[test]
+fn a_subscription_is_told_what_was_truncated_below_it() {
+    for engine in [EngineKind::Native, EngineKind::Wasm] {
+        let directory = TempDir::new().unwrap();
+        let log = open(engine, directory.path(), Mode::Write, Options::new()).unwrap();
+        let values = [NewRecord::new(b"any"); 10];
+        log.append_batch(&values).unwrap();
+        let mut subscription = log.subscribe(Offset(0));
+        for n in 0..10 {
+            match subscription.next_timeout(LONG) {
+                Ok(Next::Record(record)) => assert_eq!(record.offset(), Offset(n)),
+                found => panic!("{engine:?}: {found:?}"),
+            }
+        }
+        log.truncate_after(Offset(3)).unwrap();
+        let e = subscription
+            .next_timeout(Duration::from_secs(1))
+            .unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::OffsetOutOfRange, "{e}");
+        assert!(matches!(subscription.next_timeout(LONG), Ok(Next::Ended)));
+        subscription.seek(Offset(4));
+        log.append_batch(&values[..1]).unwrap();
+        match subscription.next_timeout(LONG) {
+            Ok(Next::Record(record)) => assert_eq!(record.offset(), Offset(4)),
+            found => panic!("{engine:?}: {found:?}"),
+        }
+        drop(subscription);
+        log.close().unwrap();
+    }
+}
+
+/// A process that appends what it is told to.
+struct Writer {
+    program: Child,
+    acknowledged: BufReader<ChildStdout>,
+}
+
+impl Writer {
+    fn start(directory: &Path) -> Self {
+        let mut program = program::proglog()
+            .arg("append")
+            .arg(directory)
+            .args(["--acks", "--segment-bytes-max", "500", "--engine", "native"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let acknowledged = BufReader::new(program.stdout.take().unwrap());
+        Self {
+            program,
+            acknowledged,
+        }
+    }
+
+    /// Returns once it is appended.
+    fn append(&mut self, line: &str) {
+        let input = self.program.stdin.as_mut().unwrap();
+        writeln!(input, "{line}").unwrap();
+        let mut offset = String::new();
+        self.acknowledged.read_line(&mut offset).unwrap();
+        assert!(offset.trim().parse::<u64>().is_ok(), "{offset}");
+    }
+
+    fn end(mut self) {
+        drop(self.program.stdin.take());
+        assert!(self.program.wait().unwrap().success());
+    }
 }
 
 fn follow(access: FileAccess) {

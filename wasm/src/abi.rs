@@ -86,7 +86,7 @@ impl Status {
     pub fn of(error: &Error) -> Self {
         match error {
             Error::InvalidArgument(_) => Self::InvalidArgument,
-            Error::OffsetOutOfRange { .. } => Self::OffsetOutOfRange,
+            Error::OffsetOutOfRange { .. } | Error::Truncated { .. } => Self::OffsetOutOfRange,
             Error::Corrupt { .. } => Self::Corrupt,
             Error::Poisoned { .. } => Self::Poisoned,
             Error::Locked { .. } => Self::Locked,

@@ -12,6 +12,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 pub use lock::DirectoryLock;
@@ -30,8 +31,8 @@ pub struct FsBackend {
     directory: PathBuf,
     access: FileAccess,
     prepare_bytes: u64,
-    /// Released when the backend is dropped.
-    _lock: Option<DirectoryLock>,
+    /// Until the log is closed, or the backend dropped.
+    lock: Mutex<Option<DirectoryLock>>,
 }
 
 /// How the bytes of files are reached.
@@ -65,7 +66,7 @@ impl FsBackend {
             directory: directory.to_owned(),
             access: FileAccess::default(),
             prepare_bytes: PREPARE_BYTES,
-            _lock: Some(lock),
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -81,7 +82,7 @@ impl FsBackend {
             directory: directory.to_owned(),
             access: FileAccess::default(),
             prepare_bytes: 0,
-            _lock: None,
+            lock: Mutex::default(),
         })
     }
 
@@ -197,6 +198,13 @@ impl Backend for FsBackend {
 
     fn sync_directory(&self) -> io::Result<()> {
         sync_directory(&self.directory)
+    }
+
+    fn release(&self) {
+        self.lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     fn remove_directory(&self) -> io::Result<()> {

@@ -189,7 +189,7 @@ impl<B: Backend> Shared<B> {
             let segment = Arc::clone(segment);
             drop(writer);
             self.commit(offsets.end)?;
-            segment.show(offsets.end);
+            self.show(&segment, offsets.end);
             return Ok(offsets);
         }
         segment.show(offsets.end);
@@ -198,14 +198,26 @@ impl<B: Backend> Shared<B> {
             // Without a worker it is mapped when it is needed.
             self.wake_worker(|wanted| wanted.map = Some((segment, start, bytes)));
         }
-        if let Some(interval) = self.options.sync_interval {
-            let due = self.sync_due(&mut writer, interval);
+        if let Some(interval) = self.options.sync_interval
+            && self.sync_due(&mut writer, interval)
+        {
             drop(writer);
-            if due {
-                self.commit(offsets.end)?;
-            }
+            self.subscribers.wake();
+            self.commit(offsets.end)?;
+            return Ok(offsets);
         }
+        // Not while others wait for it.
+        drop(writer);
+        self.subscribers.wake();
         Ok(offsets)
+    }
+
+    /// Shows readers the records of a segment before `next`, and wakes who waits for them.
+    #[inline]
+    pub(super) fn show(&self, segment: &SegmentReader<B::File>, next: Offset) {
+        if segment.show(next) {
+            self.subscribers.wake();
+        }
     }
 
     fn check_fits_index(&self, records: u64) -> Result<()> {
@@ -234,6 +246,7 @@ impl<B: Backend> Shared<B> {
         let old = writer.replace(next);
         // Before it can be sealed, and then be forgotten in the view that readers have.
         self.view.store(Arc::new(rolled));
+        self.subscribers.wake();
         self.commit.leave_unsealed(view.active(), &old);
         Ok(())
     }
@@ -247,7 +260,7 @@ impl<B: Backend> Shared<B> {
         let from = Offset(next.0.saturating_sub(RECORDS_READ_MAX)).max(view.lowest());
         let found = (from.0..next.0).rev().find_map(|offset| {
             let slot = view.slot_of(Offset(offset))?;
-            let segment = self.open_segment(&view, slot, false).ok()?;
+            let segment = self.open_segment(slot, false).ok()?;
             segment.read(Offset(offset)).ok()?.timestamp_ms()
         });
         writer.active.not_before(found.unwrap_or_default());
@@ -317,8 +330,7 @@ impl<B: Backend> Shared<B> {
 
     #[cold]
     fn appender_panicked(&self) {
-        let cause = "a thread panicked while appending".to_owned();
-        let _ = self.poison.set(cause);
+        self.poison_with("a thread panicked while appending".to_owned());
     }
 
     /// The writer, come what may.

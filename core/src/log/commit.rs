@@ -316,6 +316,8 @@ impl<B: Backend> Leading<'_, B> {
         shared.sync_new_files()?;
         reader.sync(next)?;
         shared.durable.fetch_max(next.0, AcqRel);
+        // For all who wait for this sync, so that subscribers are woken once.
+        shared.show(&reader, next);
         Ok((reader, end))
     }
 

@@ -86,15 +86,25 @@ impl<B: Backend> Shared<B> {
         let view = self.view.load_full();
         let listed = Listed::now(&self.backend)?;
         let active = writer.active().reader();
-        if listed.bases() == view.bases()
+        let end = view.next_offset();
+        let is_refreshed = listed.bases() == view.bases()
             && (active.has_index_file() || !listed.has_index(active.base()))
             // If it cannot be, the writer may have cut it just now.
-            && matches!(active.refresh(), Ok(true))
-        {
+            && matches!(active.refresh(), Ok(true));
+        self.wake_if_longer(end);
+        if is_refreshed {
             self.learn_durable(&view, active);
             return Ok(());
         }
         self.open_anew(&mut writer, &view)
+    }
+
+    /// Wakes subscriptions if the log ends later than it did, and only then: those that look for themselves would wake
+    /// one another for nothing.
+    fn wake_if_longer(&self, end: Offset) {
+        if self.view.load().next_offset() > end {
+            self.subscribers.wake_anyway();
+        }
     }
 
     /// Shows readers what there is now.
@@ -102,11 +112,15 @@ impl<B: Backend> Shared<B> {
         let Some(opened) = open_beside_writer(&self.backend, &self.options)? else {
             // A writer that begins anew has removed the last segment and not made the first.
             let last = writer.active().reader();
+            let end = old.next_offset();
+            self.tell_if_truncated(end, last.base());
             old.show_no_more(Offset(0));
             self.durable_is(last.base());
             self.view.store(Arc::new(View::new(&[], last)));
+            self.tell_if_truncated(end, last.base());
             return Ok(());
         };
+        let end = old.next_offset();
         let view = Arc::new(View::new(&opened.sealed, opened.active.reader()));
         let last = std::mem::replace(&mut **writer, Writer::new(opened.active));
         let last = last.into_active();
@@ -118,14 +132,24 @@ impl<B: Backend> Shared<B> {
             self.durable.fetch_max(opened.durable.0, AcqRel);
         }
         let _closed = self.opened.close();
+        self.tell_if_truncated(end, view.next_offset());
         self.view.store(Arc::clone(&view));
         if is_cut {
             old.show_no_more(Offset(0));
         } else {
             old.show_none_below(view.lowest());
         }
+        self.tell_if_truncated(end, view.next_offset());
+        self.wake_if_longer(end);
         self.learn_durable(&view, writer.active().reader());
         Ok(())
+    }
+
+    /// Tells subscriptions if the log ends earlier than it did.
+    fn tell_if_truncated(&self, end: Offset, next: Offset) {
+        if next < end {
+            self.subscribers.truncated_to(next);
+        }
     }
 
     /// Learns of an index, in which an entry is written only once its record is synced, how far the log is durable.

@@ -1,6 +1,9 @@
 //! Reading: no lock, and no system call where files are mapped.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering::Acquire},
+};
 
 use super::{
     Segment, SegmentReader, Shared,
@@ -57,7 +60,7 @@ impl<B: Backend> Shared<B> {
         loop {
             let view = self.view.load_full();
             let mut failure = None;
-            let summarize = |slot: &Arc<Slot<B>>| match self.open_segment(&view, slot, false) {
+            let summarize = |slot: &Arc<Slot<B>>| match self.open_segment(slot, false) {
                 Ok(reader) => summary::<B>(&reader),
                 Err(e) => {
                     failure.get_or_insert(e);
@@ -88,7 +91,7 @@ impl<B: Backend> Shared<B> {
         let Some(slot) = view.slot_of(offset).filter(|_| offset < view.next_offset()) else {
             return Err(view.out_of_range(offset));
         };
-        let segment = self.open_segment(view, slot, false)?;
+        let segment = self.open_segment(slot, false)?;
         if slot.next.is_some() && offset >= segment.next_offset() {
             // No segment holds it: the next one begins after it.
             return Err(Error::Corrupt {
@@ -100,17 +103,16 @@ impl<B: Backend> Shared<B> {
         }
         match read(&segment) {
             Err(Error::Corrupt { .. }) if !segment.is_proven() => {
-                read(&*self.open_segment(view, slot, true)?)
+                read(&*self.open_segment(slot, true)?)
             }
             found => found,
         }
     }
 
-    /// Opens a segment of a view, or finds it open; with `proven` its index is made anew unless it is known to be
+    /// Opens a segment, or finds it open; with `proven` its index is made anew unless it is known to be
     /// right.
     pub(super) fn open_segment(
         &self,
-        view: &View<B>,
         slot: &Arc<Slot<B>>,
         proven: bool,
     ) -> Result<Arc<SegmentReader<B::File>>> {
@@ -122,14 +124,21 @@ impl<B: Backend> Shared<B> {
         if slot.next.is_some() {
             if proven && !self.read_only && self.commit.is_unsealed(slot.base) {
                 // Its index may not lead: what it will vouch for is on stable storage first.
-                self.lead().seal_all()?;
+                let leading = self.lead();
+                if !self.closed.load(Acquire) {
+                    leading.seal_all()?;
+                }
             }
             let (backend, options) = (&self.backend, &self.options);
-            let last = view.active().reading();
-            let listed_with = last.as_deref().filter(|_| self.read_only);
-            return self
-                .opened
-                .open(backend, &self.view, slot, proven, listed_with, options);
+            let another_may_write = || self.read_only || self.closed.load(Acquire);
+            return self.opened.open(
+                backend,
+                &self.view,
+                slot,
+                proven,
+                another_may_write,
+                options,
+            );
         }
         self.prove_active(slot)
     }
@@ -142,7 +151,7 @@ impl<B: Backend> Shared<B> {
         if active.base() != slot.base || active.reader().is_proven() {
             return Ok(Arc::clone(active.reader()));
         }
-        let can_write = leading.is_some();
+        let can_write = leading.is_some() && !self.closed.load(Acquire);
         if can_write && self.poison.get().is_some() {
             // What readers were not shown, for its sync failed, is none of theirs; a scan would find it.
             return Ok(Arc::clone(active.reader()));
@@ -167,6 +176,8 @@ impl<B: Backend> Shared<B> {
         let reader = Arc::clone(proven.reader());
         // Not in the slot that was asked for: a truncation may have put another in its place meanwhile.
         self.view.load().active().prove(&reader);
+        // It may reach further than what was shown.
+        self.subscribers.wake_anyway();
         writer.replace(proven);
         Ok(reader)
     }

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
-use super::Log;
+use super::{Log, Shared};
 use crate::{
     Backend, Damaged, DefaultBackend, Error, Offset, Record, Result, record::Layout,
     segment::SegmentReader,
@@ -28,7 +28,7 @@ pub struct Scan<'a, B: Backend = DefaultBackend> {
 
 /// Bytes of a segment that are read ahead.
 #[derive(Debug)]
-struct Chunk<B: Backend> {
+pub(super) struct Chunk<B: Backend> {
     segment: Arc<SegmentReader<B::File>>,
     bytes: Bytes,
     /// Where the next record starts in them.
@@ -129,15 +129,9 @@ impl<'a, B: Backend> Scan<'a, B> {
         if self.ended || self.end.is_some_and(|end| self.next >= end) {
             return None;
         }
-        let Chunk { segment, bytes, at } = self.chunk.as_mut()?;
-        if self.next >= segment.next_offset() {
-            return None;
-        }
-        let start = *at;
-        let (layout, frame_bytes) = segment.layout_in(&bytes[start..], self.next)?;
-        *at = start + frame_bytes;
+        let found = self.chunk.as_mut()?.next(self.next)?;
         self.next = self.next.next();
-        Some((bytes, start..*at, layout))
+        Some(found)
     }
 
     /// The next record where there is none in the chunk: because it ends, or because something is wrong.
@@ -157,7 +151,7 @@ impl<'a, B: Backend> Scan<'a, B> {
             Ok(record) => {
                 self.next = self.next.next();
                 // What cannot be had now is asked for again.
-                self.chunk = self.log.chunk(self.next, SCAN_BYTES).ok();
+                self.chunk = self.log.shared.chunk(self.next, SCAN_BYTES).ok();
                 Some(Ok(record))
             }
             Err(Error::OffsetOutOfRange { .. }) if self.next < self.log.lowest_offset() => {
@@ -170,34 +164,39 @@ impl<'a, B: Backend> Scan<'a, B> {
         }
     }
 
-    /// After a damaged record the scan goes on; where a whole stretch without bytes is missing, after
-    /// that.
+    /// After a damaged record the scan goes on.
     fn pass_over(&mut self, e: Error) -> Error {
-        match &e {
-            Error::Corrupt {
-                reason: Damaged::Missing,
-                segment,
-                offset,
-                ..
-            } => {
-                let view = self.log.shared.view.load();
-                let after = view.slots().iter().find(|later| later.base > *segment);
-                self.next = after.map_or(offset.next(), |later| later.base);
-            }
-            Error::Corrupt { offset, .. } => self.next = offset.next(),
-            _ => self.ended = true,
+        match self.log.shared.after_damage(&e) {
+            Some(after) => self.next = after,
+            None => self.ended = true,
         }
         e
     }
 }
 
-impl<B: Backend> Log<B> {
+impl<B: Backend> Chunk<B> {
+    /// The record of this offset, if it is the next in these bytes, right, and still in the log: where its frame
+    /// is, and what that holds.
+    #[inline(always)]
+    pub(super) fn next(&mut self, offset: Offset) -> Option<(&Bytes, Range<usize>, Layout)> {
+        let Chunk { segment, bytes, at } = self;
+        if offset >= segment.next_offset() {
+            return None;
+        }
+        let start = *at;
+        let (layout, frame_bytes) = segment.layout_in(&bytes[start..], offset)?;
+        *at = start + frame_bytes;
+        Some((bytes, start..*at, layout))
+    }
+}
+
+impl<B: Backend> Shared<B> {
     /// The bytes from a record on.
-    fn chunk(&self, from: Offset, bytes_max: usize) -> Result<Chunk<B>> {
-        let view = self.shared.view.load();
+    pub(super) fn chunk(&self, from: Offset, bytes_max: usize) -> Result<Chunk<B>> {
+        let view = self.view.load();
         let slot = view.slot_of(from);
         let slot = slot.ok_or_else(|| view.out_of_range(from))?;
-        let segment = self.shared.open_segment(&view, slot, false)?;
+        let segment = self.open_segment(slot, false)?;
         let bytes = segment.chunk(from, bytes_max)?;
         Ok(Chunk {
             segment,
@@ -206,11 +205,31 @@ impl<B: Backend> Log<B> {
         })
     }
 
+    /// Where to go on after a damaged record; where a whole stretch without bytes is missing, after that.
+    pub(super) fn after_damage(&self, e: &Error) -> Option<Offset> {
+        match e {
+            Error::Corrupt {
+                reason: Damaged::Missing,
+                segment,
+                offset,
+                ..
+            } => {
+                let view = self.view.load();
+                let after = view.slots().iter().find(|later| later.base > *segment);
+                Some(after.map_or(offset.next(), |later| later.base))
+            }
+            Error::Corrupt { offset, .. } => Some(offset.next()),
+            _ => None,
+        }
+    }
+}
+
+impl<B: Backend> Log<B> {
     /// The offset after the last record that a segment holds.
     fn end_of_segment(&self, base: Offset) -> Option<Offset> {
         let view = self.shared.view.load();
         let slot = view.slots().iter().find(|slot| slot.base == base)?;
-        let segment = self.shared.open_segment(&view, slot, false).ok()?;
+        let segment = self.shared.open_segment(slot, false).ok()?;
         Some(segment.next_offset())
     }
 }

@@ -76,6 +76,7 @@ impl<B: Backend> Shared<B> {
         leading.seal_all()?;
         writer.active().seal()?;
         self.durable_is(self.durable().min(next));
+        self.subscribers.truncated_to(next);
         // Scans that are at it end there.
         view.show_no_more(next);
         let closed = self.opened.close();
@@ -100,6 +101,7 @@ impl<B: Backend> Shared<B> {
         let active = opened.segment;
         self.view
             .store(Arc::new(View::new(&bases, active.reader())));
+        self.subscribers.truncated_to(next);
         writer.replace(active);
         drop(closed);
         self.continue_timestamps(writer);
@@ -121,6 +123,7 @@ impl<B: Backend> Shared<B> {
         let first = self.options.initial_offset;
         let _closed = self.opened.close();
         let view = self.view.load_full();
+        self.subscribers.truncated_to(first);
         view.show_no_more(Offset(0));
         let lowest = view.lowest();
         let others = view.slots()[1..].iter().rev();
@@ -134,6 +137,7 @@ impl<B: Backend> Shared<B> {
             remove_index(&self.backend, lowest)?;
         }
         self.view.store(Arc::new(View::new(&[], active.reader())));
+        self.subscribers.truncated_to(first);
         writer.replace(active);
         Ok(())
     }

@@ -200,18 +200,22 @@ impl<B: Backend> Default for OpenedSegments<B> {
 
 impl<B: Backend> OpenedSegments<B> {
     /// Opens a sealed segment, or finds that another thread did. With `proven` its index is made anew
-    /// unless it is known to be right. On a log opened read-only it was `listed_with` the last segment.
-    /// `view` is the one there is by now.
+    /// unless it is known to be right. `view` is the one there is by now. Where `another_may_write`, its last segment
+    /// tells whether the name still is this segment's.
     pub(super) fn open(
         &self,
         backend: &B,
         view: &ArcSwap<View<B>>,
         slot: &Arc<Slot<B>>,
         proven: bool,
-        listed_with: Option<&SegmentReader<B::File>>,
+        another_may_write: impl Fn() -> bool,
         options: &Options,
     ) -> Result<Arc<SegmentReader<B::File>>> {
         let mut opened = self.lock();
+        // Asked now that it cannot be closed meanwhile.
+        let another_may_write = another_may_write();
+        let last = view.load().active().reading();
+        let listed_with = last.as_deref().filter(|_| another_may_write);
         // Who removes or cuts files holds it until the view is another. By then the segment is gone, or is the
         // active one, whose files are for the writer alone to open.
         if !view.load().has(slot) {
@@ -234,7 +238,7 @@ impl<B: Backend> OpenedSegments<B> {
         };
         // An index that is wrong is put right, if only in memory where it cannot be in the file.
         let open_files = || {
-            if listed_with.is_some() {
+            if another_may_write {
                 open_as(false)
             } else {
                 open_as(true).or_else(|_| open_as(false))
@@ -275,6 +279,11 @@ impl<B: Backend> OpenedSegments<B> {
         }
         opened.push_back(Arc::clone(slot));
         Ok(reader)
+    }
+
+    /// Held while the log is closed, so that nothing is mended afterwards.
+    pub(super) fn hold(&self) -> impl Sized + '_ {
+        self.lock()
     }
 
     /// Closes all. Held while files are removed or cut, so that none is opened meanwhile.

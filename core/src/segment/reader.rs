@@ -6,7 +6,7 @@ use std::{
         OnceLock,
         atomic::{
             AtomicBool, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
         },
     },
 };
@@ -71,10 +71,11 @@ impl<F: BackendFile> SegmentReader<F> {
         Offset(self.next.load(Acquire).min(self.truncated.load(Acquire)))
     }
 
-    /// Shows readers what was appended, up to `next`.
+    /// Shows readers what was appended, up to `next`. Whether they were not shown that before: then those who wait for
+    /// it are to be woken, for which it is a `SeqCst` operation.
     #[inline]
-    pub(crate) fn show(&self, next: Offset) {
-        self.next.fetch_max(next.0, Release);
+    pub(crate) fn show(&self, next: Offset) -> bool {
+        self.next.fetch_max(next.0, SeqCst) < next.0
     }
 
     /// Shows readers no more than what stands before `next`: the rest was truncated.

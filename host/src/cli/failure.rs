@@ -76,11 +76,6 @@ impl Failure {
         Self::told(exit::DAMAGED, "corrupt", message)
     }
 
-    /// Whether no record has the offset asked for.
-    pub(crate) fn is_out_of_range(&self) -> bool {
-        matches!(self, Self::Told { exit, .. } if *exit == exit::OFFSET_OUT_OF_RANGE)
-    }
-
     /// Adds what else to know or do.
     pub(crate) fn context(mut self, more: &str) -> Self {
         if let Self::Told { message, .. } = &mut self {

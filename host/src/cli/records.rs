@@ -72,7 +72,12 @@ impl RecordWriter {
         Ok(())
     }
 
-    fn write(&mut self, record: &Record) -> io::Result<()> {
+    /// Hands on what was written.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    pub(crate) fn write(&mut self, record: &Record) -> io::Result<()> {
         if self.format.json {
             serde_json::to_writer(&mut self.out, &RecordJson::from(record))?;
             return self.out.write_all(b"\n");

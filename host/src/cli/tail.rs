@@ -4,13 +4,14 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::mpsc::{RecvTimeoutError, channel},
+    sync::mpsc::{TryRecvError, channel},
+    thread,
     time::Duration,
 };
 
 use clap::Args;
-use proglog::Offset;
-use proglog_host::Engine;
+use proglog::{Next, Offset};
+use proglog_host::{Engine, ErrorKind};
 
 use super::{
     Done,
@@ -22,8 +23,11 @@ use super::{
     text::note,
 };
 
-/// How often a followed log is looked at.
-const POLL: Duration = Duration::from_millis(75);
+/// How often it is seen whether anyone still wants what is followed, and whether it is still there.
+const CHECK: Duration = Duration::from_millis(100);
+
+/// How many records may be printed meanwhile.
+const RECORDS_UNCHECKED_MAX: u32 = 4096;
 
 /// Print the last records, and with --follow those that are appended from now on
 ///
@@ -76,47 +80,87 @@ impl Tail {
                 Offset(next.0.saturating_sub(self.count)).max(log.lowest_offset()?)
             }
         };
-        let (stop, stopped) = channel::<()>();
-        if self.follow {
-            // A second signal ends the process, so that this one may go unheard.
-            on_stop(move |_| drop(stop))?;
-        }
         let mut writer = RecordWriter::new(self.output);
         let mut next = from;
         writer
             .copy(&*log, &mut next, u64::MAX)
             .map_err(|failure| with_advice(failure, &self.dir))?;
-        while self.follow
-            && stopped.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout)
-            && !is_closed(&io::stdout())
-        {
-            // An engine may hold on to a directory that is gone.
-            if identity(&self.dir).ok() != directory {
-                let name = self.dir.display();
-                let message = format!("{name} was removed or replaced; follow it again");
-                return Err(Failure::new("not_found", message));
-            }
-            log.refresh()?;
-            next = still_there(&*log, next)?;
-            match writer.copy(&*log, &mut next, u64::MAX) {
-                // It was truncated just now.
-                Err(failure) if failure.is_out_of_range() => {}
-                copied => copied.map_err(|failure| with_advice(failure, &self.dir))?,
-            }
+        if self.follow {
+            self.follow(&*log, next, &mut writer, directory)?;
         }
         log.close()?;
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Prints what comes, until it is told to stop.
+    fn follow(
+        &self,
+        log: &dyn Engine,
+        next: Offset,
+        writer: &mut RecordWriter,
+        directory: Option<Identity>,
+    ) -> Result<(), Failure> {
+        let (stop, stopped) = channel::<()>();
+        // A second signal ends the process, so that this one may go unheard.
+        on_stop(move |_| drop(stop))?;
+        let check_there = || {
+            if identity(&self.dir).ok() == directory {
+                return Ok(());
+            }
+            let name = self.dir.display();
+            let message = format!("{name} was removed or replaced; follow it again");
+            Err(Failure::new("not_found", message))
+        };
+        let mut subscription = log.subscribe(next);
+        while stopped.try_recv() == Err(TryRecvError::Empty) && !is_closed(&io::stdout()) {
+            let mut found = subscription.next_timeout(CHECK);
+            // An engine may hold on to a directory that is gone.
+            check_there()?;
+            let mut records = 0;
+            while let Ok(Next::Record(record)) = &found {
+                writer.write(record)?;
+                records += 1;
+                let timeout = Duration::ZERO;
+                found = if records < RECORDS_UNCHECKED_MAX {
+                    subscription.next_timeout(timeout)
+                } else {
+                    Ok(Next::NotYet)
+                };
+            }
+            writer.flush()?;
+            match found {
+                Ok(Next::Ended) => break,
+                Ok(_) => {}
+                Err(e) => {
+                    check_there()?;
+                    if e.kind() != ErrorKind::OffsetOutOfRange {
+                        return Err(with_advice(e.into(), &self.dir));
+                    }
+                    let next = still_there(log, subscription.offset());
+                    check_there()?;
+                    subscription.seek(next?);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Where to go on in a log that may have been truncated below or above the next record.
+/// Where to go on in a log that was truncated below or above the next record.
 fn still_there(log: &dyn Engine, next: Offset) -> Result<Offset, Failure> {
-    let (lowest, end) = (log.lowest_offset()?, log.next_offset()?);
+    let mut end = log.next_offset()?;
+    if next > end {
+        // It may be under way: a segment at a time.
+        thread::sleep(CHECK);
+        log.refresh()?;
+        end = end.min(log.next_offset()?);
+    }
+    let lowest = log.lowest_offset()?;
     if next > end {
         note(&format!(
             "the log was truncated and ends before record {next}, which was to come; going on from {end}"
         ));
-        return Ok(end);
+        return Ok(end.max(lowest));
     }
     if next < lowest {
         note_removed(next, lowest);
@@ -124,17 +168,21 @@ fn still_there(log: &dyn Engine, next: Offset) -> Result<Offset, Failure> {
     Ok(next.max(lowest))
 }
 
+/// A device and a file's number in it.
+type Identity = (u64, u64);
+
 /// What tells the directory of this name from another that takes its place.
 #[cfg(unix)]
-fn identity(directory: &Path) -> io::Result<impl PartialEq> {
+fn identity(directory: &Path) -> io::Result<Identity> {
     use std::os::unix::fs::MetadataExt;
     let found = fs::metadata(directory)?;
     Ok((found.dev(), found.ino()))
 }
 
 #[cfg(not(unix))]
-fn identity(directory: &Path) -> io::Result<impl PartialEq> {
-    fs::metadata(directory).map(|found| found.is_dir())
+fn identity(directory: &Path) -> io::Result<Identity> {
+    let found = fs::metadata(directory)?;
+    Ok((found.is_dir().into(), 0))
 }
 
 /// Whether whoever read the output has gone, which one who has nothing to write does not hear of.

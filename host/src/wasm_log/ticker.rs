@@ -14,10 +14,10 @@ use wasmtime::EngineWeak;
 /// How often the engine's epoch goes up while calls are under way.
 const TICK: Duration = Duration::from_millis(10);
 /// For how many ticks without a call it goes on, so that calls in quick succession need not wake it.
-const IDLE_TICKS: u32 = 100;
+const IDLE_TICKS: u32 = 1;
 
-/// Raises an engine's epoch while calls are under way. With none for a second its thread sleeps until
-/// the next; it ends with the process.
+/// Raises an engine's epoch while calls are under way. With none for two ticks its thread sleeps
+/// until the next; it ends with the process.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
 }

@@ -42,7 +42,9 @@ pub fn write(root: &Path, run: &Run, outcomes: &[Outcome]) -> Result<()> {
     let before = fs::read_to_string(&path).unwrap_or_default();
     let mut text = head(run);
     text.push_str(&goals(outcomes));
-    text.push_str(&missed(&before));
+    for heading in BY_HAND {
+        text.push_str(&kept(&before, heading));
+    }
     text.push_str(READING);
     for outcome in outcomes {
         text.push_str(&table(outcome));
@@ -55,13 +57,14 @@ pub fn write(root: &Path, run: &Run, outcomes: &[Outcome]) -> Result<()> {
     Ok(fs::write(path, text.trim_end().to_owned() + "\n")?)
 }
 
-const MISSED: &str = "## Missed, and why\n";
+/// The parts that are written by hand.
+const BY_HAND: [&str; 2] = ["## Missed, and why\n", "## Append to wake\n"];
 
-/// The one part that is written by hand, as it stood before.
-fn missed(before: &str) -> String {
-    let text = before.split_once(MISSED).map_or("", |(_, after)| after);
+/// A part as it stood before.
+fn kept(before: &str, heading: &str) -> String {
+    let text = before.split_once(heading).map_or("", |(_, after)| after);
     let text = text.split("\n## ").next().unwrap_or_default().trim();
-    format!("{MISSED}\n{text}\n\n")
+    format!("{heading}\n{text}\n\n")
 }
 
 const READING: &str = "\
@@ -99,7 +102,7 @@ fn head(run: &Run) -> String {
     }
     format!(
         "# Benchmarks\n\n\
-         Written by `{command}`, but for what is under *Missed, and why*. It took {} min {} s.\n\n\
+         Written by `{command}`, but for what is under *Missed, and why* and *Append to wake*. It took {} min {} s.\n\n\
          | | |\n|-|-|\n\
          | machine | {} |\n| kernel | {} |\n| file system | {} |\n| compiler | {} |\n\
          | commit | {} |\n| date | {} |\n\
