@@ -97,3 +97,39 @@ fn an_audit_log_shows_that_it_was_rewritten() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("entry 2 does not follow"), "{said}");
 }
+
+#[test]
+fn following_prints_what_another_program_appends() {
+    use std::{
+        io::{BufRead, BufReader},
+        process::Stdio,
+    };
+
+    use proglog::{Log, Offset, Options};
+
+    let directory = tempdir().unwrap();
+    let log = Log::open(directory.path(), Options::new()).unwrap();
+    for n in 0..20 {
+        log.append(&format!("order {n}")).unwrap();
+    }
+    let mut follow = example("follow")
+        .arg(directory.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut printed = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let mut said = BufReader::new(follow.stderr.take().unwrap()).lines();
+    let mut next = || printed.next().unwrap().unwrap();
+    for n in 10..20 {
+        assert_eq!(next(), format!("{n} order {n}"));
+    }
+    log.append("while it waits").unwrap();
+    assert_eq!(next(), "20 while it waits");
+    log.truncate_after(Offset(17)).unwrap();
+    assert_eq!(said.next().unwrap().unwrap(), "truncated to 18");
+    log.append("in place of another").unwrap();
+    assert_eq!(next(), "18 in place of another");
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
