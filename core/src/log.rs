@@ -9,6 +9,7 @@ mod open;
 mod read;
 mod reserve;
 mod scan;
+mod skip;
 mod truncate;
 mod view;
 mod worker;
@@ -503,6 +504,32 @@ impl<B: Backend> Log<B> {
     /// [`Error::Io`], which poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
     pub fn reset(&self) -> Result<()> {
         self.shared.reset()
+    }
+
+    /// Leaves offsets out: the next append gets `next`. Their records are lost to the log, as if they had been there and
+    /// were cut off: reading one gives [`Error::Corrupt`] with [`Damaged::Missing`](crate::Damaged::Missing), and
+    /// [`Log::verify`] reports damage. It is for copies of damaged logs, whose records keep their offsets. Durable when
+    /// it returns. The index has an entry of each such offset, 12 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] when `next` is below the next offset or more than 89 million above;
+    /// [`Error::Io`], which poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Error, Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append("zero")?;
+    /// log.skip_to(Offset(3))?;
+    /// assert_eq!(log.append("three")?, Offset(3));
+    /// assert!(matches!(log.read(Offset(2)), Err(Error::Corrupt { .. })));
+    /// assert!(!log.verify()?.is_sound());
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn skip_to(&self, next: Offset) -> Result<()> {
+        self.shared.skip_to(next)
     }
 
     /// The first offset the log holds; the next offset if it holds none.

@@ -3,10 +3,14 @@
 mod append;
 mod directory;
 mod dump;
+mod exchange;
+mod export;
 mod failure;
+mod import;
 mod info;
 mod input;
 mod options;
+mod progress;
 mod read;
 mod records;
 mod serve;
@@ -58,6 +62,8 @@ enum Verb {
     Info(info::Info),
     Dump(dump::Dump),
     Verify(verify::Verify),
+    Export(export::Export),
+    Import(import::Import),
     Serve(serve::Serve),
 }
 
@@ -75,6 +81,8 @@ pub(crate) fn run() -> ExitCode {
         Verb::Info(info) => (info.json, info.run()),
         Verb::Dump(dump) => (dump.json, dump.run()),
         Verb::Verify(verify) => (verify.json, verify.run()),
+        Verb::Export(export) => (export.json, export.run()),
+        Verb::Import(import) => (import.json, import.run()),
         Verb::Serve(serve) => (false, serve.run()),
     };
     done.unwrap_or_else(|failure| failure.report(json))

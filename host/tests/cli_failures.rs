@@ -15,7 +15,9 @@ use program::{NewLog, failed, flip_a_bit, json_lines, on_both_engines, printed, 
 use serde_json::json;
 use tempfile::tempdir;
 
-const VERBS: [&str; 7] = ["append", "read", "tail", "info", "dump", "verify", "serve"];
+const VERBS: [&str; 9] = [
+    "append", "read", "tail", "info", "dump", "verify", "export", "import", "serve",
+];
 
 /// Command lines, and for each of them its exit code and what it says.
 const FAILURES: &str = include_str!("program/failures.txt");
@@ -90,7 +92,7 @@ on_both_engines!(failures_are_json_where_that_is_asked_for);
 
 fn failures_are_json_where_that_is_asked_for(engine: &str) {
     let log = NewLog::new(engine);
-    for verb in ["read", "tail", "info", "dump", "verify"] {
+    for verb in ["read", "tail", "info", "dump", "verify", "export"] {
         let offset: &[&str] = if verb == "read" { &["0"] } else { &[] };
         let failed_json = |more: &[&str]| {
             let mut command = log.verb(verb, &[&"--json"]);

@@ -72,6 +72,19 @@ impl Failure {
         )
     }
 
+    /// An offset that was there when it was asked for.
+    pub(crate) fn out_of_range(message: impl Into<String>) -> Self {
+        Self::told(exit::OFFSET_OUT_OF_RANGE, "offset_out_of_range", message)
+    }
+
+    /// Of standard output.
+    pub(crate) fn of_output(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::OutputClosed;
+        }
+        Self::new("io", format!("could not write to standard output: {error}"))
+    }
+
     pub(crate) fn damaged(message: impl Into<String>) -> Self {
         Self::told(exit::DAMAGED, "corrupt", message)
     }
@@ -79,6 +92,17 @@ impl Failure {
     /// Whether no record has the offset asked for.
     pub(crate) fn is_out_of_range(&self) -> bool {
         matches!(self, Self::Told { exit, .. } if *exit == exit::OFFSET_OUT_OF_RANGE)
+    }
+
+    /// Whether there is no log.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(
+            self,
+            Self::Told {
+                kind: "not_found",
+                ..
+            }
+        )
     }
 
     /// Adds what else to know or do.
@@ -191,10 +215,7 @@ impl From<Error> for Failure {
 /// Of standard output, the one stream that verbs write with `?`.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::OutputClosed;
-        }
-        Self::new("io", format!("could not write to standard output: {error}"))
+        Self::of_output(&error)
     }
 }
 
