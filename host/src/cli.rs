@@ -17,6 +17,7 @@ mod serve;
 mod signals;
 mod tail;
 mod text;
+mod truncate;
 mod usage;
 mod verify;
 
@@ -64,6 +65,7 @@ enum Verb {
     Verify(verify::Verify),
     Export(export::Export),
     Import(import::Import),
+    Truncate(truncate::Truncate),
     Serve(serve::Serve),
 }
 
@@ -83,6 +85,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Verify(verify) => (verify.json, verify.run()),
         Verb::Export(export) => (export.json, export.run()),
         Verb::Import(import) => (import.json, import.run()),
+        Verb::Truncate(truncate) => (truncate.json, truncate.run()),
         Verb::Serve(serve) => (false, serve.run()),
     };
     done.unwrap_or_else(|failure| failure.report(json))

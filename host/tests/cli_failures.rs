@@ -15,8 +15,9 @@ use program::{NewLog, failed, flip_a_bit, json_lines, on_both_engines, printed, 
 use serde_json::json;
 use tempfile::tempdir;
 
-const VERBS: [&str; 9] = [
-    "append", "read", "tail", "info", "dump", "verify", "export", "import", "serve",
+const VERBS: [&str; 11] = [
+    "append", "read", "tail", "info", "dump", "verify", "export", "import", "truncate",
+    "serve",
 ];
 
 /// Command lines, and for each of them its exit code and what it says.
