@@ -10,6 +10,8 @@ mod read;
 mod reserve;
 mod scan;
 mod skip;
+#[cfg(not(target_family = "wasm"))]
+mod snapshot;
 mod truncate;
 mod view;
 mod worker;

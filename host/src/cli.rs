@@ -15,6 +15,7 @@ mod read;
 mod records;
 mod serve;
 mod signals;
+mod snapshot;
 mod tail;
 mod text;
 mod truncate;
@@ -66,6 +67,7 @@ enum Verb {
     Export(export::Export),
     Import(import::Import),
     Truncate(truncate::Truncate),
+    Snapshot(snapshot::Snapshot),
     Serve(serve::Serve),
 }
 
@@ -86,6 +88,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Export(export) => (export.json, export.run()),
         Verb::Import(import) => (import.json, import.run()),
         Verb::Truncate(truncate) => (truncate.json, truncate.run()),
+        Verb::Snapshot(snapshot) => (snapshot.json, snapshot.run()),
         Verb::Serve(serve) => (false, serve.run()),
     };
     done.unwrap_or_else(|failure| failure.report(json))

@@ -16,7 +16,7 @@ use serde_json::json;
 use tempfile::tempdir;
 
 const VERBS: [&str; 11] = [
-    "append", "read", "tail", "info", "dump", "verify", "export", "import", "truncate",
+    "append", "read", "tail", "info", "dump", "verify", "export", "import", "truncate", "snapshot",
     "serve",
 ];
 
