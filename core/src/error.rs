@@ -132,10 +132,12 @@ impl Error {
         #[cfg(target_os = "wasi")]
         let source = match source.to_string().split_once(" (os error ") {
             Some((text, _)) => {
-                // Which the standard library has no kind for here.
+                // Which the standard library has no kinds for here.
                 let full = rustix::io::Errno::NOSPC.raw_os_error();
+                let quota = rustix::io::Errno::DQUOT.raw_os_error();
                 let kind = match source.raw_os_error() {
                     Some(number) if number == full => io::ErrorKind::StorageFull,
+                    Some(number) if number == quota => io::ErrorKind::QuotaExceeded,
                     _ => source.kind(),
                 };
                 io::Error::new(kind, text)
@@ -147,6 +149,15 @@ impl Error {
             file: file.into(),
             source,
         }
+    }
+}
+
+impl Error {
+    /// Whether there is no more space to be had, on the disk or of what one is allowed: no reason for what can do
+    /// without to fail.
+    pub(crate) fn is_for_want_of_space(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 }
 

@@ -2,10 +2,7 @@
 
 mod positions;
 
-use std::{
-    io,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use self::positions::Positions;
 use crate::{Error, Result, Tail, Views, backend::BackendFile, store::out_of_memory};
@@ -326,7 +323,7 @@ impl<F: BackendFile> Index<F> {
     /// As [`Index::trim`], but entries for which a full disk has no space stay in memory, for a later flush.
     pub(crate) fn trim_where_space(&self) -> Result<()> {
         match self.flush_to(self.entries()) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {}
+            Err(e) if e.is_for_want_of_space() => {}
             flushed => flushed?,
         }
         self.cut_to_written()

@@ -601,7 +601,8 @@ impl<B: Backend> Log<B> {
     ///
     /// The space is used up by appends, and given back when the log is closed. A log in a directory makes some ready
     /// by itself when appends rest; see [`FsBackend::prepare`](crate::FsBackend::prepare), also for how to have none.
-    /// Where there are only memory or a sandbox this does nothing.
+    /// Where there are only memory or a sandbox, or none is wanted, this does nothing; where more is asked for than 1,024
+    /// segments have, so much is made ready, and that is no error.
     ///
     /// # Errors
     ///
@@ -731,10 +732,6 @@ impl<B: Backend> Shared<B> {
         if self.read_only {
             return self.verify_beside_writer();
         }
-        if self.poison.get().is_none() && !self.closed.load(Acquire) {
-            self.flush()?;
-        }
-        // No append while the last segment is looked at, or its end would seem torn.
         let mut report = Report::default();
         let verify =
             |base, place| Segment::verify(&self.backend, base, place, false, &self.options);
@@ -745,7 +742,12 @@ impl<B: Backend> Shared<B> {
             let found = match slot.next {
                 Some(next) => verify(slot.base, Place::Sealed { next })?,
                 None => {
-                    let _writer = self.writer.lock();
+                    // No append while the last segment is looked at, nor the end of a batch in the buffer, or its
+                    // end would seem torn.
+                    let mut writer = self.writer_anyway();
+                    if self.poison.get().is_none() && !self.closed.load(Acquire) {
+                        self.poison_if_failed(writer.active().flush())?;
+                    }
                     verify(slot.base, Place::Last)?
                 }
             };

@@ -70,7 +70,7 @@ impl Options {
     }
 
     /// The most bytes of an index file, rounded down to whole entries of 12 bytes. Memory is bounded
-    /// by it too: entries not yet written wait there.
+    /// by it too: entries not yet written wait there. At least 12.
     #[must_use]
     pub fn index_bytes_max(mut self, bytes: u64) -> Self {
         self.index_bytes_max = bytes;

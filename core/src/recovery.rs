@@ -90,7 +90,29 @@ pub(crate) fn scan<F: BackendFile>(
     index: Option<&Index<F>>,
     base: Offset,
     end: End,
+    scanned: Scanned,
+) -> Result<Scanned> {
+    scan_to(store, index, base, end, scanned, false)
+}
+
+/// Scans what another process appended to a store after `scanned`. Space that was prepared is not looked through.
+pub(crate) fn scan_appended<F: BackendFile>(
+    store: &StoreReader<F>,
+    base: Offset,
+    scanned: Scanned,
+) -> Result<Scanned> {
+    let vouched = scanned.next;
+    scan_to(store, None, base, End::MayBeTorn { vouched }, scanned, true)
+}
+
+/// As [`scan`], with `to_zeros` only as far as there is not a length of zeros in a record's place.
+fn scan_to<F: BackendFile>(
+    store: &StoreReader<F>,
+    index: Option<&Index<F>>,
+    base: Offset,
+    end: End,
     mut scanned: Scanned,
+    to_zeros: bool,
 ) -> Result<Scanned> {
     let length = store.len();
     let budget_bytes = search_budget_bytes(length);
@@ -105,6 +127,11 @@ pub(crate) fn scan<F: BackendFile>(
         budget_bytes,
         zeros_from: None,
     };
+    if matches!(end, End::MayBeTorn { .. }) && !to_zeros {
+        // Before the records: beside a writer, what it appends while so many zeros are looked through would seem to
+        // stand after bad bytes.
+        scan.zeros_from()?;
+    }
     let mut batches = Batches::new(end);
     while scanned.end < length {
         scan.checked_records(&mut scanned, &mut batches)?;
@@ -122,6 +149,10 @@ pub(crate) fn scan<F: BackendFile>(
                 scanned.records += 1;
                 scanned.unchecked_records += u64::from(!layout.checked);
                 scanned.end += bytes;
+            }
+            Err(_) if to_zeros && scan.has_no_length_at(scanned.end)? => {
+                batches.torn_tail(Mark::of(&scanned));
+                break;
             }
             Err(reason) => {
                 let before = Mark::of(&scanned);
@@ -238,6 +269,11 @@ impl<F: BackendFile> Scan<'_, F> {
         };
         let frame = self.window.get(position, bytes)?;
         Ok(parse_frame(frame, Check::Checksum).map(|layout| (layout, bytes as u64)))
+    }
+
+    /// Whether zeros stand where a frame's length would.
+    fn has_no_length_at(&mut self, position: u64) -> Result<bool> {
+        Ok(self.window.get(position, LENGTH_BYTES)? == [0; LENGTH_BYTES])
     }
 
     /// Whether this unchecked frame is a checked one with a flipped bit in its length, so that its

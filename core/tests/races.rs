@@ -170,6 +170,11 @@ impl Stress {
     }
 }
 
+fn reserve(log: &Log, random: &mut fastrand::Rng) {
+    let bytes = random.u64(..4 * SEGMENT_BYTES_MAX);
+    log.reserve(bytes).expect("reserved");
+}
+
 /// What there is, unless it was truncated.
 fn expect_found<T>(found: Result<T>) -> Option<T> {
     match found {
@@ -218,11 +223,18 @@ fn a_log_shared_by_many() {
             });
         }
         threads.spawn(move || {
+            repeat(5, &|random| {
+                thread::sleep(Duration::from_millis(random.u64(..20)));
+                reserve(log, random);
+            });
+        });
+        threads.spawn(move || {
             repeat(4, &|random| {
                 thread::sleep(Duration::from_millis(random.u64(..20)));
                 match random.u8(..8) {
                     0 => log.sync().expect("synced"),
                     1 => drop(log.segments()),
+                    2 => reserve(log, random),
                     _ => stress.truncate(log, random),
                 }
             });
@@ -281,6 +293,9 @@ fn a_follower_beside_a_writer() {
                 let log = Log::open(path, options()).expect("opened");
                 for _ in 0..random.u8(..100) {
                     stress.append(&log, &mut random);
+                    if random.u8(..32) == 0 {
+                        reserve(&log, &mut random);
+                    }
                 }
                 thread::sleep(Duration::from_micros(random.u64(..500)));
                 log.close().expect("closed");

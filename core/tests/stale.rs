@@ -290,3 +290,27 @@ fn an_append_that_a_truncation_overtook_shows_no_one_what_was_removed() {
         assert_eq!(offsets, [1, 2]);
     }
 }
+
+/// The beginning of a batch is in the file while the rest waits in the buffer.
+#[test]
+fn a_batch_that_is_appended_while_others_are_verified_does_not_look_torn() {
+    let gates = Gates::default();
+    let backend = Gated {
+        files: closed(15),
+        gates: gates.clone(),
+    };
+    let log = Log::open_on(backend, options()).unwrap();
+    thread::scope(|scope| {
+        gates.close("verifies", "open to read");
+        let verifies = spawn(scope, "verifies", || log.verify());
+        gates.wait_for("verifies", "open to read");
+        // More than the buffer holds.
+        let value = vec![1; 20 << 10];
+        log.append_batch_with([&value; 4], Durability::Buffered)
+            .unwrap();
+        gates.open("verifies", "open to read");
+        let report = verifies.join().unwrap().unwrap();
+        let torn = report.segments.iter().find_map(|s| s.torn_tail.as_ref());
+        assert_eq!(torn, None);
+    });
+}

@@ -83,6 +83,10 @@ mod linux {
                 Box::new(move || a_failed_sync_in_time_poisons(disk)),
             );
         }
+        trials.push(Trial::test("reserved_on_a_disk_without_a_limit", || {
+            reserved_on_a_disk_without_a_limit();
+            Ok(())
+        }));
         libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
     }
 
@@ -138,9 +142,7 @@ mod linux {
             let mounted = TempDir::new().unwrap();
             let image = match kind {
                 DiskKind::Tmpfs => {
-                    run(Command::new("mount")
-                        .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
-                        .arg(mounted.path()));
+                    mount_tmpfs(&mounted, "size=4m");
                     None
                 }
                 DiskKind::Ext4 => {
@@ -192,6 +194,12 @@ mod linux {
                 .arg(self.mounted.path())
                 .status();
         }
+    }
+
+    fn mount_tmpfs(on: &TempDir, size: &str) {
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", size, "tmpfs"])
+            .arg(on.path()));
     }
 
     fn run(command: &mut Command) {
@@ -251,7 +259,8 @@ mod linux {
             let log = self.open(&disk);
             self.check(&log, 0..next);
             let mut next = next;
-            for _ in 0..20 {
+            // There is not much: the log had made some ready before, and has used it.
+            for _ in 0..6 {
                 next = self.append(&log, next).unwrap();
             }
             self.check(&log, 0..next);
@@ -490,6 +499,19 @@ mod linux {
                 }
             }
         }
+    }
+
+    /// It has no blocks to tell of, and none of them are available.
+    fn reserved_on_a_disk_without_a_limit() {
+        let mounted = TempDir::new().unwrap();
+        mount_tmpfs(&mounted, "size=0");
+        let disk = Disk {
+            mounted,
+            _image: None,
+        };
+        let log = Log::open(disk.log(), Options::new()).unwrap();
+        log.reserve(1 << 20).unwrap();
+        log.append("a").unwrap();
     }
 
     /// What was promised in time and could not be done is told by the next append.

@@ -245,6 +245,11 @@ fn append_for_ever(log: &Appended, seed: u64, thread: u64, weakest: Durability) 
             records,
         };
         let values = id.values();
+        if let Appended::Native(log) = log
+            && rng.u8(0..32) == 0
+        {
+            log.reserve(rng.u64(0..400_000)).unwrap();
+        }
         let durability = match log {
             Appended::Native(_) if weakest == Durability::Written && rng.u8(0..4) == 0 => {
                 Durability::Synced

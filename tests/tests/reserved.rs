@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::Path,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
 };
@@ -109,6 +110,14 @@ fn segments_begin_in_reserved_files_and_closing_gives_back_the_rest() {
     }
 }
 
+fn copy_of(directory: &Path) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
 /// A directory as `kill -9` leaves it, for another to open.
 fn killed_with_space_reserved() -> TempDir {
     let directory = TempDir::new().unwrap();
@@ -119,10 +128,7 @@ fn killed_with_space_reserved() -> TempDir {
             log.reserve(4 * SEGMENT_BYTES).unwrap();
         }
     }
-    let copy = TempDir::new().unwrap();
-    for entry in fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
-        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-    }
+    let copy = copy_of(directory.path());
     assert!(files(copy.path(), "prepared").len() > 1);
     // Names that only look like one.
     for name in ["01.prepared", "x.prepared", ".prepared", "1.prepared.txt"] {
@@ -269,4 +275,67 @@ fn a_log_that_was_synced_much_makes_space_ready_when_it_rests() {
         Log::open(directory, options()).unwrap().scan(..).count(),
         6000
     );
+}
+
+#[test]
+fn eight_reserved_bytes_are_no_record() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(directory.path(), options()).unwrap();
+    // As many as the book's empty record at offset 0 has, all of them zeros.
+    log.reserve(8).unwrap();
+    let reader = Log::open_read_only(directory.path(), options()).unwrap();
+    check_all(&reader, 0);
+    assert!(log.verify().unwrap().segments[0].records == 0);
+    let killed = copy_of(directory.path());
+    check_all(&Log::open(killed.path(), options()).unwrap(), 0);
+    log.append(&value(0)).unwrap();
+    reader.refresh().unwrap();
+    check_all(&reader, 1);
+}
+
+#[test]
+fn what_a_batch_has_past_the_most_of_a_segment_is_not_reserved_once_more() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(directory.path(), options()).unwrap();
+    let values: Vec<_> = (0..1000).map(value).collect();
+    log.append_batch(&values).unwrap();
+    log.reserve(1).unwrap();
+    let prepared = files(directory.path(), "prepared");
+    let bytes: u64 = prepared.iter().map(|(_, bytes)| bytes).sum();
+    assert!((1..=64 << 10).contains(&bytes), "{prepared:?}");
+}
+
+#[test]
+fn records_are_synced_in_time_while_space_is_reserved() {
+    let directory = TempDir::new().unwrap();
+    let interval = Duration::from_millis(20);
+    let log = Log::open(
+        directory.path(),
+        options()
+            .segment_bytes_max(64 << 10)
+            .sync_interval(interval),
+    )
+    .unwrap();
+    // The log makes space ready by itself when it rests.
+    let values: Vec<_> = (0..200).map(value).collect();
+    for _ in 0..10 {
+        log.append_batch(&values).unwrap();
+    }
+    let reserved = AtomicBool::new(false);
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            log.reserve(64 << 20).unwrap();
+            reserved.store(true, SeqCst);
+        });
+        thread::sleep(Duration::from_millis(100));
+        let since = Instant::now();
+        let offset = log.append_with(&value(0), Durability::Written).unwrap();
+        while log.durable_offset() <= offset {
+            assert!(
+                !reserved.load(SeqCst) || since.elapsed() < Duration::from_millis(300),
+                "it was not synced before all was reserved"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
 }

@@ -58,6 +58,8 @@ pub enum Fault {
     Half,
     /// The disk is full: this and every later operation that needs space fails.
     Full,
+    /// As [`Fault::Full`], where it is not the disk but what one is allowed of it.
+    Quota,
 }
 
 #[derive(Clone, Debug)]
@@ -72,7 +74,8 @@ struct Disk {
     files: Vec<Content>,
     operations: u64,
     fault: Option<(u64, Fault)>,
-    full: bool,
+    /// Why what needs space fails, if it does.
+    full: Option<Fault>,
 }
 
 impl Default for Disk {
@@ -85,7 +88,7 @@ impl Default for Disk {
             files: Vec::new(),
             operations: 0,
             fault: None,
-            full: false,
+            full: None,
         }
     }
 }
@@ -162,14 +165,14 @@ impl FaultBackend {
     pub fn heal(&self) {
         let mut disk = self.disk();
         disk.fault = None;
-        disk.full = false;
+        disk.full = None;
     }
 
     /// What is left when the process is killed now: all that was written, synced or not.
     #[must_use]
     pub fn killed(&self) -> Self {
         let mut disk = self.disk().clone();
-        (disk.fault, disk.full) = (None, false);
+        (disk.fault, disk.full) = (None, None);
         Self::of(disk)
     }
 
@@ -222,11 +225,15 @@ impl Disk {
         self.operations += 1;
         match self.fault {
             Some((at, fault)) if at == number => {
-                self.full |= fault == Fault::Full;
+                if matches!(fault, Fault::Full | Fault::Quota) {
+                    self.full = Some(fault);
+                }
                 Err(fault)
             }
-            _ if self.full && needs_space => Err(Fault::Full),
-            _ => Ok(()),
+            _ => match self.full.filter(|_| needs_space) {
+                Some(full) => Err(full),
+                None => Ok(()),
+            },
         }
     }
 
@@ -265,6 +272,7 @@ impl Fault {
     fn error(self) -> io::Error {
         match self {
             Self::Full => io::ErrorKind::StorageFull.into(),
+            Self::Quota => io::ErrorKind::QuotaExceeded.into(),
             Self::Error | Self::Half => io::Error::other("injected fault"),
         }
     }
@@ -397,7 +405,7 @@ impl BackendFile for FaultFile {
         let done = disk.operation(true);
         let written = match done {
             Ok(()) => bytes,
-            Err(Fault::Half | Fault::Full) => &bytes[..bytes.len() / 2],
+            Err(Fault::Half | Fault::Full | Fault::Quota) => &bytes[..bytes.len() / 2],
             Err(Fault::Error) => &[],
         };
         if !written.is_empty() {

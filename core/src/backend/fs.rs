@@ -202,7 +202,9 @@ impl Backend for FsBackend {
     #[cfg(unix)]
     fn available_bytes(&self) -> io::Result<Option<u64>> {
         let found = rustix::fs::statvfs(&self.directory)?;
-        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
+        // One without blocks does not tell, or has no limit, as a tmpfs of size 0.
+        let told = found.f_blocks > 0;
+        Ok(told.then(|| found.f_bavail.saturating_mul(found.f_frsize)))
     }
 
     fn sync_directory(&self) -> io::Result<()> {

@@ -280,13 +280,6 @@ impl<B: Backend> Shared<B> {
         self.options.clock.now_ms().map(Duration::from_millis)
     }
 
-    /// Hands what waits in the buffer to the operating system.
-    pub(super) fn flush(&self) -> Result<()> {
-        let mut writer = self.writer()?;
-        let flushed = writer.active.flush();
-        self.poison_if_failed(flushed)
-    }
-
     /// The offset before which a sync makes all durable that there is now.
     pub(super) fn next_to_sync(&self) -> Result<Offset> {
         let mut writer = self.writer()?;

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
 use super::{SegmentReader, Shared};
@@ -45,20 +45,52 @@ impl Reserve {
         }
     }
 
+    /// The right to make files.
+    fn filling(&self) -> Filling<'_> {
+        let next_number = self.next_number.lock();
+        Filling {
+            reserve: self,
+            next_number: next_number.unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// The right to make files, unless another has it.
+    fn try_filling(&self) -> Option<Filling<'_>> {
+        let next_number = match self.next_number.try_lock() {
+            Ok(next_number) => next_number,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Filling {
+            reserve: self,
+            next_number,
+        })
+    }
+
+    fn files(&self) -> MutexGuard<'_, VecDeque<PreparedStore>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to make files, which one has at a time.
+struct Filling<'a> {
+    reserve: &'a Reserve,
+    next_number: MutexGuard<'a, u64>,
+}
+
+impl Filling<'_> {
     /// Makes files until they have `bytes` bytes, of which each has `file_bytes`, or `go_on` says that it is enough.
     /// What was in the way, if something was.
     fn fill<B: Backend>(
-        &self,
+        &mut self,
         backend: &B,
         bytes: u64,
         file_bytes: u64,
         mut go_on: impl FnMut() -> bool,
     ) -> Option<io::Error> {
-        let lock = self.next_number.lock();
-        let mut next_number = lock.unwrap_or_else(PoisonError::into_inner);
         while go_on() {
             let (held, last) = {
-                let mut files = self.files();
+                let mut files = self.reserve.files();
                 let held: u64 = files.iter().map(PreparedStore::bytes).sum();
                 if held >= bytes {
                     return None;
@@ -71,8 +103,8 @@ impl Reserve {
                 (held, last)
             };
             let mut file = last.unwrap_or_else(|| {
-                *next_number += 1;
-                PreparedStore::new(*next_number - 1)
+                *self.next_number += 1;
+                PreparedStore::new(*self.next_number - 1)
             });
             let more = (bytes - held).max(FILE_BYTES_MIN);
             let short = file.fill(
@@ -84,13 +116,9 @@ impl Reserve {
                 file.remove(backend);
                 return short;
             }
-            self.files().push_back(file);
+            self.reserve.files().push_back(file);
         }
         None
-    }
-
-    fn files(&self) -> MutexGuard<'_, VecDeque<PreparedStore>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,31 +131,36 @@ impl<B: Backend> Shared<B> {
         to: u64,
         go_on: impl FnMut() -> bool,
     ) -> Result<()> {
+        // Who reserves makes space as well, and may be at it for long.
+        let Some(mut filling) = self.reserve.try_filling() else {
+            return Ok(());
+        };
         let wanted = to.saturating_sub(segment.prepared_to());
         let available = self.backend.available_bytes().ok().flatten();
         if available.is_some_and(|available| available / AVAILABLE_MIN < wanted) {
             return Ok(());
         }
         // A full disk is no failure of the log.
-        self.fill_ahead(segment, to, go_on).map(drop)
+        self.fill_ahead(&mut filling, segment, to, go_on).map(drop)
     }
 
     /// Fills what is ahead with zeros, durably: the store of `segment` up to its position `to`, and past the most
     /// bytes of a segment as much of the stores after it. What was in the way, if something was.
     fn fill_ahead(
         &self,
+        filling: &mut Filling<'_>,
         segment: &SegmentReader<B::File>,
         to: u64,
         mut go_on: impl FnMut() -> bool,
     ) -> Result<Option<io::Error>> {
-        let segment_end = self.options.segment_bytes_max;
+        let file_bytes = self.options.segment_bytes_max;
+        // A batch may be larger than a segment.
+        let segment_end = file_bytes.max(segment.store_bytes());
         let short = self.poison_if_failed(segment.prepare(to.min(segment_end), &mut go_on))?;
         if short.is_some() || to <= segment_end {
             return Ok(short);
         }
-        Ok(self
-            .reserve
-            .fill(&self.backend, to - segment_end, segment_end, go_on))
+        Ok(filling.fill(&self.backend, to - segment_end, file_bytes, go_on))
     }
 
     /// Makes space ready for `bytes` bytes of frames, before it returns.
@@ -140,6 +173,7 @@ impl<B: Backend> Shared<B> {
         if self.backend.prepare_bytes() == 0 {
             return Ok(());
         }
+        let mut filling = self.reserve.filling();
         let to = end.saturating_add(bytes);
         let failed = |e| Error::io("reserve space in", self.backend.name(), e);
         let ahead = segment.prepared_to().saturating_sub(end);
@@ -151,7 +185,7 @@ impl<B: Backend> Shared<B> {
             let short = format!("{wanted} bytes more are to be had, and {available} are available");
             return Err(failed(io::Error::new(io::ErrorKind::StorageFull, short)));
         }
-        self.fill_ahead(&segment, to, || true)?
+        self.fill_ahead(&mut filling, &segment, to, || true)?
             .map_or(Ok(()), |e| Err(failed(e)))
     }
 

@@ -13,7 +13,7 @@ use crate::{
     backend::{Access, Backend, BackendFile},
     index::{ENTRY_BYTES, Index, LONE_ENTRY_BYTES_MAX},
     record::{FRAME_BYTES_MIN, LENGTH_BYTES, RECORD_BYTES_LIMIT},
-    recovery::{End, Scanned, scan},
+    recovery::{End, Scanned, scan, scan_appended},
     report::SegmentReport,
     store::StoreReader,
 };
@@ -240,7 +240,7 @@ impl<B: Backend> Segment<B> {
     ) -> Result<StoreReader<B::File>> {
         let name = store_name(base);
         match cut_file(backend, &name, end) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {}
+            Err(e) if e.is_for_want_of_space() => {}
             cut => cut?,
         }
         let store = StoreReader::new(open_file(backend, &name, Access::Write)?, name)?;
@@ -468,9 +468,8 @@ impl<F: BackendFile> SegmentReader<F> {
                 if head == [0; LENGTH_BYTES] && next != Offset(0) {
                     return Ok(None);
                 }
-                let may_be_torn = End::MayBeTorn { vouched: next };
                 let start = Scanned::at(next, end);
-                scan(&self.store, None, self.base(), may_be_torn, start).map(Some)
+                scan_appended(&self.store, self.base(), start).map(Some)
             });
             self.store.end_at(end);
             let scanned = scanned?;

@@ -14,7 +14,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
-use crate::{Error, Result, Tail, Views, backend::BackendFile};
+use crate::{Error, Result, Tail, Views, backend::BackendFile, record::LENGTH_BYTES};
 
 /// What is zero-filled at a time; the writer may have to wait for so much. The kernel keeps what is written
 /// by one call in pages of that size: larger ones make small writes slow, and smaller ones large writes.
@@ -293,6 +293,12 @@ impl<F: BackendFile> StoreReader<F> {
         end: u64,
         mut go_on: impl FnMut() -> bool,
     ) -> Result<Option<io::Error>> {
+        // Eight zeros alone are an empty record, the book's.
+        let end = if end == LENGTH_BYTES as u64 {
+            end + 1
+        } else {
+            end
+        };
         let zeros = vec![0; PREPARED_AT_A_TIME];
         let mut written = false;
         let mut short = None;
@@ -350,7 +356,7 @@ impl<F: BackendFile> StoreReader<F> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn prepared(&self) -> MutexGuard<'_, u64> {
+    pub(super) fn prepared(&self) -> MutexGuard<'_, u64> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

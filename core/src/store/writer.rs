@@ -130,12 +130,17 @@ impl StoreWriter {
         }
         let bytes = self.mapped_bytes;
         self.mapped_bytes = (bytes * 2).min(*MAPPED_BYTES.end());
-        self.claim(store, self.end + bytes as u64);
+        // Held meanwhile: zeros written further on would make a hole of what is missing in the file, and not be filled.
+        let mut prepared = store.prepared();
         // It may just have been at it.
         if let Some(tail) = self.mapped_ahead(store) {
             return Ok(Some(tail));
         }
-        store.file()?.map_tail(self.end, bytes)
+        let tail = store.file()?.map_tail(self.end, bytes)?;
+        if tail.is_some() {
+            *prepared = (self.end + bytes as u64).max(*prepared);
+        }
+        Ok(tail)
     }
 
     /// The file's memory that was mapped ahead, if the end is in it.

@@ -171,12 +171,21 @@ fn a_failed_sync_poisons_until_the_log_is_opened_again() -> Result<(), Error> {
 
 #[test]
 fn a_full_disk_leaves_a_log_that_reads_and_can_be_truncated() -> Result<(), Error> {
+    for full in [Fault::Full, Fault::Quota] {
+        a_full_disk_leaves_a_log(full, Durability::Synced)?;
+        // Whose index is to be written by who opens it.
+        a_full_disk_leaves_a_log(full, Durability::Written)?;
+    }
+    Ok(())
+}
+
+fn a_full_disk_leaves_a_log(full: Fault, durability: Durability) -> Result<(), Error> {
     let disk = FaultBackend::new();
-    let log = Log::open_on(disk.clone(), options())?;
+    let log = Log::open_on(disk.clone(), options().durability(durability))?;
     for n in 0..20 {
         log.append(&[n; 200])?;
     }
-    disk.fail(disk.operations(), Fault::Full);
+    disk.fail(disk.operations(), full);
     assert!(matches!(log.append(&[1; 200]), Err(Error::Io { .. })));
     assert_eq!(log.read(Offset(19))?.value(), [19; 200]);
     drop(log);

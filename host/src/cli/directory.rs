@@ -54,7 +54,7 @@ fn tell_recovery(directory: &Path, report: &Report) {
     if let Some(tail) = report.torn_tail() {
         let records = match tail.records {
             0 => String::new(),
-            records => format!(", {} among them", count(records, "whole record")),
+            records => format!(", {} among them,", count(records, "whole record")),
         };
         note(&format!(
             "cut off {}{records} that an unclean stop left in segment {} after the last whole append",

@@ -166,9 +166,8 @@ fn index_note(state: IndexState) -> Option<&'static str> {
         IndexState::Sound => None,
         IndexState::Unfinished => Some("is unfinished; the next append will finish it"),
         IndexState::Missing => Some("is missing; the next append will make it anew"),
-        IndexState::Disagrees => {
-            Some("disagrees with its store; the next append will make it anew")
-        }
+        // That of a sealed segment stays as it is, where it tells of records that are missing.
+        IndexState::Disagrees => Some("disagrees with its store, which is what is read"),
         _ => Some("is in a state that this version has no words for"),
     }
 }

@@ -420,6 +420,16 @@ fn a_guest_that_refuses_is_kept() {
 }
 
 #[test]
+fn a_guest_has_no_more_files_open_than_it_may() {
+    let directory = directory();
+    let log = unruly(directory.path());
+    let most = u64::from(wasi::OPEN_FILES_MAX);
+    assert_eq!(log.durable_offset(), Ok(Offset(most)));
+    // One was closed.
+    assert_eq!(log.durable_offset(), Ok(Offset(1)));
+}
+
+#[test]
 fn what_cannot_run_is_not_started() {
     let directory = directory();
     let module = guest!("future").unwrap();

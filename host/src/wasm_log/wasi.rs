@@ -24,11 +24,15 @@ use super::{
 
 /// The most parts of a read or write, as in POSIX: the host's memory for them is the guest's to fill.
 const PARTS_MAX: u32 = 1024;
+/// The most files that a guest may have open: more than a log needs, and few of those that a process may have.
+pub(super) const OPEN_FILES_MAX: u32 = 256;
 
 /// What a store holds beside the guest.
 pub(super) struct State {
     wasi: WasiCtx,
     files: OpenFiles,
+    /// How many files the guest has open, its directory too where it lists that.
+    open_files: u32,
     pub(super) sandbox: Sandbox,
     pub(super) limits: StoreLimits,
     pub(super) last_words: LastWords,
@@ -52,6 +56,7 @@ impl State {
         Ok(Self {
             wasi,
             files: OpenFiles::default(),
+            open_files: 0,
             sandbox,
             limits,
             last_words,
@@ -140,6 +145,9 @@ fn path_open(
     fdflags: i32,
     opened: i32,
 ) -> anyhow::Result<i32> {
+    if caller.data().open_files >= OPEN_FILES_MAX {
+        return Ok(Errno::Mfile as i32);
+    }
     // What an earlier guest left is none of this one's.
     caller.data().sandbox.take_opened();
     let errno = call!(
@@ -149,6 +157,9 @@ fn path_open(
         )
     )?;
     let (memory, state) = memory(&mut caller)?;
+    if errno == Errno::Success as i32 {
+        state.open_files += 1;
+    }
     let file = state.sandbox.take_opened();
     let ptr = opened.cast_unsigned();
     if errno == Errno::Success as i32
@@ -163,7 +174,12 @@ fn path_open(
 fn fd_close(mut caller: Caller<'_, State>, fd: i32) -> anyhow::Result<i32> {
     // Before: its number may then be another's.
     caller.data_mut().files.closed(fd);
-    call!(caller, fd_close(fd))
+    let errno = call!(caller, fd_close(fd))?;
+    if errno == Errno::Success as i32 {
+        let open_files = &mut caller.data_mut().open_files;
+        *open_files = open_files.saturating_sub(1);
+    }
+    Ok(errno)
 }
 
 fn fd_pread(

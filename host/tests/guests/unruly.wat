@@ -2,6 +2,9 @@
 (module
   (import "wasi_snapshot_preview1" "fd_write"
     (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
   (memory (export "memory") 4)
   ;; 0: the text of last_error.
   (data (i32.const 0) "it is in a bad mood")
@@ -16,6 +19,8 @@
   ;; 160: last words, and where they are and how long.
   (data (i32.const 160) "panicked:\n  no more")
   (data (i32.const 192) "\a0\00\00\00\13\00\00\00")
+  ;; 208: the name of a file.
+  (data (i32.const 208) "hoarded")
 
   ;; What last_error gives.
   (global $message (mut i64) (i64.const 0x13_00000000))
@@ -87,7 +92,17 @@
   (func (export "next_offset") (param i32) (result i64)
     (global.set $calls (i64.add (global.get $calls) (i64.const 1)))
     (global.get $calls))
-  (func (export "durable_offset") (param i32) (result i64) (i64.const 0))
+  ;; Opens a file until it may no more, and says how often that was. Of those it has open then, it closes one.
+  (func (export "durable_offset") (param i32) (result i64)
+    (local $opened i64)
+    (loop $again
+      (if (i32.eqz (call $path_open (i32.const 3) (i32.const 0) (i32.const 208) (i32.const 7) (i32.const 1)
+            (i64.const 0x40) (i64.const 0) (i32.const 0) (i32.const 224)))
+        (then
+          (local.set $opened (i64.add (local.get $opened) (i64.const 1)))
+          (br $again))))
+    (drop (call $fd_close (i32.const 5)))
+    (local.get $opened))
   (func (export "locate") (param i32 i64) (result i64) (call $packed (i64.const 64) (i64.const 15)))
   (func (export "recovery_report") (param i32) (result i64) (call $packed (i64.const 128) (i64.const 14)))
   (func (export "verify") (param i32) (result i64) (call $for_ever) (i64.const 0))

@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::{
     judge::judge,
     plot,
-    proglog::PROGLOG,
+    proglog::RESERVED,
     rows::{Check, Unit},
     runner::Outcome,
     stats::Spread,
@@ -78,6 +78,8 @@ read are in the page cache, where they came by being read from the disk. A part 
   length and nine of checksum, XXH3 as in proglog, unless \"no checksum\" is said. *Zero-filled*: zeros were
   written to the file beforehand, by 64 KiB a `pwrite` unless said, and synced; their pages are still
   cached. *Fallocated*: blocks reserved, nothing written. *Growing*, or nothing said: neither.
+* *proglog, space reserved*: `Log::reserve` made as much ready beforehand as a floor that is zero-filled has. Without
+  it a new log grows, and is then beside the floors that grow; one that has rested is in between.
 * *Kept* is what a record survives at the moment that the append returns (for batches, that the sync
   returns): nothing, `kill -9`, or a power cut. Some peers have no weaker promise to offer, or no stronger.
 * Peers run in the configuration that was found fastest for the promise asked for, with compression off or
@@ -193,9 +195,9 @@ pub fn goals(outcomes: &[Outcome]) -> String {
                 None => "not measured",
             };
             let to = verdict.to.unwrap_or_default();
-            let title = match own.strip_prefix(PROGLOG.name).unwrap_or_default() {
-                "" => outcome.row.title.to_owned(),
-                form => format!("{}{form}", outcome.row.title),
+            let title = match own {
+                own if own == RESERVED.name => format!("{}, space reserved", outcome.row.title),
+                _ => outcome.row.title.to_owned(),
             };
             let _ = writeln!(
                 text,
