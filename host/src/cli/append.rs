@@ -224,7 +224,7 @@ impl Appender<'_> {
     }
 
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
-        self.progress.advance(bytes.len());
+        self.progress.advance(bytes.len() as u64);
         while !bytes.is_empty() {
             let (taken, is_whole) = self.records.take(bytes);
             bytes = &bytes[taken..];

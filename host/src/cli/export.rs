@@ -18,6 +18,7 @@ use super::{
     exchange::{Format, Stretch},
     failure::Failure,
     options::{EngineArgs, parse_offset},
+    progress::Progress,
     records::with_advice,
     text::{count, note},
 };
@@ -86,10 +87,13 @@ impl Export {
                 log.read(to)?;
             }
         }
+        let end = self.to.map_or(next, Offset::next);
+        let out = Output::open(self.file.as_deref())?;
         let mut exporter = Exporter {
             export: self,
             log: &*log,
-            out: Output::open(self.file.as_deref())?,
+            progress: Progress::of_log(out.path.is_none(), || frame_bytes(&*log, from, end)),
+            out,
             next: from,
             records: 0,
             last_remaining: 0,
@@ -97,7 +101,8 @@ impl Export {
             verified: None,
         };
         exporter.tell_cut_beginning(from, lowest);
-        let done = exporter.export(self.to.map_or(next, Offset::next));
+        let done = exporter.export(end);
+        exporter.progress.clear();
         // What was found before a failure is worth having.
         let finished = exporter.out.finish();
         let summary = exporter.summary(from);
@@ -118,6 +123,7 @@ impl Export {
 struct Exporter<'a> {
     export: &'a Export,
     log: &'a dyn Engine,
+    progress: Progress,
     out: Output<'a>,
     next: Offset,
     records: u64,
@@ -142,6 +148,7 @@ impl Exporter<'_> {
                         written.map_err(|error| self.out.failed("write", &error))?;
                         self.last_remaining = record.batch_remaining();
                         self.records += 1;
+                        self.progress.advance(record.frame().len() as u64);
                         self.next = self.next.next();
                     }
                     Some(Err(error)) if error.kind() == ErrorKind::Corrupt => break error.into(),
@@ -181,7 +188,8 @@ impl Exporter<'_> {
             None => "it was sound when it was looked at again".to_owned(),
         };
         let skipped = Stretch { first: next, last };
-        note(&format!("left out {}: {reason}", skipped.describe()));
+        let left_out = format!("left out {}: {reason}", skipped.describe());
+        self.progress.note(&left_out);
         let marked = self.export.format.write_damaged(&mut self.out, skipped);
         marked.map_err(|error| self.out.failed("write", &error))?;
         self.damaged.push(skipped);
@@ -237,6 +245,22 @@ impl Exporter<'_> {
         let records = count(self.records, "record");
         format!("exported {first}..={last} ({records})")
     }
+}
+
+/// The bytes of the frames from `from` to before `end`, where that can be told.
+fn frame_bytes(log: &dyn Engine, from: Offset, end: Offset) -> Option<u64> {
+    let (segments, next) = (log.segments().ok()?, log.next_offset().ok()?);
+    let before = |offset: Offset| {
+        let (segment, position) = if offset >= next {
+            (next, 0)
+        } else {
+            let location = log.locate(offset).ok()?;
+            (location.segment, location.position)
+        };
+        let whole = segments.iter().take_while(|found| found.base < segment);
+        Some(whole.map(|found| found.store_bytes).sum::<u64>() + position)
+    };
+    before(end)?.checked_sub(before(from)?)
 }
 
 impl Stretch {

@@ -173,7 +173,7 @@ impl Importer<'_> {
             }
             match input.next(self.unsynced_bytes > 0) {
                 Piece::Bytes(bytes) => {
-                    self.progress.advance(bytes.len());
+                    self.progress.advance(bytes.len() as u64);
                     self.decoder.push(&bytes);
                     self.take_all()?;
                 }

@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::input::Input;
+use super::{input::Input, text::note};
 
 /// How long something takes before its progress is worth showing.
 const PROGRESS_AFTER: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Of so many bytes, if that is known.
-    pub(crate) fn of_bytes(bytes_total: Option<u64>) -> Self {
+    fn of_bytes(bytes_total: Option<u64>) -> Self {
         Self {
             bytes_total,
             bytes: 0,
@@ -40,13 +40,32 @@ impl Progress {
         progress
     }
 
-    pub(crate) fn advance(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
+    /// Of reading a log, whose bytes are looked for if they are to be shown. What `prints` meanwhile may be on the
+    /// terminal itself.
+    pub(crate) fn of_log(prints: bool, bytes_total: impl FnOnce() -> Option<u64>) -> Self {
+        let mut progress = Self::of_bytes(None);
+        progress.is_wanted &= !(prints && io::stdout().is_terminal());
+        if progress.is_wanted {
+            progress.bytes_total = bytes_total();
+        }
+        progress
+    }
+
+    pub(crate) fn advance(&mut self, bytes: u64) {
+        self.bytes += bytes;
         if self.is_wanted && self.bar.is_none() && self.started.elapsed() > PROGRESS_AFTER {
             self.bar = Some(new_bar(self.bytes_total));
         }
         if let Some(bar) = &self.bar {
             bar.set_position(self.bytes);
+        }
+    }
+
+    /// Says something above the bar.
+    pub(crate) fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| note(text)),
+            None => note(text),
         }
     }
 
