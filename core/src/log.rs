@@ -13,6 +13,7 @@ mod skip;
 #[cfg(not(target_family = "wasm"))]
 mod snapshot;
 mod truncate;
+mod verify;
 mod view;
 mod worker;
 
@@ -46,7 +47,7 @@ use crate::FsBackend;
 use crate::{
     Backend, DefaultBackend, Durability, Error, Frames, Location, NewRecord, Offset, Options,
     Record, Report, Result, SegmentSummary,
-    segment::{Place, Segment, SegmentReader, remove_files},
+    segment::{Segment, SegmentReader, remove_files},
 };
 
 /// An append-only log of records, durable and numbered from 0 (or an initial offset) without gaps.
@@ -570,19 +571,6 @@ impl<B: Backend> Log<B> {
         self.shared.report.clone()
     }
 
-    /// Checks every byte of every segment and changes nothing. Appends wait meanwhile.
-    ///
-    /// On a log opened read-only no one waits: each segment is looked at once, as it is then, from the lowest on.
-    /// If a writer truncates or resets the log meanwhile, what is appended anew below where it has come to is not
-    /// looked at.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] when a file cannot be read. Damage is in the report.
-    pub fn verify(&self) -> Result<Report> {
-        self.shared.verify()
-    }
-
     /// Returns once every record is on stable storage.
     ///
     /// # Errors
@@ -725,35 +713,6 @@ impl<B: Backend> Shared<B> {
         }
         #[cfg(target_family = "wasm")]
         let _ = what;
-    }
-
-    /// Checks every segment's files.
-    fn verify(&self) -> Result<Report> {
-        if self.read_only {
-            return self.verify_beside_writer();
-        }
-        let mut report = Report::default();
-        let verify =
-            |base, place| Segment::verify(&self.backend, base, place, false, &self.options);
-        let view = self.view.load_full();
-        for slot in view.slots() {
-            // Nor is one sealed meanwhile, or its file would get shorter under it.
-            let _leading = self.lead();
-            let found = match slot.next {
-                Some(next) => verify(slot.base, Place::Sealed { next })?,
-                None => {
-                    // No append while the last segment is looked at, nor the end of a batch in the buffer, or its
-                    // end would seem torn.
-                    let mut writer = self.writer_anyway();
-                    if self.poison.get().is_none() && !self.closed.load(Acquire) {
-                        self.poison_if_failed(writer.active().flush())?;
-                    }
-                    verify(slot.base, Place::Last)?
-                }
-            };
-            report.segments.push(found);
-        }
-        Ok(report)
     }
 
     /// Seals the last segment, once.

@@ -1,9 +1,10 @@
 //! What the command line and the REST server speak to: a log, natively or in a wasm module.
 
-use std::{ops::Range, path::Path};
+use std::{num::NonZero, ops::Range, path::Path};
 
 use proglog::{
-    Durability, Frames, Location, Log, NewRecord, Offset, Options, Record, Report, SegmentSummary,
+    Durability, Frames, Location, Log, NewRecord, Offset, Options, Record, Report, SegmentReport,
+    SegmentSummary,
 };
 
 use crate::Result;
@@ -32,6 +33,17 @@ pub trait Engine: Send + Sync {
     fn sync(&self) -> Result<()>;
     fn recovery_report(&self) -> Result<Report>;
     fn verify(&self) -> Result<Report>;
+    /// As [`proglog::Log::verify_with`], where the engine has threads. What has none tells of all segments at the end.
+    fn verify_with(
+        &self,
+        threads_max: NonZero<usize>,
+        seen: &mut dyn FnMut(&SegmentReport),
+    ) -> Result<Report> {
+        let _ = threads_max;
+        let report = self.verify()?;
+        report.segments.iter().for_each(seen);
+        Ok(report)
+    }
     fn segments(&self) -> Result<Vec<SegmentSummary>>;
     fn locate(&self, offset: Offset) -> Result<Location>;
     fn refresh(&self) -> Result<()>;

@@ -1,9 +1,10 @@
 //! The log as native code.
 
-use std::{iter, ops::Range};
+use std::{iter, num::NonZero, ops::Range};
 
 use proglog::{
-    Backend, Durability, Frames, Location, Log, NewRecord, Offset, Record, Report, SegmentSummary,
+    Backend, Durability, Frames, Location, Log, NewRecord, Offset, Record, Report, SegmentReport,
+    SegmentSummary,
 };
 
 use crate::{Engine, Error, Records, Result};
@@ -81,6 +82,14 @@ where
 
     fn verify(&self) -> Result<Report> {
         Ok(Log::verify(self)?)
+    }
+
+    fn verify_with(
+        &self,
+        threads_max: NonZero<usize>,
+        seen: &mut dyn FnMut(&SegmentReport),
+    ) -> Result<Report> {
+        Ok(Log::verify_with(self, threads_max, seen)?)
     }
 
     fn segments(&self) -> Result<Vec<SegmentSummary>> {
