@@ -1,6 +1,7 @@
 //! The command line: one file for each verb.
 
 mod append;
+mod completions;
 mod directory;
 mod dump;
 mod exchange;
@@ -9,6 +10,7 @@ mod failure;
 mod import;
 mod info;
 mod input;
+mod man;
 mod options;
 mod progress;
 mod read;
@@ -24,7 +26,7 @@ mod verify;
 
 use std::{env, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::failure::Failure;
 
@@ -40,17 +42,18 @@ Exit codes, the same for every command:
   130  stopped by Ctrl-C before it was done; serve and tail --follow end with 0 then
   143  stopped by SIGTERM, likewise";
 
-const MORE: &str = "\
+const ERRORS: &str = "\
 Errors go to standard error as `proglog: WHAT IS WRONG; WHAT TO DO`, or with --json as
 {\"error\":\"MESSAGE\",\"kind\":\"…\"}.
-In JSON, values, keys and header values are standard base64, and offsets are numbers up to 2^64-1.
+In JSON, values, keys and header values are standard base64, and offsets are numbers up to 2^64-1.";
 
+const EXAMPLE: &str = "\
 Example:
   seq 5 | proglog append ./log && proglog tail ./log";
 
 /// An append-only commit log: the same files on servers, in wasm sandboxes and in browsers.
 #[derive(Debug, Parser)]
-#[command(name = "proglog", version, max_term_width = 100, after_help = format!("{EXIT_CODES}\n\n{MORE}"))]
+#[command(name = "proglog", version, max_term_width = 100, after_help = format!("{EXIT_CODES}\n\n{ERRORS}\n\n{EXAMPLE}"))]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -69,6 +72,8 @@ enum Verb {
     Truncate(truncate::Truncate),
     Snapshot(snapshot::Snapshot),
     Serve(serve::Serve),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// Does what the command line says.
@@ -90,16 +95,15 @@ pub(crate) fn run() -> ExitCode {
         Verb::Truncate(truncate) => (truncate.json, truncate.run()),
         Verb::Snapshot(snapshot) => (snapshot.json, snapshot.run()),
         Verb::Serve(serve) => (false, serve.run()),
+        Verb::Completions(completions) => (false, completions.run()),
+        Verb::Man(man) => (man.json, man.run()),
     };
     done.unwrap_or_else(|failure| failure.report(json))
 }
 
 /// The command line, or what its being none comes to.
 fn parse() -> Result<Cli, ExitCode> {
-    let mut command = Cli::command().mut_subcommands(|verb| {
-        let examples = verb.get_after_help().cloned().unwrap_or_default();
-        verb.after_long_help(format!("{examples}\n\n{EXIT_CODES}"))
-    });
+    let mut command = command();
     let matches = command.try_get_matches_from_mut(env::args_os());
     matches
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches))
@@ -109,6 +113,14 @@ fn parse() -> Result<Cli, ExitCode> {
                 .collect();
             usage::report(&error, &command, &args)
         })
+}
+
+/// The command line that there can be.
+fn command() -> Command {
+    Cli::command().mut_subcommands(|verb| {
+        let examples = verb.get_after_help().cloned().unwrap_or_default();
+        verb.after_long_help(format!("{examples}\n\n{EXIT_CODES}"))
+    })
 }
 
 /// What a verb comes to.
