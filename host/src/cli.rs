@@ -8,6 +8,7 @@ mod exchange;
 mod export;
 mod failure;
 mod import;
+mod index_file;
 mod info;
 mod input;
 mod man;
