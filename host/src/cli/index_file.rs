@@ -12,7 +12,8 @@ use serde::Serialize;
 use super::failure::Failure;
 
 /// The bytes of an entry.
-const ENTRY_BYTES: u64 = 12;
+const ENTRY: usize = 12;
+const ENTRY_BYTES: u64 = ENTRY as u64;
 
 /// An index whose entries are asked for in order, mostly.
 pub(crate) struct IndexFile {
@@ -72,7 +73,7 @@ impl IndexFile {
         let Some(file) = &mut self.file else {
             return Ok(None);
         };
-        let mut entry = [0; ENTRY_BYTES as usize];
+        let mut entry = [0; ENTRY];
         let read = (|| {
             if start != self.at {
                 file.seek(SeekFrom::Start(start))?;
