@@ -1,6 +1,7 @@
 //! The command line: one file for each verb.
 
 mod append;
+mod book;
 mod completions;
 mod directory;
 mod dump;
@@ -22,6 +23,8 @@ mod snapshot;
 mod tail;
 mod text;
 mod truncate;
+mod unfinished;
+mod upgrade;
 mod usage;
 mod verify;
 
@@ -72,6 +75,7 @@ enum Verb {
     Import(import::Import),
     Truncate(truncate::Truncate),
     Snapshot(snapshot::Snapshot),
+    Upgrade(upgrade::Upgrade),
     Serve(serve::Serve),
     Completions(completions::Completions),
     Man(man::Man),
@@ -95,6 +99,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Import(import) => (import.json, import.run()),
         Verb::Truncate(truncate) => (truncate.json, truncate.run()),
         Verb::Snapshot(snapshot) => (snapshot.json, snapshot.run()),
+        Verb::Upgrade(upgrade) => (upgrade.json, upgrade.run()),
         Verb::Serve(serve) => (false, serve.run()),
         Verb::Completions(completions) => (false, completions.run()),
         Verb::Man(man) => (man.json, man.run()),

@@ -83,6 +83,15 @@ impl Carried {
     }
 }
 
+/// Whether a record is of the batch of which these are the first ones.
+pub(crate) fn goes_on_with(batch: &[Carried], record: &Carried) -> bool {
+    batch.last().is_none_or(|before| {
+        before.batch_remaining.checked_sub(1) == Some(record.batch_remaining)
+            // The end of a batch says so: after a batch that was cut there may be a lone record.
+            && (record.batch_remaining > 0 || u64::from(record.batch_records) > batch.len() as u64)
+    })
+}
+
 impl From<&Record> for Carried {
     fn from(record: &Record) -> Self {
         let headers = record.headers();

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{
     Done,
     directory::{open_to_read, open_to_write},
-    exchange::{Bad, Carried, Decoder, Format, Item, Stretch},
+    exchange::{Bad, Carried, Decoder, Format, Item, Stretch, goes_on_with},
     failure::{Failure, in_flags},
     input::{Input, Piece},
     options::{EngineArgs, SizeArgs},
@@ -325,7 +325,7 @@ impl Importer<'_> {
             }
             self.timestamp_ms_min = record.timestamp_ms;
         }
-        if !self.goes_on_with(&record) {
+        if !goes_on_with(&self.batch, &record) {
             self.append_batch()?;
         }
         self.make_gap()?;
@@ -340,16 +340,6 @@ impl Importer<'_> {
             ));
         }
         if is_last { self.append_batch() } else { Ok(()) }
-    }
-
-    /// Whether a record is of the batch that is waited for.
-    fn goes_on_with(&self, record: &Carried) -> bool {
-        self.batch.last().is_none_or(|before| {
-            before.batch_remaining - 1 == record.batch_remaining
-                // The end of a batch says so: after a batch that was cut there may be a lone record.
-                && (record.batch_remaining > 0
-                    || u64::from(record.batch_records) > self.batch.len() as u64)
-        })
     }
 
     /// The log has a record of this offset already.
