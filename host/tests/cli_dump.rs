@@ -107,6 +107,11 @@ fn a_segment_is_shown_with_its_index(engine: &str) {
     );
     let (_, one) = dump(&log, &["--segment", &base.to_string(), "-n", "1"]);
     assert_eq!(one.lines().collect::<Vec<_>>(), lines[..3]);
+    // From the middle on it is the same.
+    let from = (base + 1).to_string();
+    let (_, rest) = dump(&log, &["--segment", &base.to_string(), "--from", &from]);
+    let rest: Vec<_> = rest.lines().collect();
+    assert_eq!(rest[2..], lines[3..]);
 }
 
 fn an_index_is_shown_as_it_stands(engine: &str) {

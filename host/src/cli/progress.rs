@@ -1,16 +1,18 @@
 //! A progress bar.
 
 use std::{
+    fmt::Write,
     io::{self, IsTerminal},
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use super::{input::Input, text::note};
 
 /// How long something takes before its progress is worth showing.
 const PROGRESS_AFTER: Duration = Duration::from_millis(500);
+const MIB: f64 = 1024.0 * 1024.0;
 
 /// How far something has come that takes long, on a terminal.
 pub(crate) struct Progress {
@@ -54,7 +56,7 @@ impl Progress {
     pub(crate) fn advance(&mut self, bytes: u64) {
         self.bytes += bytes;
         if self.is_wanted && self.bar.is_none() && self.started.elapsed() > PROGRESS_AFTER {
-            self.bar = Some(new_bar(self.bytes_total));
+            self.bar = Some(new_bar(self.bytes_total, self.started));
         }
         if let Some(bar) = &self.bar {
             bar.set_position(self.bytes);
@@ -76,18 +78,36 @@ impl Progress {
     }
 }
 
-fn new_bar(bytes_total: Option<u64>) -> ProgressBar {
+/// The bar counts from when it is shown, so that how fast it goes is told by the time of the beginning.
+fn new_bar(bytes_total: Option<u64>, started: Instant) -> ProgressBar {
+    let rate = move |bytes: u64| bytes as f64 / started.elapsed().as_secs_f64().max(0.001);
     let (bar, template) = match bytes_total {
         Some(total) => (
             ProgressBar::new(total),
-            "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+            "{wide_bar} {binary_bytes}/{binary_total_bytes} {rate} {left}",
         ),
         None => (
             ProgressBar::new_spinner(),
-            "{spinner} {binary_bytes} {binary_bytes_per_sec}",
+            "{spinner} {binary_bytes} {rate}",
         ),
     };
-    match ProgressStyle::with_template(template) {
+    let style = ProgressStyle::with_template(template).map(|style| {
+        style
+            .with_key("rate", move |state: &ProgressState, out: &mut dyn Write| {
+                // Nothing depends on its being shown.
+                let _ = write!(out, "{:.1} MiB/s", rate(state.pos()) / MIB);
+            })
+            .with_key("left", move |state: &ProgressState, out: &mut dyn Write| {
+                let bytes = bytes_total.unwrap_or(0).saturating_sub(state.pos());
+                let seconds = bytes as f64 / rate(state.pos()).max(1.0);
+                let _ = write!(
+                    out,
+                    "{} left",
+                    HumanDuration(Duration::from_secs_f64(seconds))
+                );
+            })
+    });
+    match style {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
