@@ -44,6 +44,11 @@ pub trait Engine: Send + Sync {
         report.segments.iter().for_each(seen);
         Ok(report)
     }
+    /// How many bytes of its files it has read by calls so far, also while a call of another thread goes on; where that
+    /// is counted.
+    fn bytes_read(&self) -> Option<u64> {
+        None
+    }
     fn segments(&self) -> Result<Vec<SegmentSummary>>;
     fn locate(&self, offset: Offset) -> Result<Location>;
     fn refresh(&self) -> Result<()>;

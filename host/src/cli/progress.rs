@@ -3,6 +3,8 @@
 use std::{
     fmt::Write,
     io::{self, IsTerminal},
+    sync::mpsc::{RecvTimeoutError, channel},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -12,6 +14,8 @@ use super::{input::Input, text::note};
 
 /// How long something takes before its progress is worth showing.
 const PROGRESS_AFTER: Duration = Duration::from_millis(500);
+/// How often it is asked how far something has come.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// How far something has come that takes long, on a terminal.
@@ -61,6 +65,30 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_position(self.bytes);
         }
+    }
+
+    /// Does something that is at `bytes` meanwhile.
+    pub(crate) fn meanwhile<T>(
+        &mut self,
+        bytes: impl Fn() -> u64 + Send,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        if !self.is_wanted {
+            return work();
+        }
+        thread::scope(|scope| {
+            let (done, is_done) = channel::<()>();
+            scope.spawn(move || {
+                while is_done.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                    // Something may be read twice.
+                    let bytes = bytes().min(self.bytes_total.unwrap_or(u64::MAX));
+                    self.advance(bytes.saturating_sub(self.bytes));
+                }
+            });
+            let worked = work();
+            drop(done);
+            worked
+        })
     }
 
     /// Says something above the bar.

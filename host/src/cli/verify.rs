@@ -65,9 +65,16 @@ impl Verify {
             .or_else(|| thread::available_parallelism().ok())
             .unwrap_or(NonZero::<usize>::MIN);
         let mut progress = Progress::of_log(false, || store_bytes(&self.dir));
-        let report = log.verify_with(threads, &mut |segment| {
-            progress.advance(segment.store_bytes);
-        });
+        let report = match log.bytes_read() {
+            // It tells of the segments at its end alone.
+            Some(before) => {
+                let bytes_read = || log.bytes_read().unwrap_or(before) - before;
+                progress.meanwhile(bytes_read, || log.verify())
+            }
+            None => log.verify_with(threads, &mut |segment| {
+                progress.advance(segment.store_bytes);
+            }),
+        };
         progress.clear();
         let report = report?;
         log.close()?;
