@@ -18,6 +18,7 @@ on_both_engines!(
     an_index_of_a_smaller_limit,
     a_5_byte_index,
     a_corrupt_length,
+    records_after_space_that_was_never_written,
     stray_files,
     orphans_after_failed_appends,
     offsets_that_were_given_again,
@@ -272,6 +273,28 @@ fn a_corrupt_length(engine: &str) {
         assert_eq!(told["torn_tails"][0]["position"], json!(position));
         assert_eq!(told["torn_tails"][0]["bytes"], json!(15));
     }
+}
+
+/// As a power cut leaves it that kept later sectors and not earlier ones.
+fn records_after_space_that_was_never_written(engine: &str) {
+    let torn = [store(0..3), vec![0; 1024], store(4..6)].concat();
+    let (position, bytes) = (store(0..3).len(), torn.len() - store(0..3).len());
+    let book = Book::new(engine, &[("0.store", torn)]);
+    let (told, held) = book.upgrade(1);
+    assert_eq!((held, &told["lost"]), (vec![0, 1, 2], &json!([])));
+    let tail = &told["torn_tails"][0];
+    assert_eq!(
+        (&tail["position"], &tail["bytes"]),
+        (&json!(position), &json!(bytes))
+    );
+    assert_eq!(tail["records"], json!(2));
+    let again = book.root.path().join("again");
+    let output = run(proglog(engine, "upgrade", &[&book.dir, &again]), b"");
+    let said = format!(
+        "LEFT OUT   segment 0: {bytes} bytes at its end, with 2 whole records, from position {position} on are not"
+    );
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains(&said), "{told}");
 }
 
 fn stray_files(engine: &str) {

@@ -75,7 +75,8 @@ struct Outcome<'a> {
     lost: Vec<&'a Damage>,
     /// Whole records that stand where none of their offset can be: another has it.
     orphans: Vec<Orphan>,
-    /// What else stood there and was never a whole record, or of a batch that is not whole.
+    /// What else stood at the ends of stores: what is no whole record, batches that are not whole, and what comes
+    /// after space that was never written.
     torn_tails: Vec<&'a TornTail>,
     /// Segments without records, whose offsets others have.
     empty_segments: &'a [Offset],
@@ -85,6 +86,14 @@ struct Outcome<'a> {
     records_with_other_fields: u64,
     /// What is no part of the log.
     other_files: Vec<String>,
+}
+
+impl Outcome<'_> {
+    /// Whether nothing was lost or left out that is or was a record.
+    fn has_all_records(&self) -> bool {
+        let mut tails = self.torn_tails.iter();
+        self.lost.is_empty() && self.orphans.is_empty() && tails.all(|tail| tail.records == 0)
+    }
 }
 
 impl Upgrade {
@@ -132,8 +141,8 @@ impl Upgrade {
         };
         copy.finish()?;
         self.tell(&outcome)?;
-        let left_out = !outcome.lost.is_empty() || !outcome.orphans.is_empty();
-        Ok(ExitCode::from(if left_out { exit::DAMAGED } else { 0 }))
+        let is_whole = outcome.has_all_records();
+        Ok(ExitCode::from(if is_whole { 0 } else { exit::DAMAGED }))
     }
 
     /// Looks at the copy as who uses it will.
@@ -145,7 +154,9 @@ impl Upgrade {
         if segments.all(|segment| segment.unchecked_records == 0) {
             Ok(())
         } else {
-            Err(Failure::damaged("the copy has records without a checksum"))
+            let message =
+                "the copy has records without a checksum, so that it is not kept; try again";
+            Err(Failure::new("copy_differs", message))
         }
     }
 
@@ -171,10 +182,18 @@ impl Upgrade {
         }
         for tail in &outcome.torn_tails {
             let (segment, bytes, position) = (tail.segment, tail.bytes, tail.position);
-            let zeros = if tail.zeros { ", all zeros," } else { "" };
+            let (mark, with) = match (tail.zeros, tail.records) {
+                (true, _) => ("note    ", ", all zeros,".to_owned()),
+                (false, 0) => ("note    ", String::new()),
+                // After space that was never written, or of a batch that is not whole.
+                (false, whole) => (
+                    "LEFT OUT",
+                    format!(", with {},", count(whole, "whole record")),
+                ),
+            };
             writeln!(
                 out,
-                "note       segment {segment}: {} at its end{zeros} from position {position} on are not of the log",
+                "{mark}   segment {segment}: {} at its end{with} from position {position} on are not of the log",
                 count(bytes, "byte")
             )?;
         }
@@ -340,10 +359,11 @@ fn is_same(record: &Record, copied: &Record) -> bool {
 }
 
 fn changed(offset: Offset) -> Failure {
-    Failure::damaged(format!(
-        "record {offset} is not in the copy as it is in the source, so that no copy is kept; stop what writes to \
+    let message = format!(
+        "record {offset} is not in the copy as it is in the source, so that the copy is not kept; stop what writes to \
          the source, and try again"
-    ))
+    );
+    Failure::new("copy_differs", message)
 }
 
 /// Whether a record of the book's has more than a value and an offset.
