@@ -181,6 +181,15 @@ pub trait BackendFile {
         Ok(false)
     }
 
+    /// Whether the file has another name too, by which it may be part of another log: nothing is appended to it then.
+    ///
+    /// # Errors
+    ///
+    /// That cannot be told.
+    fn is_shared(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// The first `bytes` bytes of the file as memory that shows what is written to it, for reading
     /// without a call or a copy. They may be more than the file has; what is past its end is not
     /// touched. `None` where files cannot be so mapped: then they are read.

@@ -9,9 +9,13 @@ mod open;
 mod read;
 mod reserve;
 mod scan;
+mod skip;
+#[cfg(not(target_family = "wasm"))]
+mod snapshot;
 mod subscribe;
 mod subscribers;
 mod truncate;
+mod verify;
 mod view;
 mod worker;
 
@@ -51,7 +55,7 @@ use crate::FsBackend;
 use crate::{
     Backend, DefaultBackend, Durability, Error, Frames, Location, NewRecord, Offset, Options,
     Record, Report, Result, SegmentSummary,
-    segment::{Place, Segment, SegmentReader, remove_files},
+    segment::{Segment, SegmentReader, remove_files},
 };
 
 /// An append-only log of records, durable and numbered from 0 (or an initial offset) without gaps.
@@ -515,6 +519,32 @@ impl<B: Backend> Log<B> {
         self.shared.reset()
     }
 
+    /// Leaves offsets out: the next append gets `next`. Their records are lost to the log, as if they had been there and
+    /// were cut off: reading one gives [`Error::Corrupt`] with [`Damaged::Missing`](crate::Damaged::Missing), and
+    /// [`Log::verify`] reports damage. It is for copies of damaged logs, whose records keep their offsets. Durable when
+    /// it returns. The index has an entry of each such offset, 12 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] when `next` is below the next offset or more than 89 million above;
+    /// [`Error::Io`], which poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Error, Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append("zero")?;
+    /// log.skip_to(Offset(3))?;
+    /// assert_eq!(log.append("three")?, Offset(3));
+    /// assert!(matches!(log.read(Offset(2)), Err(Error::Corrupt { .. })));
+    /// assert!(!log.verify()?.is_sound());
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn skip_to(&self, next: Offset) -> Result<()> {
+        self.shared.skip_to(next)
+    }
+
     /// The first offset the log holds; the next offset if it holds none.
     #[must_use]
     pub fn lowest_offset(&self) -> Offset {
@@ -549,19 +579,6 @@ impl<B: Backend> Log<B> {
     #[must_use]
     pub fn recovery_report(&self) -> Report {
         self.shared.report.clone()
-    }
-
-    /// Checks every byte of every segment and changes nothing. Appends wait meanwhile.
-    ///
-    /// On a log opened read-only no one waits: each segment is looked at once, as it is then, from the lowest on.
-    /// If a writer truncates or resets the log meanwhile, what is appended anew below where it has come to is not
-    /// looked at.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] when a file cannot be read. Damage is in the report.
-    pub fn verify(&self) -> Result<Report> {
-        self.shared.verify()
     }
 
     /// Returns once every record is on stable storage.
@@ -712,35 +729,6 @@ impl<B: Backend> Shared<B> {
         }
         #[cfg(target_family = "wasm")]
         let _ = what;
-    }
-
-    /// Checks every segment's files.
-    fn verify(&self) -> Result<Report> {
-        if self.read_only {
-            return self.verify_beside_writer();
-        }
-        let mut report = Report::default();
-        let verify =
-            |base, place| Segment::verify(&self.backend, base, place, false, &self.options);
-        let view = self.view.load_full();
-        for slot in view.slots() {
-            // Nor is one sealed meanwhile, or its file would get shorter under it.
-            let _leading = self.lead();
-            let found = match slot.next {
-                Some(next) => verify(slot.base, Place::Sealed { next })?,
-                None => {
-                    // No append while the last segment is looked at, nor the end of a batch in the buffer, or its
-                    // end would seem torn.
-                    let mut writer = self.writer_anyway();
-                    if self.poison.get().is_none() && !self.closed.load(Acquire) {
-                        self.poison_if_failed(writer.active().flush())?;
-                    }
-                    verify(slot.base, Place::Last)?
-                }
-            };
-            report.segments.push(found);
-        }
-        Ok(report)
     }
 
     /// Closes it, once, whoever still reads: seals the last segment, and lets others have the directory.

@@ -153,6 +153,13 @@ impl<F: AsRef<[u8]>> Record<F> {
         self.layout.batch_remaining
     }
 
+    /// On the last record of a batch of more than one, how many they were; 0 on any other. So a record that follows the
+    /// beginning of a batch whose end was truncated is told from that end.
+    #[must_use]
+    pub fn batch_records(&self) -> u32 {
+        self.layout.batch_records
+    }
+
     /// Whether a checksum vouches for its bytes. The book's program writes none.
     #[must_use]
     #[inline]

@@ -10,6 +10,8 @@ mod reader;
 
 use std::{io, ops::Range, sync::Arc};
 
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use self::files::{index_name, store_name};
 pub(crate) use self::{
     batch::Batch,
     drafts::DraftedBatch,

@@ -1,24 +1,36 @@
 //! The command line: one file for each verb.
 
 mod append;
+mod book;
+mod completions;
 mod directory;
 mod dump;
+mod exchange;
+mod export;
 mod failure;
+mod import;
+mod index_file;
 mod info;
 mod input;
+mod man;
 mod options;
+mod progress;
 mod read;
 mod records;
 mod serve;
 mod signals;
+mod snapshot;
 mod tail;
 mod text;
+mod truncate;
+mod unfinished;
+mod upgrade;
 mod usage;
 mod verify;
 
 use std::{env, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::failure::Failure;
 
@@ -34,17 +46,18 @@ Exit codes, the same for every command:
   130  stopped by Ctrl-C before it was done; serve and tail --follow end with 0 then
   143  stopped by SIGTERM, likewise";
 
-const MORE: &str = "\
+const ERRORS: &str = "\
 Errors go to standard error as `proglog: WHAT IS WRONG; WHAT TO DO`, or with --json as
 {\"error\":\"MESSAGE\",\"kind\":\"…\"}.
-In JSON, values, keys and header values are standard base64, and offsets are numbers up to 2^64-1.
+In JSON, values, keys and header values are standard base64, and offsets are numbers up to 2^64-1.";
 
+const EXAMPLE: &str = "\
 Example:
   seq 5 | proglog append ./log && proglog tail ./log";
 
 /// An append-only commit log: the same files on servers, in wasm sandboxes and in browsers.
 #[derive(Debug, Parser)]
-#[command(name = "proglog", version, max_term_width = 100, after_help = format!("{EXIT_CODES}\n\n{MORE}"))]
+#[command(name = "proglog", version, max_term_width = 100, after_help = format!("{EXIT_CODES}\n\n{ERRORS}\n\n{EXAMPLE}"))]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -58,7 +71,14 @@ enum Verb {
     Info(info::Info),
     Dump(dump::Dump),
     Verify(verify::Verify),
+    Export(export::Export),
+    Import(import::Import),
+    Truncate(truncate::Truncate),
+    Snapshot(snapshot::Snapshot),
+    Upgrade(upgrade::Upgrade),
     Serve(serve::Serve),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// Does what the command line says.
@@ -75,17 +95,21 @@ pub(crate) fn run() -> ExitCode {
         Verb::Info(info) => (info.json, info.run()),
         Verb::Dump(dump) => (dump.json, dump.run()),
         Verb::Verify(verify) => (verify.json, verify.run()),
+        Verb::Export(export) => (export.json, export.run()),
+        Verb::Import(import) => (import.json, import.run()),
+        Verb::Truncate(truncate) => (truncate.json, truncate.run()),
+        Verb::Snapshot(snapshot) => (snapshot.json, snapshot.run()),
+        Verb::Upgrade(upgrade) => (upgrade.json, upgrade.run()),
         Verb::Serve(serve) => (false, serve.run()),
+        Verb::Completions(completions) => (false, completions.run()),
+        Verb::Man(man) => (man.json, man.run()),
     };
     done.unwrap_or_else(|failure| failure.report(json))
 }
 
 /// The command line, or what its being none comes to.
 fn parse() -> Result<Cli, ExitCode> {
-    let mut command = Cli::command().mut_subcommands(|verb| {
-        let examples = verb.get_after_help().cloned().unwrap_or_default();
-        verb.after_long_help(format!("{examples}\n\n{EXIT_CODES}"))
-    });
+    let mut command = command();
     let matches = command.try_get_matches_from_mut(env::args_os());
     matches
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches))
@@ -95,6 +119,14 @@ fn parse() -> Result<Cli, ExitCode> {
                 .collect();
             usage::report(&error, &command, &args)
         })
+}
+
+/// The command line that there can be.
+fn command() -> Command {
+    Cli::command().mut_subcommands(|verb| {
+        let examples = verb.get_after_help().cloned().unwrap_or_default();
+        verb.after_long_help(format!("{examples}\n\n{EXIT_CODES}"))
+    })
 }
 
 /// What a verb comes to.

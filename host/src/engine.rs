@@ -1,10 +1,10 @@
 //! What the command line and the REST server speak to: a log, natively or in a wasm module.
 
-use std::{ops::Range, path::Path, time::Duration};
+use std::{num::NonZero, ops::Range, path::Path, time::Duration};
 
 use proglog::{
     Durability, Frames, Location, Log, NewRecord, Next, Offset, Options, Record, Report,
-    SegmentSummary,
+    SegmentReport, SegmentSummary,
 };
 
 use crate::Result;
@@ -36,6 +36,22 @@ pub trait Engine: Send + Sync {
     fn sync(&self) -> Result<()>;
     fn recovery_report(&self) -> Result<Report>;
     fn verify(&self) -> Result<Report>;
+    /// As [`proglog::Log::verify_with`], where the engine has threads. What has none tells of all segments at the end.
+    fn verify_with(
+        &self,
+        threads_max: NonZero<usize>,
+        seen: &mut dyn FnMut(&SegmentReport),
+    ) -> Result<Report> {
+        let _ = threads_max;
+        let report = self.verify()?;
+        report.segments.iter().for_each(seen);
+        Ok(report)
+    }
+    /// How many bytes of its files it has read by calls so far, also while a call of another thread goes on; where that
+    /// is counted.
+    fn bytes_read(&self) -> Option<u64> {
+        None
+    }
     fn segments(&self) -> Result<Vec<SegmentSummary>>;
     fn locate(&self, offset: Offset) -> Result<Location>;
     fn refresh(&self) -> Result<()>;

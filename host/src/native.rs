@@ -1,10 +1,10 @@
 //! The log as native code.
 
-use std::{iter, ops::Range, time::Duration};
+use std::{iter, num::NonZero, ops::Range, time::Duration};
 
 use proglog::{
     Backend, Durability, Frames, Location, Log, NewRecord, Next, Offset, Record, Report,
-    SegmentSummary,
+    SegmentReport, SegmentSummary,
 };
 
 use crate::{Engine, Error, Records, Result, Subscription};
@@ -87,6 +87,14 @@ where
 
     fn verify(&self) -> Result<Report> {
         Ok(Log::verify(self)?)
+    }
+
+    fn verify_with(
+        &self,
+        threads_max: NonZero<usize>,
+        seen: &mut dyn FnMut(&SegmentReport),
+    ) -> Result<Report> {
+        Ok(Log::verify_with(self, threads_max, seen)?)
     }
 
     fn segments(&self) -> Result<Vec<SegmentSummary>> {

@@ -395,6 +395,10 @@ impl Engine for WasmLog {
         self.call(Guest::verify)
     }
 
+    fn bytes_read(&self) -> Option<u64> {
+        cfg!(unix).then(|| self.shared.opening.sandbox.bytes_read())
+    }
+
     fn segments(&self) -> Result<Vec<SegmentSummary>> {
         self.call(Guest::segments)
     }

@@ -15,7 +15,12 @@ use program::{NewLog, failed, flip_a_bit, json_lines, on_both_engines, printed, 
 use serde_json::json;
 use tempfile::tempdir;
 
-const VERBS: [&str; 7] = ["append", "read", "tail", "info", "dump", "verify", "serve"];
+const VERBS: [&str; 12] = [
+    "append", "read", "tail", "info", "dump", "verify", "export", "import", "truncate", "snapshot",
+    "upgrade", "serve",
+];
+/// Those that no log is given.
+const VERBS_WITHOUT_LOG: [&str; 2] = ["completions", "man"];
 
 /// Command lines, and for each of them its exit code and what it says.
 const FAILURES: &str = include_str!("program/failures.txt");
@@ -80,8 +85,14 @@ fn shell_line(typed: &str, engine: &str) -> String {
         .strip_prefix("$ ")
         .and_then(|typed| typed.split_once("proglog "))
         .unwrap();
+    let verb = args.split(' ').next().unwrap();
+    let engine = if VERBS_WITHOUT_LOG.contains(&verb) {
+        String::new()
+    } else {
+        format!("--engine {engine}")
+    };
     format!(
-        "{before}'{}' {args} --engine {engine}",
+        "{before}'{}' {args} {engine}",
         env!("CARGO_BIN_EXE_proglog")
     )
 }
@@ -90,7 +101,7 @@ on_both_engines!(failures_are_json_where_that_is_asked_for);
 
 fn failures_are_json_where_that_is_asked_for(engine: &str) {
     let log = NewLog::new(engine);
-    for verb in ["read", "tail", "info", "dump", "verify"] {
+    for verb in ["read", "tail", "info", "dump", "verify", "export"] {
         let offset: &[&str] = if verb == "read" { &["0"] } else { &[] };
         let failed_json = |more: &[&str]| {
             let mut command = log.verb(verb, &[&"--json"]);
@@ -118,7 +129,7 @@ fn no_command_at_all_is_told_what_there_is() {
     let error = stderr(&output);
     let said = "proglog: no command was given; choose one of these\n";
     assert!(error.starts_with(said), "{error}");
-    for verb in VERBS {
+    for verb in VERBS.iter().chain(&VERBS_WITHOUT_LOG) {
         assert!(error.contains(&format!("\n  {verb} ")), "{error}");
     }
 }
@@ -134,11 +145,12 @@ fn help_has_examples_and_exit_codes_for_every_verb() {
     let codes = exit_codes(&overview);
     let numbers: Vec<_> = codes.iter().map(|(code, _)| *code).collect();
     assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 130, 143]);
-    for verb in VERBS {
+    for verb in VERBS.into_iter().chain(VERBS_WITHOUT_LOG) {
         assert!(overview.contains(&format!("  {verb} ")), "{overview}");
         let text = help(&[verb, "--help"]);
         assert!(text.contains(&format!("  proglog {verb} ")), "{text}");
-        assert!(text.contains("--engine <ENGINE>"), "{text}");
+        let has_engine = text.contains("--engine <ENGINE>");
+        assert_eq!(has_engine, VERBS.contains(&verb), "{text}");
         assert_eq!(exit_codes(&text), codes, "{verb}");
         assert_eq!(help(&["help", verb]), text);
     }

@@ -86,6 +86,18 @@ impl FsBackend {
         })
     }
 
+    /// The directory.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Makes a directory and those above it, each durably.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn make_directory(directory: &Path) -> Result<()> {
+        make_directory(directory).map_err(|e| Error::io("make directory", show(directory), e))
+    }
+
     /// Chooses how the bytes of files are reached.
     #[must_use]
     pub fn file_access(mut self, access: FileAccess) -> Self {
@@ -285,6 +297,11 @@ impl BackendFile for FsFile {
         }
     }
 
+    #[cfg(not(windows))]
+    fn is_shared(&self) -> io::Result<bool> {
+        platform::has_other_names(&self.file)
+    }
+
     #[cfg(unix)]
     fn map(&self, bytes: u64) -> io::Result<Option<Views>> {
         Ok(match self.access {
@@ -385,6 +402,17 @@ mod platform {
         use std::os::unix::fs::MetadataExt;
         let found = std::fs::symlink_metadata(path)?;
         Ok((found.dev(), found.ino()))
+    }
+
+    #[cfg(unix)]
+    pub(super) fn has_other_names(file: &File) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+        Ok(file.metadata()?.nlink() > 1)
+    }
+
+    #[cfg(target_os = "wasi")]
+    pub(super) fn has_other_names(file: &File) -> io::Result<bool> {
+        Ok(rustix::fs::fstat(file)?.st_nlink > 1)
     }
 
     #[cfg(target_os = "wasi")]

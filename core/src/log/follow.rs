@@ -15,9 +15,9 @@ use super::{
     Segment, SegmentReader, Shared,
     append::{UNSEALED_MAX, Writer},
     open::{Listed, open_beside_writer},
-    view::{Slot, View},
+    view::View,
 };
-use crate::{Backend, Error, Offset, Report, Result, segment::Place};
+use crate::{Backend, Error, Offset, Result};
 
 /// How often a reader tries again what a writer beside it is in the middle of, a millisecond apart where it can wait.
 /// In a browser no one else writes.
@@ -219,43 +219,5 @@ impl<B: Backend> Shared<B> {
     fn is_as_listed(&self, view: &View<B>, active: &SegmentReader<B::File>) -> Result<bool> {
         let listed = Listed::now(&self.backend)?;
         Ok(listed.bases_to(active.base()) == view.bases() && !active.is_removed()?)
-    }
-
-    /// Checks every segment's files, beside a writer.
-    pub(super) fn verify_beside_writer(&self) -> Result<Report> {
-        let mut report = Report::default();
-        let mut patience = Patience::default();
-        // All below it was looked at.
-        let mut from = Offset(0);
-        'again: loop {
-            let view = self.view.load_full();
-            let is_done = |slot: &&Arc<Slot<B>>| slot.next.is_some_and(|next| next <= from);
-            let done = view.slots().iter().take_while(is_done).count();
-            for (at, slot) in view.slots()[done..].iter().enumerate() {
-                let place = match slot.next {
-                    Some(next) => Place::Sealed { next },
-                    None => Place::Last,
-                };
-                let found = Segment::verify(&self.backend, slot.base, place, true, &self.options);
-                let failure = match &found {
-                    Ok(found) if found.damage.is_empty() => None,
-                    Ok(_) => Some(None),
-                    Err(e) => Some(Some(e)),
-                };
-                if let Some(failure) = failure
-                    && self.is_to_try_again(&view, failure, &mut patience)?
-                {
-                    continue 'again;
-                }
-                if at == 0 {
-                    // In place of what stood there.
-                    report.segments.retain(|other| other.base < slot.base);
-                }
-                report.segments.push(found?);
-                from = slot.next.unwrap_or(from);
-                patience = Patience::default();
-            }
-            return Ok(report);
-        }
     }
 }

@@ -64,7 +64,7 @@ impl Span {
 pub(crate) struct Layout {
     pub(crate) offset: Offset,
     pub(crate) batch_remaining: u32,
-    batch_records: u32,
+    pub(super) batch_records: u32,
     pub(crate) checked: bool,
     has_headers: bool,
     pub(super) timestamp_ms: u64,

@@ -29,11 +29,11 @@ pub(crate) fn cut_name(name: &str) -> Option<&str> {
     (store_base(cut).is_some() || index_base(cut).is_some()).then_some(cut)
 }
 
-pub(super) fn store_name(base: Offset) -> String {
+pub(crate) fn store_name(base: Offset) -> String {
     format!("{base}.store")
 }
 
-pub(super) fn index_name(base: Offset) -> String {
+pub(crate) fn index_name(base: Offset) -> String {
     format!("{base}.index")
 }
 

@@ -117,7 +117,8 @@ impl<B: Backend> Segment<B> {
                 store.assume_unsynced();
                 store.sync()?;
             }
-            let takes_appends = last.is_none_or(|last| last.batch_remaining == 0);
+            let takes_appends =
+                last.is_none_or(|last| last.batch_remaining == 0) && !store.is_shared()?;
             let (store, index) = match place {
                 Place::Last => (store, index),
                 Place::Sealed { .. } => (store.seal(), index.seal()),
@@ -168,7 +169,7 @@ impl<B: Backend> Segment<B> {
                 Place::Sealed { .. } => store.sync()?,
             }
         }
-        let takes_appends = scanned.takes_appends();
+        let takes_appends = scanned.takes_appends() && !store.is_shared()?;
         // An index that would get shorter stays: it tells that the segment was sealed.
         let writable = match (place, &index) {
             (Place::Sealed { .. }, Some(index)) => {
@@ -208,6 +209,24 @@ impl<B: Backend> Segment<B> {
             takes_appends,
             durable,
         })
+    }
+
+    /// Whether the files are as the sealing leaves them, of a segment up to `next`: then its store is never written
+    /// again.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn is_closed_to(
+        backend: &B,
+        base: Offset,
+        next: Offset,
+        options: &Options,
+    ) -> Result<bool> {
+        let (store, index) =
+            Self::open_files(backend, base, Place::Sealed { next }, false, options)?;
+        let Some(index) = index else {
+            return Ok(false);
+        };
+        let closed = closed_cleanly(&store, &index, base)?;
+        Ok(closed.is_some_and(|(end, _)| end == next))
     }
 
     /// Cuts whole records off a store, which a truncation that was interrupted left in it, and opens it anew. A

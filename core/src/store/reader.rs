@@ -125,6 +125,12 @@ impl<F: BackendFile> StoreReader<F> {
         removed.map_err(|e| self.failed("measure", e))
     }
 
+    /// Whether the file has another name too.
+    pub(crate) fn is_shared(&self) -> Result<bool> {
+        let shared = self.file.as_ref().map_or(Ok(false), F::is_shared);
+        shared.map_err(|e| self.failed("measure", e))
+    }
+
     /// Nothing more will be appended: the file is mapped now, and then no longer kept open.
     pub(crate) fn seal(mut self) -> Self {
         let mapped = self.views().map_or(0, Views::len) as u64;

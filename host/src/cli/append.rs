@@ -8,11 +8,9 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use proglog::{Header, NewRecord, Offset};
 use proglog_host::{Engine, Error, ErrorKind};
 use serde_json::json;
@@ -23,6 +21,7 @@ use super::{
     failure::{Failure, in_flags},
     input::{Input, Piece, Records},
     options::{EngineArgs, StorageArgs, parse_number},
+    progress::Progress,
     signals::on_stop,
     text::{count, note},
 };
@@ -34,8 +33,6 @@ const BATCH_RECORDS_MAX: u64 = 8192;
 const FRAME_OVERHEAD_BYTES: u64 = 48;
 /// The bytes of an entry of an index.
 const ENTRY_BYTES: u64 = 12;
-/// How long an append takes before its progress is worth showing.
-const PROGRESS_AFTER: Duration = Duration::from_millis(500);
 
 /// Append each line of a file or of standard input as a record
 ///
@@ -100,7 +97,7 @@ impl Append {
             first: None,
             next: Offset(0),
             appended: 0,
-            progress: Progress::new(&input),
+            progress: Progress::of_input(&input),
         };
         let done = appender.append_all(&input, &stopped);
         appender.progress.clear();
@@ -227,14 +224,14 @@ impl Appender<'_> {
     }
 
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
-        self.progress.advance(bytes.len());
+        self.progress.advance(bytes.len() as u64);
         while !bytes.is_empty() {
             let (taken, is_whole) = self.records.take(bytes);
             bytes = &bytes[taken..];
             if is_whole {
                 self.make_room()?;
             }
-            let limit = self.append.storage.record_bytes_max;
+            let limit = self.append.storage.sizes.record_bytes_max;
             if self.records.unfinished_bytes() as u64 > limit {
                 self.append_whole()?;
                 return Err(self.too_large(&format!(
@@ -248,10 +245,10 @@ impl Appender<'_> {
     /// After one more whole record: appends those before it if they would be too many together, and
     /// it too if they are as many as may be.
     fn make_room(&mut self) -> Result<(), Failure> {
-        let storage = &self.append.storage;
-        let bytes_max = BATCH_BYTES_MAX.min(storage.segment_bytes_max);
+        let sizes = &self.append.storage.sizes;
+        let bytes_max = BATCH_BYTES_MAX.min(sizes.segment_bytes_max);
         let records_max = BATCH_RECORDS_MAX
-            .min(storage.index_bytes_max / ENTRY_BYTES)
+            .min(sizes.index_bytes_max / ENTRY_BYTES)
             .max(1);
         if self.batch_bytes() > bytes_max {
             self.append_first(self.records.len().saturating_sub(1))?;
@@ -330,60 +327,6 @@ fn not_acknowledged(error: Error) -> Failure {
         )
     } else {
         failure
-    }
-}
-
-/// How far a long append has come, on a terminal.
-struct Progress {
-    bytes_total: Option<u64>,
-    bytes: u64,
-    bar: Option<ProgressBar>,
-    started: Instant,
-    is_wanted: bool,
-}
-
-impl Progress {
-    fn new(input: &Input) -> Self {
-        Self {
-            bytes_total: input.bytes(),
-            bytes: 0,
-            bar: None,
-            started: Instant::now(),
-            is_wanted: io::stderr().is_terminal() && !input.is_terminal(),
-        }
-    }
-
-    fn advance(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        if self.is_wanted && self.bar.is_none() && self.started.elapsed() > PROGRESS_AFTER {
-            self.bar = Some(new_bar(self.bytes_total));
-        }
-        if let Some(bar) = &self.bar {
-            bar.set_position(self.bytes);
-        }
-    }
-
-    fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn new_bar(bytes_total: Option<u64>) -> ProgressBar {
-    let (bar, template) = match bytes_total {
-        Some(total) => (
-            ProgressBar::new(total),
-            "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
-        ),
-        None => (
-            ProgressBar::new_spinner(),
-            "{spinner} {binary_bytes} {binary_bytes_per_sec}",
-        ),
-    };
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }
 

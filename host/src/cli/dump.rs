@@ -15,9 +15,10 @@ use super::{
     Done,
     directory::open_to_read,
     failure::{Failure, exit},
+    index_file::{Entry, IndexFile, IndexSummary},
     info::{damage_note, tail_note},
     options::{EngineArgs, parse_number, parse_offset},
-    text::{count, preview, time},
+    text::{count, offsets, preview, time},
 };
 
 /// How much is read from the log at a time.
@@ -34,6 +35,7 @@ const PREVIEW_CHARS: usize = 60;
 Examples:
   proglog dump ./log
   proglog dump ./log --from 1000 --count 5
+  proglog dump ./log --segment 1000    # 1000.store, with 1000.index beside it
   proglog dump ./log --json | jq 'select(.type == \"damage\")'")]
 pub(crate) struct Dump {
     /// The directory of the log
@@ -41,10 +43,15 @@ pub(crate) struct Dump {
     /// Show frames from this offset on
     #[arg(long, value_name = "OFFSET", value_parser = parse_offset, allow_negative_numbers = true)]
     from: Option<Offset>,
+    /// Show the segment with this base offset alone, and beside each frame the entry that the index file
+    /// has for it, RELATIVE_OFFSET@POSITION; at its end what else is in that file
+    #[arg(long, value_name = "BASE", value_parser = parse_offset, allow_negative_numbers = true)]
+    segment: Option<Offset>,
     /// Show at most so many frames
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true)]
     count: Option<u64>,
-    /// Print a line of JSON for each segment, record, damage and torn tail, told apart by `type`
+    /// Print a line of JSON for each segment, record, damage, torn tail and, with --segment, index, told
+    /// apart by `type`
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -63,6 +70,9 @@ enum Item<'a> {
         bytes: usize,
         checksum: Checksum,
         batch_remaining: u32,
+        /// If it was looked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        index_entry: Option<Option<Entry>>,
         #[serde(flatten)]
         fields: RecordJson,
         #[serde(skip)]
@@ -70,6 +80,7 @@ enum Item<'a> {
     },
     Damage(&'a Damage),
     TornTail(&'a TornTail),
+    Index(IndexSummary),
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -83,7 +94,12 @@ enum Checksum {
 impl Dump {
     pub(crate) fn run(&self) -> Done {
         let log = open_to_read(self.engine.engine, &self.dir)?;
-        let from = self.from.unwrap_or(log.lowest_offset()?);
+        let index = match self.segment {
+            Some(base) => Some(self.index_of(&*log, base)?),
+            None => None,
+        };
+        let from = self.from.or(self.segment);
+        let from = from.unwrap_or(log.lowest_offset()?);
         if from < log.lowest_offset()? || from > log.next_offset()? {
             log.read(from)?;
         }
@@ -91,6 +107,8 @@ impl Dump {
             log: &*log,
             out: BufWriter::new(io::stdout().lock()),
             json: self.json,
+            segment: self.segment,
+            index,
             next: from,
             records_left: self.count.unwrap_or(u64::MAX),
             verified: None,
@@ -106,10 +124,39 @@ impl Dump {
     }
 }
 
+impl Dump {
+    /// The index file of the segment that alone is to be shown.
+    fn index_of(&self, log: &dyn Engine, base: Offset) -> Result<IndexFile, Failure> {
+        let segments = log.segments()?;
+        let Some(segment) = segments.iter().find(|segment| segment.base == base) else {
+            let name = self.dir.display();
+            let holds = segments.iter().rev().find(|segment| segment.base < base);
+            let advice = match holds {
+                Some(holds) => format!("the one before it begins at {}", holds.base),
+                None => format!("`proglog info {name} --json` lists them"),
+            };
+            let message = format!("no segment of {name} begins at {base}; {advice}");
+            return Err(Failure::new("not_found", message));
+        };
+        if let Some(from) = self.from
+            && (from < base || from > segment.next)
+        {
+            let held = offsets(base, segment.next);
+            return Err(Failure::usage(format!(
+                "--from {from} is not in segment {base}, which holds {held}; give one that is"
+            )));
+        }
+        IndexFile::open(&self.dir, base)
+    }
+}
+
 struct Dumper<'a> {
     log: &'a dyn Engine,
     out: BufWriter<io::StdoutLock<'static>>,
     json: bool,
+    /// The base of the one segment to show, and its index.
+    segment: Option<Offset>,
+    index: Option<IndexFile>,
     next: Offset,
     records_left: u64,
     /// What is damaged, asked for when the first damage is met: it takes reading the whole log.
@@ -125,6 +172,9 @@ impl Dumper<'_> {
             if self.records_left == 0 {
                 return Ok(());
             }
+            if self.segment.is_some_and(|base| base != segment.base) {
+                continue;
+            }
             // Damage at the end of a store may claim offsets that the next segment has.
             let end = segments
                 .get(n + 1)
@@ -138,6 +188,10 @@ impl Dumper<'_> {
             }
             if self.next == end && self.records_left > 0 {
                 self.dump_end(segment.base, end, &scanned)?;
+                if let Some(index) = &mut self.index {
+                    let summary = index.summary(segment.base, end)?;
+                    self.show(&Item::Index(summary))?;
+                }
             }
         }
         Ok(())
@@ -179,6 +233,10 @@ impl Dumper<'_> {
                 Failure::damaged(format!("record {} is damaged: {reason}", self.next))
             })?;
             let bytes = record.frame().len();
+            let index_entry = match &mut self.index {
+                Some(index) => Some(index.entry(record.offset().since(start.segment))?),
+                None => None,
+            };
             self.show(&Item::Record {
                 segment: start.segment,
                 position,
@@ -189,6 +247,7 @@ impl Dumper<'_> {
                     Checksum::None
                 },
                 batch_remaining: record.batch_remaining(),
+                index_entry,
                 fields: RecordJson::from(&record),
                 record: &record,
             })?;
@@ -234,16 +293,22 @@ impl Dumper<'_> {
                     segment.next,
                     base = segment.base,
                 )?;
-                writeln!(
+                write!(
                     self.out,
-                    "{:>10} {:>10} {:>8}  {:<8}  {:<24}  value",
-                    "offset", "position", "bytes", "checksum", "timestamp",
-                )
+                    "{:>10} {:>10} {:>8}  {:<8}  ",
+                    "offset", "position", "bytes", "checksum",
+                )?;
+                if self.index.is_some() {
+                    write!(self.out, "{:<16}  ", "index")?;
+                }
+                writeln!(self.out, "{:<24}  value", "timestamp")
             }
             Item::Record {
+                segment,
                 position,
                 bytes,
                 checksum,
+                index_entry,
                 record,
                 ..
             } => {
@@ -253,8 +318,20 @@ impl Dumper<'_> {
                 };
                 write!(
                     self.out,
-                    "{:>10} {position:>10} {bytes:>8}  {checksum:<8}  {:<24}  {}",
+                    "{:>10} {position:>10} {bytes:>8}  {checksum:<8}  ",
                     record.offset().0,
+                )?;
+                if let Some(entry) = index_entry {
+                    let relative = record.offset().since(*segment);
+                    write!(
+                        self.out,
+                        "{:<16}  ",
+                        entry_note(*entry, relative, *position)
+                    )?;
+                }
+                write!(
+                    self.out,
+                    "{:<24}  {}",
                     time(record.timestamp_ms()),
                     preview(record.value(), PREVIEW_CHARS),
                 )?;
@@ -268,6 +345,41 @@ impl Dumper<'_> {
             }
             Item::Damage(damage) => writeln!(self.out, "  DAMAGED  {}", damage_note(damage)),
             Item::TornTail(tail) => writeln!(self.out, "  note: {}", tail_note(tail)),
+            Item::Index(summary) => writeln!(self.out, "{}", index_note(summary)),
         }
+    }
+}
+
+/// An entry as it stands, and whether it is what it should be.
+fn entry_note(entry: Option<Entry>, relative_offset: u64, position: u64) -> String {
+    match entry {
+        None => "-".to_owned(),
+        Some(entry) => {
+            let is_right =
+                u64::from(entry.relative_offset) == relative_offset && entry.position == position;
+            let wrong = if is_right { "" } else { " WRONG" };
+            format!("{}@{}{wrong}", entry.relative_offset, entry.position)
+        }
+    }
+}
+
+fn index_note(index: &IndexSummary) -> String {
+    let name = format!("{}.index", index.segment);
+    let Some(bytes) = index.file_bytes else {
+        return format!("{name} is missing");
+    };
+    let noun = if index.entries == 1 {
+        "entry"
+    } else {
+        "entries"
+    };
+    let held = format!("{name}, {}: {} {noun}", count(bytes, "byte"), index.entries);
+    match (index.bytes_after, index.zeros_after) {
+        (0, _) => held,
+        (after, true) => format!("{held}, then {after} bytes of zeros"),
+        (after, false) => format!(
+            "{held}, then {} that are not all zeros",
+            count(after, "byte")
+        ),
     }
 }

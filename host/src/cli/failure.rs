@@ -72,8 +72,32 @@ impl Failure {
         )
     }
 
+    /// An offset that was there when it was asked for.
+    pub(crate) fn out_of_range(message: impl Into<String>) -> Self {
+        Self::told(exit::OFFSET_OUT_OF_RANGE, "offset_out_of_range", message)
+    }
+
+    /// Of standard output.
+    pub(crate) fn of_output(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::OutputClosed;
+        }
+        Self::new("io", format!("could not write to standard output: {error}"))
+    }
+
     pub(crate) fn damaged(message: impl Into<String>) -> Self {
         Self::told(exit::DAMAGED, "corrupt", message)
+    }
+
+    /// Whether there is no log.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(
+            self,
+            Self::Told {
+                kind: "not_found",
+                ..
+            }
+        )
     }
 
     /// Adds what else to know or do.
@@ -186,10 +210,7 @@ impl From<Error> for Failure {
 /// Of standard output, the one stream that verbs write with `?`.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::OutputClosed;
-        }
-        Self::new("io", format!("could not write to standard output: {error}"))
+        Self::of_output(&error)
     }
 }
 

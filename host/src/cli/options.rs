@@ -6,6 +6,30 @@ use clap::{Args, ValueEnum};
 use proglog::{Durability, Offset, Options};
 use proglog_host::EngineKind;
 
+/// How large its parts may get.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Storage")]
+pub(crate) struct SizeArgs {
+    /// Begin a new segment when the store would exceed this; a batch that is larger has one alone
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes, allow_negative_numbers = true)]
+    pub(crate) segment_bytes_max: u64,
+    /// Begin a new segment when the index would exceed this: 12 bytes a record
+    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_bytes, allow_negative_numbers = true)]
+    pub(crate) index_bytes_max: u64,
+    /// Refuse larger records: value, key, headers and some 30 bytes; at most 1G
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes, allow_negative_numbers = true)]
+    pub(crate) record_bytes_max: u64,
+}
+
+impl SizeArgs {
+    pub(crate) fn options(self) -> Options {
+        Options::new()
+            .segment_bytes_max(self.segment_bytes_max)
+            .index_bytes_max(self.index_bytes_max)
+            .record_bytes_max(self.record_bytes_max)
+    }
+}
+
 /// How a log is written.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Storage")]
@@ -19,15 +43,8 @@ pub(crate) struct StorageArgs {
     /// Sync what was written or buffered this long ago; without it, only a full segment or the end does
     #[arg(long, value_name = "MS", value_parser = parse_number, allow_negative_numbers = true)]
     sync_interval_ms: Option<u64>,
-    /// Begin a new segment when the store would exceed this; a batch that is larger has one alone
-    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes, allow_negative_numbers = true)]
-    pub(crate) segment_bytes_max: u64,
-    /// Begin a new segment when the index would exceed this: 12 bytes a record
-    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_bytes, allow_negative_numbers = true)]
-    pub(crate) index_bytes_max: u64,
-    /// Refuse larger records: value, key, headers and some 30 bytes; at most 1G
-    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes, allow_negative_numbers = true)]
-    pub(crate) record_bytes_max: u64,
+    #[command(flatten)]
+    pub(crate) sizes: SizeArgs,
     /// The first record's offset in a new log; one that is there keeps its own
     #[arg(long, value_name = "OFFSET", default_value = "0", value_parser = parse_offset, allow_negative_numbers = true)]
     initial_offset: Offset,
@@ -35,15 +52,12 @@ pub(crate) struct StorageArgs {
 
 impl StorageArgs {
     pub(crate) fn options(&self) -> Options {
-        let mut options = Options::new();
+        let mut options = self.sizes.options();
         if let Some(ms) = self.sync_interval_ms {
             options = options.sync_interval(Duration::from_millis(ms));
         }
         options
             .durability(self.durability.into())
-            .segment_bytes_max(self.segment_bytes_max)
-            .index_bytes_max(self.index_bytes_max)
-            .record_bytes_max(self.record_bytes_max)
             .initial_offset(self.initial_offset)
     }
 }

@@ -109,7 +109,7 @@ impl Serve {
             Some(bytes) => HttpOptions {
                 body_bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
             },
-            None => HttpOptions::for_records(self.storage.record_bytes_max),
+            None => HttpOptions::for_records(self.storage.sizes.record_bytes_max),
         }
     }
 

@@ -4,7 +4,16 @@
 //! writing takes longer than the system call, for a small record: allocations for futures and lists of parts, a
 //! lock, two look-ups.
 
-use std::{collections::BTreeMap, fs::File, io, ops::Range};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use proglog_wasm::abi::Span;
 use wasi_common::{WasiFile, snapshots::preview_1::types::Errno};
@@ -17,28 +26,44 @@ pub(super) struct OpenFile {
     file: File,
     reads: bool,
     writes: bool,
+    /// Of all files of the guest's.
+    bytes_read: Arc<AtomicU64>,
 }
 
 impl OpenFile {
-    /// The same open file. None where that cannot be had: then wasi-common does it all.
+    /// The same open file. None where that cannot be had: then wasi-common does it all. What is read is added to
+    /// `bytes_read`.
     #[cfg(unix)]
-    pub(super) fn of(file: &dyn WasiFile, reads: bool, writes: bool) -> Option<Self> {
+    pub(super) fn of(
+        file: &dyn WasiFile,
+        reads: bool,
+        writes: bool,
+        bytes_read: &Arc<AtomicU64>,
+    ) -> Option<Self> {
         let file = file.pollable()?.try_clone_to_owned().ok()?.into();
         Some(Self {
             file,
             reads,
             writes,
+            bytes_read: Arc::clone(bytes_read),
         })
     }
 
     #[cfg(not(unix))]
-    pub(super) fn of(_file: &dyn WasiFile, _reads: bool, _writes: bool) -> Option<Self> {
+    pub(super) fn of(
+        _file: &dyn WasiFile,
+        _reads: bool,
+        _writes: bool,
+        _bytes_read: &Arc<AtomicU64>,
+    ) -> Option<Self> {
         None
     }
 
     #[cfg(unix)]
     fn read_at(&self, bytes: &mut [u8], position: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.file, bytes, position)
+        let read = std::os::unix::fs::FileExt::read_at(&self.file, bytes, position)?;
+        self.bytes_read.fetch_add(read as u64, Relaxed);
+        Ok(read)
     }
 
     #[cfg(unix)]

@@ -8,7 +8,10 @@ use std::{
     any::Any,
     io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use proglog::{Backend, FsBackend};
@@ -40,6 +43,8 @@ struct Shared {
     listing: Mutex<Vec<ReaddirEntity>>,
     /// The file that was opened last, until it is fetched.
     opened: Mutex<Option<OpenFile>>,
+    /// How much was read of its files.
+    bytes_read: Arc<AtomicU64>,
 }
 
 impl Sandbox {
@@ -69,6 +74,7 @@ impl Sandbox {
                 files,
                 listing,
                 opened: Mutex::default(),
+                bytes_read: Arc::default(),
             }),
         })
     }
@@ -76,6 +82,11 @@ impl Sandbox {
     /// The file that was opened last, once.
     pub(super) fn take_opened(&self) -> Option<OpenFile> {
         self.shared.opened().take()
+    }
+
+    /// How many bytes guests have read of the files in it.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.shared.bytes_read.load(Relaxed)
     }
 
     /// How many bytes the files in it have.
@@ -196,7 +207,7 @@ impl WasiDir for Sandbox {
         }
         match opened {
             OpenResult::File(file) => {
-                *shared.opened() = OpenFile::of(&*file, read, write);
+                *shared.opened() = OpenFile::of(&*file, read, write, &shared.bytes_read);
                 Ok(OpenResult::File(file))
             }
             OpenResult::Dir(_) => Err(Error::invalid_argument().context("not a regular file")),

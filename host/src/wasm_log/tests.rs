@@ -526,6 +526,20 @@ fn one_writer_at_a_time_whatever_the_engine() {
 }
 
 #[test]
+fn it_is_told_how_much_was_read() {
+    let directory = directory();
+    let log = WasmLog::open(directory.path(), Mode::Write, Options::new()).unwrap();
+    let value = vec![b'a'; 1 << 20];
+    for _ in 0..3 {
+        log.append_batch(&[NewRecord::new(&value)]).unwrap();
+    }
+    let before = log.bytes_read().unwrap();
+    log.verify().unwrap();
+    let read = log.bytes_read().unwrap() - before;
+    assert!((3 << 20..5 << 20).contains(&read), "{read}");
+}
+
+#[test]
 fn reading_writes_nothing() {
     let directory = directory();
     let options = || Options::new().clock(Clock::NONE);

@@ -177,6 +177,10 @@ impl NewLog {
         self.root.path()
     }
 
+    pub(crate) fn engine(&self) -> &str {
+        &self.engine
+    }
+
     pub(crate) fn verb(&self, verb: &str, args: &[&dyn AsRef<OsStr>]) -> Command {
         let mut all: Vec<&dyn AsRef<OsStr>> = vec![&self.dir];
         all.extend(args);

@@ -1,0 +1,387 @@
+//! `proglog upgrade`
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use clap::Args;
+use proglog::{
+    Damage, Durability, Error, IndexState, Log, NewRecord, Offset, Options, Record, TornTail,
+};
+use serde::Serialize;
+
+use super::{
+    Done,
+    book::{BookLog, FoundIndex, Orphan},
+    directory::open_to_read,
+    exchange::{Carried, goes_on_with},
+    failure::{Failure, exit},
+    info::damage_note,
+    options::EngineArgs,
+    progress::Progress,
+    signals::on_stop,
+    text::{count, offsets},
+    unfinished::Unfinished,
+};
+
+/// A batch has at most so many bytes, and with them at most so many entries in an index.
+const BYTES_MAX: u64 = 1 << 30;
+
+/// Make a log with checksums of a directory of the book's Go program
+///
+/// Every record gets a checksum, and keeps its offset and its value; records that have one already keep
+/// their timestamps, keys, headers and batches too. What the program leaves of an unclean stop and of its
+/// bugs is told and left out: padded, wrong or missing indexes, which are made anew; half records; records
+/// whose offsets were given before; segments that hold nothing; stray files. Offsets of lost records stay
+/// lost to the copy, and are never given again.
+///
+/// The directory is read only. No program may be writing to it meanwhile. The copy is compared with it,
+/// and is there, on stable storage, when this ends, or not at all. Exit code 1 if records were lost or
+/// left out: the copy is there then too. Native code does it; --engine is what checks the copy.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  proglog upgrade ./book ./log
+  proglog upgrade ./book ./log --json | jq '.lost[], .orphans[]'")]
+pub(crate) struct Upgrade {
+    /// The directory of the book's program
+    #[arg(value_name = "SRC")]
+    dir: PathBuf,
+    /// The directory for the log, which is not there yet or is empty
+    dest: PathBuf,
+    /// Print {"lowest_offset":0,"next_offset":42,"records":42,"unchecked_records":42,"lost":[],"orphans":[],
+    /// "torn_tails":[],"empty_segments":[],"indexes":[],"records_with_other_fields":0,"other_files":[]}
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// What was taken over and what was not.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    lowest_offset: Offset,
+    next_offset: Offset,
+    records: u64,
+    /// How many had no checksum.
+    unchecked_records: u64,
+    /// As `proglog verify` tells it of the source.
+    lost: Vec<&'a Damage>,
+    /// Whole records that stand where none of their offset can be: another has it.
+    orphans: Vec<Orphan>,
+    /// What else stood at the ends of stores: what is no whole record, batches that are not whole, and what comes
+    /// after space that was never written.
+    torn_tails: Vec<&'a TornTail>,
+    /// Segments without records, whose offsets others have.
+    empty_segments: &'a [Offset],
+    /// Those that were not in order. All are made anew.
+    indexes: &'a [FoundIndex],
+    /// How many had a term or a type, which are not taken over.
+    records_with_other_fields: u64,
+    /// What is no part of the log.
+    other_files: Vec<String>,
+}
+
+impl Outcome<'_> {
+    /// Whether nothing was lost or left out that is or was a record.
+    fn has_all_records(&self) -> bool {
+        let mut tails = self.torn_tails.iter();
+        self.lost.is_empty() && self.orphans.is_empty() && tails.all(|tail| tail.records == 0)
+    }
+}
+
+impl Upgrade {
+    pub(crate) fn run(&self) -> Done {
+        // It has the words for what is no log.
+        open_to_read(self.engine.engine, &self.dir)?.close()?;
+        let source = BookLog::open(&self.dir)?;
+        let found = &source.found;
+        let copy = Unfinished::begin(&self.dir, &self.dest)?;
+        let stopped = Arc::new(AtomicU8::new(0));
+        let tell = Arc::clone(&stopped);
+        on_stop(move |exit| tell.store(exit, Ordering::Relaxed))?;
+        let store_bytes = found.segments.iter().map(|segment| segment.store_bytes);
+        // Once to copy them, once to compare.
+        let bytes_total = store_bytes.sum::<u64>().saturating_mul(2);
+        let mut copier = Copier {
+            source: &source,
+            stopped: &stopped,
+            batch: Vec::new(),
+            next: source.log.lowest_offset(),
+            records: 0,
+            records_with_other_fields: 0,
+            progress: Progress::of_log(false, || Some(bytes_total)),
+        };
+        let done = copier.copy_and_compare(&copy);
+        copier.progress.clear();
+        done?;
+        let exit = stopped.load(Ordering::Relaxed);
+        if exit != 0 {
+            return Ok(ExitCode::from(exit));
+        }
+        self.check(&copy)?;
+        let outcome = Outcome {
+            lowest_offset: source.log.lowest_offset(),
+            next_offset: copier.next,
+            records: copier.records,
+            unchecked_records: found.segments.iter().map(|s| s.unchecked_records).sum(),
+            lost: found.damage().collect(),
+            orphans: source.orphans()?,
+            torn_tails: found.torn_tails().collect(),
+            empty_segments: &source.in_the_way,
+            indexes: &source.indexes,
+            records_with_other_fields: copier.records_with_other_fields,
+            other_files: source.other_names()?,
+        };
+        copy.finish()?;
+        self.tell(&outcome)?;
+        let is_whole = outcome.has_all_records();
+        Ok(ExitCode::from(if is_whole { 0 } else { exit::DAMAGED }))
+    }
+
+    /// Looks at the copy as who uses it will.
+    fn check(&self, copy: &Unfinished) -> Result<(), Failure> {
+        let log = open_to_read(self.engine.engine, copy.path())?;
+        let report = log.verify()?;
+        log.close()?;
+        let mut segments = report.segments.iter();
+        if segments.all(|segment| segment.unchecked_records == 0) {
+            Ok(())
+        } else {
+            let message =
+                "the copy has records without a checksum, so that it is not kept; try again";
+            Err(Failure::new("copy_differs", message))
+        }
+    }
+
+    fn tell(&self, outcome: &Outcome<'_>) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.json {
+            let told = serde_json::to_string(outcome).map_err(io::Error::from)?;
+            return writeln!(out, "{told}");
+        }
+        for damage in &outcome.lost {
+            writeln!(out, "LOST       {}", damage_note(damage))?;
+        }
+        for orphan in &outcome.orphans {
+            let Orphan {
+                segment,
+                position,
+                offset,
+            } = orphan;
+            writeln!(
+                out,
+                "LEFT OUT   segment {segment}, position {position}: a record of offset {offset}, which another has"
+            )?;
+        }
+        for tail in &outcome.torn_tails {
+            let (segment, bytes, position) = (tail.segment, tail.bytes, tail.position);
+            let (mark, with) = match (tail.zeros, tail.records) {
+                (true, _) => ("note    ", ", all zeros,".to_owned()),
+                (false, 0) => ("note    ", String::new()),
+                // After space that was never written, or of a batch that is not whole.
+                (false, whole) => (
+                    "LEFT OUT",
+                    format!(", with {},", count(whole, "whole record")),
+                ),
+            };
+            writeln!(
+                out,
+                "{mark}   segment {segment}: {} at its end{with} from position {position} on are not of the log",
+                count(bytes, "byte")
+            )?;
+        }
+        for base in outcome.empty_segments {
+            writeln!(
+                out,
+                "note       segment {base}: it is empty, and the one before it has its offsets"
+            )?;
+        }
+        for FoundIndex { segment, state } in outcome.indexes {
+            let state = match state {
+                IndexState::Unfinished => "is unfinished",
+                IndexState::Missing => "is missing",
+                _ => "disagrees with its store",
+            };
+            writeln!(
+                out,
+                "note       segment {segment}: its index {state}; the copy's is made anew"
+            )?;
+        }
+        if outcome.records_with_other_fields > 0 {
+            let records = count(outcome.records_with_other_fields, "record");
+            writeln!(
+                out,
+                "note       {records} with a term or a type, which the copy does not have"
+            )?;
+        }
+        for name in &outcome.other_files {
+            writeln!(out, "note       {name:?} is not of the log")?;
+        }
+        let held = offsets(outcome.lowest_offset, outcome.next_offset);
+        let records = count(outcome.records, "record");
+        writeln!(out, "upgraded   {held} ({records})")
+    }
+}
+
+/// An upgrade under way.
+struct Copier<'a> {
+    source: &'a BookLog,
+    stopped: &'a AtomicU8,
+    /// The records of a batch that is not whole yet.
+    batch: Vec<Carried>,
+    /// The copy's next offset.
+    next: Offset,
+    records: u64,
+    records_with_other_fields: u64,
+    progress: Progress,
+}
+
+impl Copier<'_> {
+    /// Returns also where it was stopped.
+    fn copy_and_compare(&mut self, copy: &Unfinished) -> Result<(), Failure> {
+        let options = Options::new()
+            .initial_offset(self.next)
+            .record_bytes_max(BYTES_MAX)
+            .index_bytes_max(BYTES_MAX);
+        let log = Log::open(copy.path(), options).map_err(of_log)?;
+        let copied = self.copy_all(&log);
+        let closed = log.close().map_err(of_log);
+        copied?;
+        closed?;
+        let log = Log::open_read_only(copy.path(), Options::new()).map_err(of_log)?;
+        self.compare(&log)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed) != 0
+    }
+
+    fn copy_all(&mut self, log: &Log) -> Result<(), Failure> {
+        let source = self.source;
+        for record in sound(&source.log) {
+            if self.is_stopped() {
+                return Ok(());
+            }
+            let record = record?;
+            self.progress.advance(record.frame().len() as u64);
+            self.records += 1;
+            self.records_with_other_fields += u64::from(has_other_fields(&record));
+            let expected = self.next.plus(self.batch.len() as u64);
+            let carried = Carried::from(&record);
+            if record.offset() != expected || !goes_on_with(&self.batch, &carried) {
+                self.append_batch(log)?;
+            }
+            self.skip_to(log, record.offset())?;
+            let is_last = record.batch_remaining() == 0;
+            self.batch.push(carried);
+            if is_last {
+                self.append_batch(log)?;
+            }
+        }
+        self.append_batch(log)?;
+        self.skip_to(log, source.log.next_offset())
+    }
+
+    fn append_batch(&mut self, log: &Log) -> Result<(), Failure> {
+        let (Some(first), Some(last)) = (self.batch.first(), self.batch.last()) else {
+            return Ok(());
+        };
+        if last.batch_remaining > 0
+            || u64::from(last.batch_records.max(1)) != self.batch.len() as u64
+        {
+            let (first, last) = (first.offset, last.offset);
+            self.progress.note(&format!(
+                "records {first}..={last} are a part of a batch, and a batch of their own in the copy"
+            ));
+        }
+        let records: Vec<NewRecord<'_>> = self.batch.iter().map(Carried::to_append).collect();
+        let appended = log.append_batch_with(records, Durability::Buffered);
+        self.next = appended.map_err(of_log)?.end;
+        self.batch.clear();
+        Ok(())
+    }
+
+    /// Leaves the offsets of lost records out, up to the next batch.
+    fn skip_to(&mut self, log: &Log, to: Offset) -> Result<(), Failure> {
+        if self.batch.is_empty() && to > self.next {
+            log.skip_to(to).map_err(|error| {
+                let advice = format!(
+                    "if no record of that is lost, a file such as {to}.store is not of the log: move it away"
+                );
+                of_log(error).context(&advice)
+            })?;
+            self.next = to;
+        }
+        Ok(())
+    }
+
+    /// Whether every record is in the copy as it was, and nothing else.
+    fn compare(&mut self, copy: &Log) -> Result<(), Failure> {
+        let mut copied = sound(copy);
+        for record in sound(&self.source.log) {
+            if self.is_stopped() {
+                return Ok(());
+            }
+            let record = record?;
+            self.progress.advance(record.frame().len() as u64);
+            let is_same = match copied.next() {
+                Some(copied) => is_same(&record, &copied?),
+                None => false,
+            };
+            if !is_same {
+                return Err(changed(record.offset()));
+            }
+        }
+        match copied.next() {
+            Some(more) => Err(changed(more?.offset())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The sound records of a log.
+fn sound<B: proglog::Backend>(log: &Log<B>) -> impl Iterator<Item = Result<Record, Failure>> + '_ {
+    log.scan(..).filter_map(|record| match record {
+        Err(Error::Corrupt { .. }) => None,
+        record => Some(record.map_err(of_log)),
+    })
+}
+
+fn is_same(record: &Record, copied: &Record) -> bool {
+    Carried::from(record).is(copied) && copied.is_checked()
+}
+
+fn changed(offset: Offset) -> Failure {
+    let message = format!(
+        "record {offset} is not in the copy as it is in the source, so that the copy is not kept; stop what writes to \
+         the source, and try again"
+    );
+    Failure::new("copy_differs", message)
+}
+
+/// Whether a record of the book's has more than a value and an offset.
+fn has_other_fields(record: &Record) -> bool {
+    let number_bytes =
+        |number: u64| u64::from((u64::BITS - (number | 1).leading_zeros()).div_ceil(7));
+    let value_bytes = record.value().len() as u64;
+    let value = match value_bytes {
+        0 => 0,
+        bytes => 1 + number_bytes(bytes) + bytes,
+    };
+    let offset = match record.offset() {
+        Offset(0) => 0,
+        Offset(offset) => 1 + number_bytes(offset),
+    };
+    !record.is_checked() && record.frame().len() as u64 != 8 + value + offset
+}
+
+fn of_log(error: Error) -> Failure {
+    proglog_host::Error::from(error).into()
+}
