@@ -100,7 +100,7 @@ impl<B: Backend> Shared<B> {
         let active = opened.segment;
         self.view
             .store(Arc::new(View::new(&bases, active.reader())));
-        writer.replace(active);
+        writer.replace_after_removal(active);
         drop(closed);
         self.continue_timestamps(writer);
         Ok(())
@@ -134,7 +134,7 @@ impl<B: Backend> Shared<B> {
             remove_index(&self.backend, lowest)?;
         }
         self.view.store(Arc::new(View::new(&[], active.reader())));
-        writer.replace(active);
+        writer.replace_after_removal(active);
         Ok(())
     }
 }
