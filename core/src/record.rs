@@ -115,6 +115,14 @@ pub struct ProducerLast {
     pub offset: Offset,
 }
 
+impl ProducerLast {
+    /// A record of this sequence, at this offset.
+    #[must_use]
+    pub fn new(sequence: u64, offset: Offset) -> Self {
+        Self { sequence, offset }
+    }
+}
+
 /// A name and a value that travel with a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {

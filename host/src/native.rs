@@ -3,7 +3,8 @@
 use std::{iter, ops::Range};
 
 use proglog::{
-    Backend, Durability, Frames, Location, Log, NewRecord, Offset, Record, Report, SegmentSummary,
+    AppendOptions, Backend, Frames, Location, Log, NewRecord, Offset, ProducerLast, Record, Report,
+    SegmentSummary,
 };
 
 use crate::{Engine, Error, Records, Result};
@@ -19,10 +20,14 @@ where
     fn append_batch_with(
         &self,
         records: &[NewRecord<'_>],
-        durability: Durability,
+        options: AppendOptions,
     ) -> Result<Range<Offset>> {
         let records = records.iter().copied();
-        Ok(Log::append_batch_with(self, records, durability)?)
+        Ok(Log::append_batch_with(self, records, options)?)
+    }
+
+    fn producer_last(&self, id: &[u8]) -> Result<Option<ProducerLast>> {
+        Ok(Log::producer_last(self, id)?)
     }
 
     fn read(&self, offset: Offset) -> Result<Record> {

@@ -128,10 +128,8 @@ impl Appended {
     }
 
     fn last(&self) -> ProducerLast {
-        ProducerLast {
-            sequence: self.sequences.last,
-            offset: Offset(self.end().0.saturating_sub(1)),
-        }
+        let offset = Offset(self.end().0.saturating_sub(1));
+        ProducerLast::new(self.sequences.last, offset)
     }
 }
 
