@@ -5,7 +5,7 @@ use std::{ops::Range, thread};
 
 use proglog::{
     AppendOptions, BackendFile, Clock, Drafts, Durability, Error, Fault, FaultBackend, Log,
-    NewRecord, Offset, Options, ProducerLast, Result,
+    MemoryBackend, NewRecord, Offset, Options, ProducerLast, Result,
 };
 
 fn options() -> Options {
@@ -222,6 +222,27 @@ fn the_producers_are_remembered_that_appended_last() -> Result<()> {
     assert_eq!(last(log.producer_last(&ids[1])?), Some((3, 1026)));
     is_passed(log.append(record(&ids[1], 2)), (3, 1026));
     assert_eq!(log.append(record(&ids[1], 9))?, Offset(1027));
+    Ok(())
+}
+
+#[test]
+fn what_stands_further_back_is_forgotten_once_the_log_is_opened_again() -> Result<()> {
+    let files = MemoryBackend::new();
+    let open = || Log::open_on(files.clone(), options().durability(Durability::Buffered));
+    let log = open()?;
+    log.append(record("a", 1))?;
+    for _ in 0..9 {
+        log.append_batch(vec![""; 111_111])?;
+    }
+    log.close()?;
+    let log = open()?;
+    assert_eq!(log.append(record("a", 1))?, Offset(0));
+    log.append("one more")?;
+    assert_eq!(log.append(record("a", 1))?, Offset(0));
+    log.close()?;
+    let log = open()?;
+    assert_eq!(log.producer_last("a")?, None);
+    assert_eq!(log.append(record("a", 1))?, Offset(1_000_001));
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 const RECORDS: u64 = 1000;
 /// Each has a thread that sends its records.
-const PRODUCERS: u64 = 4;
+const PRODUCERS: usize = 4;
 /// Small segments, so that many kills meet the making of one.
 const LIMITS: [&str; 4] = ["--segment-bytes-max", "8K", "--index-bytes-max", "6K"];
 
@@ -46,9 +46,9 @@ fn storm(engine: &str) {
     let directory = TempDir::new().unwrap();
     let server = Mutex::new(Server::start(engine, &directory, &mut rng));
     let counts = Counts::default();
-    let each = records / PRODUCERS;
+    let each = records / PRODUCERS as u64;
     let acknowledged = thread::scope(|scope| {
-        let clients: Vec<_> = (0..PRODUCERS)
+        let clients: Vec<_> = (0..PRODUCERS as u64)
             .map(|producer| {
                 let (server, counts, rng) = (&server, &counts, rng.fork());
                 scope.spawn(move || Client::new(producer, server, counts, rng).send_all(each))
@@ -82,7 +82,7 @@ fn storm(engine: &str) {
     )
     .unwrap();
     assert!(log.verify().unwrap().is_sound());
-    let mut next = [0; PRODUCERS as usize];
+    let mut next = [0; PRODUCERS];
     for record in log.scan(Offset(0)) {
         let record = record.unwrap();
         let producer = record.producer().expect("all have one");
@@ -97,7 +97,7 @@ fn storm(engine: &str) {
         assert_eq!(acknowledged[next], record.offset());
         *next += 1;
     }
-    assert_eq!(next, [each; PRODUCERS as usize]);
+    assert_eq!(next, [each; PRODUCERS]);
     // That it was a storm.
     let [kills, again, unanswered] =
         [&counts.kills, &counts.again, &counts.unanswered].map(|count| count.load(Relaxed));

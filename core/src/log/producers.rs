@@ -16,12 +16,20 @@ use crate::{Backend, Damaged, Durability, Error, Offset, Producer, ProducerLast,
 const PRODUCERS_MAX: usize = 1024;
 /// And of each so many batches, or records that were appended alone.
 const BATCHES_MAX: usize = 16;
-/// They are found in so many bytes of frames at the end of the log,
-const WINDOW_BYTES: u64 = 256 << 20;
-/// of so many records at most.
-const WINDOW_RECORDS: u64 = 1_000_000;
+/// They are found in this part of the log.
+const WINDOW: Window = Window {
+    bytes: 256 << 20,
+    records: 1_000_000,
+};
 /// How much of them is read at a time.
 const READ_BYTES: usize = 256 << 10;
+
+/// The end of a log: so many bytes of frames, and so many records, at most.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    bytes: u64,
+    records: u64,
+}
 
 /// A producer's id, with zeros after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -306,7 +314,7 @@ impl<B: Backend> Shared<B> {
     fn find_producers(&self) -> Result<Producers> {
         let next = self.view.load().next_offset();
         let mut found = Finding::default();
-        let mut at = self.window_start(next)?;
+        let mut at = self.window_start(next, WINDOW)?;
         let mut read_bytes = READ_BYTES;
         while at < next {
             if self.view.load().bases().binary_search(&at).is_ok() {
@@ -364,10 +372,10 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Where the records begin that are looked through.
-    fn window_start(&self, next: Offset) -> Result<Offset> {
+    fn window_start(&self, next: Offset, window: Window) -> Result<Offset> {
         let view = self.view.load_full();
-        let from = Offset(next.0.saturating_sub(WINDOW_RECORDS)).max(view.lowest());
-        let mut bytes_left = WINDOW_BYTES;
+        let from = Offset(next.0.saturating_sub(window.records)).max(view.lowest());
+        let mut bytes_left = window.bytes;
         for slot in view.slots().iter().rev() {
             let end = slot.next.unwrap_or(next);
             if end <= from {
@@ -452,6 +460,40 @@ impl Finding {
     fn end_batch(&mut self) {
         if let Some((begun, at, _)) = self.begun.take() {
             self.producers.note(&begun, at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Log, MemoryBackend, Options};
+
+    #[test]
+    fn the_window_has_as_many_whole_records_as_fit() {
+        let options = Options::new().segment_bytes_max(300);
+        let log = Log::open_on(MemoryBackend::new(), options).unwrap();
+        let values: Vec<_> = (0..40).map(|n| vec![0; n * 7 % 90]).collect();
+        for value in &values {
+            log.append(value).unwrap();
+        }
+        assert!(log.segments().len() > 5);
+        let frames: Vec<u64> = (0..40)
+            .map(|n| log.read(Offset(n)).unwrap().frame().len() as u64)
+            .collect();
+        for bytes in 0..frames.iter().sum::<u64>() + 2 {
+            for records in [0, 1, 7, 39, 40, 1000] {
+                let window = Window { bytes, records };
+                let mut room = bytes;
+                let fits = frames.iter().rev().take_while(|&&frame| {
+                    let is_in_it = frame <= room;
+                    room = room.saturating_sub(frame);
+                    is_in_it
+                });
+                let count = (fits.count() as u64).min(records);
+                let start = log.shared.window_start(Offset(40), window).unwrap();
+                assert_eq!(start, Offset(40 - count), "{window:?}");
+            }
         }
     }
 }
