@@ -177,6 +177,10 @@ function holds(record, { field, content, end }) {
       return `${bytes.length} bytes of a header`;
     case "batch_remaining":
       return `${record.batchRemaining} more of the batch follow`;
+    case "producer_id":
+      return describe(bytes).content;
+    case "producer_sequence":
+      return `${record.producer?.sequence}`;
     case "checksum":
       return `XXH3-64 ${record.checksum?.toString(16).padStart(16, "0")}, least byte first`;
     default:

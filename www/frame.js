@@ -15,11 +15,13 @@ const TIMESTAMP_MS = 5;
 const KEY = 6;
 const HEADERS = 7;
 const BATCH_REMAINING = 8;
+const PRODUCER_ID = 10;
+const PRODUCER_SEQUENCE = 11;
 const CHECKSUM = 15;
 
 /**
  * @typedef {"length" | "value" | "offset" | "timestamp_ms" | "key" | "headers" | "batch_remaining"
- *   | "checksum" | "other"} FieldName
+ *   | "producer_id" | "producer_sequence" | "checksum" | "other"} FieldName
  */
 
 /**
@@ -31,6 +33,8 @@ const CHECKSUM = 15;
 
 /** @typedef {{ name: string, value: Uint8Array }} Header */
 
+/** @typedef {{ id: Uint8Array, sequence: bigint }} Producer who appended a record, and which of theirs it is */
+
 /**
  * A record as it stands in the log.
  *
@@ -40,6 +44,7 @@ const CHECKSUM = 15;
  * @property {Uint8Array | undefined} key
  * @property {Header[]} headers
  * @property {number | undefined} timestampMs milliseconds since 1970-01-01 UTC, if it has one
+ * @property {Producer | undefined} producer
  * @property {number} batchRemaining how many records of the same batch follow it
  * @property {bigint | undefined} checksum XXH3-64 of all before it; the book's program writes none
  * @property {Uint8Array} frame all its bytes
@@ -54,6 +59,8 @@ const CHECKSUM = 15;
  * @property {Uint8Array | string | undefined} [key] empty is none
  * @property {{ name: string, value: Uint8Array | string }[]} [headers]
  * @property {number | undefined} [timestampMs] 0 is none
+ * @property {{ id: Uint8Array | string, sequence: bigint } | undefined} [producer] whose it is, and which of theirs: such
+ *   a record is appended once, however often it is sent; an id has at most 32 bytes, empty is none
  */
 
 /**
@@ -75,11 +82,13 @@ export function decodeFrame(frame) {
     key: undefined,
     headers: [],
     timestampMs: undefined,
+    producer: undefined,
     batchRemaining: 0,
     checksum: undefined,
     frame,
     parts: [{ field: "length", start: 0, content: 0, end: LENGTH_BYTES }],
   };
+  let sequence = 0n;
   for (const { number, type, start, content, end, varint } of fields(frame, LENGTH_BYTES)) {
     /** @type {FieldName} */
     let field = "other";
@@ -101,6 +110,13 @@ export function decodeFrame(frame) {
     } else if (number === BATCH_REMAINING && type === VARINT) {
       field = "batch_remaining";
       record.batchRemaining = Number(varint);
+    } else if (number === PRODUCER_ID && type === BYTES) {
+      field = "producer_id";
+      record.producer = content < end ? { id: frame.subarray(content, end), sequence } : undefined;
+    } else if (number === PRODUCER_SEQUENCE && type === VARINT) {
+      field = "producer_sequence";
+      sequence = varint;
+      if (record.producer) record.producer.sequence = sequence;
     } else if (number === CHECKSUM && type === FIXED64) {
       field = "checksum";
       record.checksum = view.getBigUint64(content, true);
@@ -157,16 +173,18 @@ export function toBytes(value) {
 }
 
 /** @param {NewRecord} record */
-function encodeRecord({ value, key = "", headers = [], timestampMs = 0 }) {
+function encodeRecord({ value, key = "", headers = [], timestampMs = 0, producer }) {
   if (timestampMs < 0) throw new RangeError(`a timestamp of ${timestampMs} ms is before 1970`);
   return concat([
     bytesField(VALUE, toBytes(value)),
-    timestampMs === 0 ? [] : [...varint((TIMESTAMP_MS << 3) | VARINT), ...varint(timestampMs)],
+    numberField(TIMESTAMP_MS, BigInt(timestampMs)),
     bytesField(KEY, toBytes(key)),
     ...headers.map((header) => {
       const encoded = concat([bytesField(1, toBytes(header.name)), bytesField(2, toBytes(header.value))]);
       return concat([varint((HEADERS << 3) | BYTES), varint(encoded.length), encoded]);
     }),
+    bytesField(PRODUCER_ID, toBytes(producer?.id ?? "")),
+    numberField(PRODUCER_SEQUENCE, producer?.sequence ?? 0n),
   ]);
 }
 
@@ -181,6 +199,17 @@ function bytesField(number, bytes) {
   return concat([varint((number << 3) | BYTES), varint(bytes.length), bytes]);
 }
 
+/**
+ * A field that is a number, likewise.
+ *
+ * @param {number} number
+ * @param {bigint} value
+ */
+function numberField(number, value) {
+  if (value < 0n || value >> 64n) throw new RangeError(`${value} is no number of 64 bits`);
+  return value === 0n ? [] : [...varint((number << 3) | VARINT), ...varint(value)];
+}
+
 /** @param {ArrayLike<number>[]} parts */
 function concat(parts) {
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
@@ -192,7 +221,7 @@ function concat(parts) {
   return whole;
 }
 
-/** @param {number} number */
+/** @param {number | bigint} number */
 function varint(number) {
   const bytes = [];
   let rest = BigInt(number);

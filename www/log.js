@@ -17,9 +17,10 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  * @property {(name: number, nameLength: number, flags: number, segmentBytesMax: bigint,
  *   indexBytesMax: bigint, recordBytesMax: bigint, initialOffset: bigint) => number} open
  * @property {(handle: number, value: number, valueLength: number, timestampMs: bigint,
- *   promise: number) => bigint} append
- * @property {(handle: number, batch: number, batchLength: number, promise: number) => bigint} append_batch
- * @property {(handle: number, drafts: number, draftsLength: number, promise: number) => bigint} append_drafts
+ *   promise: number, expected: bigint) => bigint} append
+ * @property {(handle: number, batch: number, batchLength: number, promise: number, expected: bigint) => bigint} append_batch
+ * @property {(handle: number, drafts: number, draftsLength: number, promise: number, expected: bigint) => bigint} append_drafts
+ * @property {(handle: number, id: number, idLength: number) => bigint} producer_last
  * @property {(handle: number, offset: bigint) => bigint} read
  * @property {(handle: number, from: bigint, bytesMax: number) => bigint} read_batch
  * @property {(handle: number, offset: bigint) => number} truncate_before
@@ -32,6 +33,7 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  * @property {(handle: number) => bigint} durable_offset
  * @property {(handle: number, offset: bigint) => bigint} locate
  * @property {() => bigint} last_error
+ * @property {() => bigint} last_conflict
  */
 
 /**
@@ -45,7 +47,7 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  */
 
 /** The version of the exports that this file calls. */
-const ABI_VERSION = 2;
+const ABI_VERSION = 3;
 
 /** What went wrong, by status. Each is something that a caller would act on in its own way. */
 const KINDS = /** @type {const} */ ({
@@ -60,6 +62,8 @@ const KINDS = /** @type {const} */ ({
   "-9": "IndexFull",
   "-10": "Io",
   "-11": "OutOfMemory",
+  "-12": "Conflict",
+  "-13": "SequenceConflict",
 });
 
 /** @typedef {"synced" | "written" | "buffered"} Durability */
@@ -73,16 +77,46 @@ const DURABILITIES = ["synced", "written", "buffered"];
  */
 const promise = (durability) => (durability === undefined ? 0 : DURABILITIES.indexOf(durability) + 1);
 
+/**
+ * How to append, where that is not as the log does. With an `expectedNextOffset` nothing is appended unless the first
+ * record gets it.
+ *
+ * @typedef {object} AppendOptions
+ * @property {Durability} [durability]
+ * @property {bigint} [expectedNextOffset]
+ */
+
+/**
+ * The last two arguments of an append.
+ *
+ * @param {AppendOptions | Durability | undefined} options
+ * @returns {[number, bigint]}
+ */
+function terms(options = {}) {
+  if (typeof options === "string") options = { durability: options };
+  return [promise(options.durability), toI64(options.expectedNextOffset ?? -1n)];
+}
+
+/**
+ * What stood in the way of an append: the next offset was another than expected, or a producer's last record has a
+ * sequence that is not lower.
+ *
+ * @typedef {{ expected: bigint, nextOffset: bigint } | { lastSequence: bigint, lastOffset: bigint }} Conflict
+ */
+
 /** Why a call on a log failed. Decide by `kind`; the message is for people. */
 export class LogError extends Error {
   /**
    * @param {number} status
    * @param {string} message
+   * @param {Conflict} [conflict]
    */
-  constructor(status, message) {
+  constructor(status, message, conflict) {
     super(message);
     this.name = "LogError";
     this.status = status;
+    /** With the kinds "Conflict" and "SequenceConflict". */
+    this.conflict = conflict;
     /** @type {typeof KINDS[keyof typeof KINDS]} */
     this.kind = KINDS[/** @type {keyof typeof KINDS} */ (`${status}`)] ?? "Io";
   }
@@ -139,17 +173,19 @@ export class Log {
    * Appends a record, and gives its offset once it is as durable as the log promises, or this append.
    *
    * @param {NewRecord | Uint8Array | string} record
-   * @param {Durability} [durability]
+   * @param {AppendOptions | Durability} [options]
    * @returns {bigint}
    * @throws {LogError}
    */
-  append(record, durability) {
+  append(record, options) {
     if (typeof record === "string" || record instanceof Uint8Array) record = { value: record };
-    if (record.key?.length || record.headers?.length) return this.appendBatch([record], durability);
+    if (record.key?.length || record.headers?.length || record.producer?.id.length) {
+      return this.appendBatch([record], options);
+    }
     const { value, timestampMs = 0 } = record;
     return this.#call((exports) =>
       withBytes(exports, toBytes(value), (pointer, length) =>
-        exports.append(this.#handle, pointer, length, BigInt(timestampMs), promise(durability)),
+        exports.append(this.#handle, pointer, length, BigInt(timestampMs), ...terms(options)),
       ),
     );
   }
@@ -158,16 +194,34 @@ export class Log {
    * Appends records, all or none, and gives the first one's offset.
    *
    * @param {NewRecord[]} records
-   * @param {Durability} [durability]
+   * @param {AppendOptions | Durability} [options]
    * @returns {bigint}
    * @throws {LogError}
    */
-  appendBatch(records, durability) {
+  appendBatch(records, options) {
     return this.#call((exports) =>
       withBytes(exports, encodeBatch(records), (pointer, length) =>
-        exports.append_batch(this.#handle, pointer, length, promise(durability)),
+        exports.append_batch(this.#handle, pointer, length, ...terms(options)),
       ),
     );
+  }
+
+  /**
+   * The last record of a producer, if the log knows one: what they have to append comes after it.
+   *
+   * @param {Uint8Array | string} id
+   * @returns {{ sequence: bigint, offset: bigint } | undefined}
+   * @throws {LogError}
+   */
+  producerLast(id) {
+    const bytes = this.#bytes((exports) =>
+      withBytes(exports, toBytes(id), (pointer, length) =>
+        exports.producer_last(this.#handle, pointer, length),
+      ),
+    );
+    if (bytes.length === 0) return undefined;
+    const [sequence, offset] = pair(bytes);
+    return { sequence, offset };
   }
 
   /**
@@ -217,8 +271,8 @@ export class Log {
    */
   locate(offset) {
     const bytes = this.#bytes((exports) => exports.locate(this.#handle, toI64(offset)));
-    const view = new DataView(bytes.buffer);
-    return { segment: view.getBigUint64(0, true), position: view.getBigUint64(8, true) };
+    const [segment, position] = pair(bytes);
+    return { segment, position };
   }
 
   /**
@@ -309,7 +363,31 @@ function withBytes(exports, bytes, call) {
 function check(exports, result) {
   if (result >= 0) return result;
   const message = unpack(exports, exports.last_error());
-  throw new LogError(Number(result), new TextDecoder().decode(message));
+  throw new LogError(Number(result), new TextDecoder().decode(message), conflict(exports, Number(result)));
+}
+
+/**
+ * @param {Exports} exports
+ * @param {number} status
+ * @returns {Conflict | undefined}
+ */
+function conflict(exports, status) {
+  if (status !== -12 && status !== -13) return undefined;
+  const [first, second] = pair(unpack(exports, exports.last_conflict()));
+  return status === -12
+    ? { expected: first, nextOffset: second }
+    : { lastSequence: first, lastOffset: second };
+}
+
+/**
+ * Two numbers of 64 bits.
+ *
+ * @param {Uint8Array} bytes
+ * @returns {[bigint, bigint]}
+ */
+function pair(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  return [view.getBigUint64(0, true), view.getBigUint64(8, true)];
 }
 
 /**

@@ -90,6 +90,34 @@ pub enum Error {
         advice: &'static str,
     },
 
+    /// The next record would not get the offset that was expected: others were appended, or removed, meanwhile.
+    /// Nothing was appended.
+    #[error(
+        "the next record would be {next_offset}, not {expected} as expected; nothing was appended: \
+         read what is there now, and decide anew"
+    )]
+    Conflict {
+        /// The offset that was expected.
+        expected: Offset,
+        /// The one that the next record would have got.
+        next_offset: Offset,
+    },
+
+    /// The producer's sequence does not come after that of its last record, and what was appended is none of its
+    /// batches that are remembered. Nothing was appended.
+    #[error(
+        "sequence {sequence} is not after {last_sequence}, the producer's last, which is record {last_offset}; \
+         nothing was appended: go on after {last_sequence}"
+    )]
+    SequenceConflict {
+        /// The first sequence of what was to be appended.
+        sequence: u64,
+        /// The sequence of the producer's last record.
+        last_sequence: u64,
+        /// The offset of that record.
+        last_offset: Offset,
+    },
+
     /// An index has no room for another entry; the segment must be rolled. [`Log`](crate::Log) does so
     /// by itself, only users of [`Index`](crate::Index) and [`Segment`](crate::Segment) see this.
     #[error("the index is full: {entries} entries")]

@@ -54,6 +54,9 @@
 //!   bounds how long the weaker two stay unsynced, [`Log::durable_offset`] tells what is on stable storage.
 //!   Threads that append at the same time share a sync.
 //! * **Atomic batches.** [`Log::append_batch`] leaves all its records or none.
+//! * **What is sent again is there once.** A record may say whose it is and which of theirs
+//!   ([`NewRecord::producer`]): [`Log::append`] then gives the offset it got when it was sent first. An append may
+//!   also expect its offset ([`AppendOptions::expected_next_offset`]).
 //! * **Nothing is lost silently.** Every record carries a checksum, which every read verifies. What a
 //!   crash left half-written is cut off and told by [`Log::recovery_report`]; anything else that is bad
 //!   stays where it is, reads of it give [`Error::Corrupt`] and reads around it work.
@@ -105,8 +108,8 @@ pub use index::Index;
 pub use log::SubscriptionStream;
 pub use log::{Log, Next, Scan, Subscription};
 pub use offset::Offset;
-pub use options::{Clock, Durability, Options, Verify};
-pub use record::{Frames, Header, NewRecord, Record};
+pub use options::{AppendOptions, Clock, Durability, Options, Verify};
+pub use record::{Frames, Header, NewRecord, Producer, ProducerLast, Record};
 pub use report::{Damage, IndexState, Location, Report, SegmentReport, SegmentSummary, TornTail};
 pub use segment::{Drafts, Segment};
 pub use store::Store;

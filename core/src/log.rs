@@ -6,6 +6,7 @@ mod follow;
 #[cfg_attr(target_family = "wasm", path = "log/gather/alone.rs")]
 mod gather;
 mod open;
+mod producers;
 mod read;
 mod reserve;
 mod scan;
@@ -53,8 +54,8 @@ pub use self::{
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use crate::FsBackend;
 use crate::{
-    Backend, DefaultBackend, Durability, Error, Frames, Location, NewRecord, Offset, Options,
-    Record, Report, Result, SegmentSummary,
+    AppendOptions, Backend, DefaultBackend, Error, Frames, Location, NewRecord, Offset, Options,
+    ProducerLast, Record, Report, Result, SegmentSummary,
     segment::{Segment, SegmentReader, remove_files},
 };
 
@@ -98,6 +99,8 @@ struct Shared<B: Backend> {
     /// All records below it are on stable storage.
     durable: AtomicU64,
     writer: Mutex<Writer<B>>,
+    /// Held by who finds out who appended what.
+    finding_producers: Mutex<()>,
     commit: Commit<B>,
     worker: Worker<B>,
     reserve: Reserve,
@@ -210,6 +213,7 @@ impl<B: Backend> Log<B> {
             opened: OpenedSegments::default(),
             durable: opened.durable.0.into(),
             writer: Mutex::new(Writer::new(opened.active)),
+            finding_producers: Mutex::default(),
             commit: Commit::default(),
             worker: Worker::default(),
             reserve: Reserve::default(),
@@ -228,12 +232,26 @@ impl<B: Backend> Log<B> {
 
     /// Appends a record and returns its offset, once the promise of [`Options::durability`] is kept.
     ///
+    /// A record that says whose it is, and which of theirs ([`NewRecord::producer`]), is appended once, however often
+    /// it is sent: by who had no answer, or was stopped before it came, or read the record anew from where it comes
+    /// from. Their sequences increase from each record to the next in the log, with gaps if they like. Then
+    ///
+    /// * one above the producer's last is appended,
+    /// * one that was appended is not again: it gives the offset it got, once that is as durable as is asked now. Known
+    ///   are the last 16 batches, or records by themselves, of each of the 1,024 producers that appended last, as far
+    ///   as they are in the last 256 MiB of frames and the last 1,000,000 records of the log,
+    /// * any other is refused with [`Error::SequenceConflict`], which tells where to go on.
+    ///
+    /// So a record is appended twice only if its producer is forgotten: after 1,024 others appended, or, once the log
+    /// was opened again, after so many bytes or records of others. What the log knows is read from those bytes when a producer
+    /// first appends; there is no other file. It goes with the records, where they are truncated.
+    ///
     /// # Errors
     ///
     /// [`Error::TooLarge`] for a record larger than [`Options::record_bytes_max`]; nothing is appended.
     /// [`Error::Io`] when the files cannot be written or synced: whether the record is in the log is then
     /// known only when it is opened again, and until then appends give [`Error::Poisoned`].
-    /// [`Error::ReadOnly`].
+    /// [`Error::SequenceConflict`], [`Error::ReadOnly`].
     ///
     /// # Example
     ///
@@ -242,20 +260,24 @@ impl<B: Backend> Log<B> {
     /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
     /// assert_eq!(log.append("a value alone")?, Offset(0));
     /// assert_eq!(log.append(NewRecord::new("paid").key("order-7"))?, Offset(1));
+    ///
+    /// let from_outbox = NewRecord::new("sent").producer("outbox", 4711);
+    /// assert_eq!(log.append(from_outbox)?, Offset(2));
+    /// assert_eq!(log.append(from_outbox)?, Offset(2)); // there already
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn append<'a>(&self, record: impl Into<NewRecord<'a>>) -> Result<Offset> {
-        self.append_with(record, self.shared.options.durability)
+        self.append_with(record, AppendOptions::new())
     }
 
-    /// As [`Log::append`], with a promise of its own.
+    /// As [`Log::append`], with a promise of its own, or where it is expected to come: see [`AppendOptions`].
     ///
     /// What was appended before it and waits in the buffer goes with it: nothing is ever on stable storage
     /// without all that stands before it.
     ///
     /// # Errors
     ///
-    /// Those of [`Log::append`].
+    /// Those of [`Log::append`], and [`Error::Conflict`].
     ///
     /// # Example
     ///
@@ -269,19 +291,24 @@ impl<B: Backend> Log<B> {
     pub fn append_with<'a>(
         &self,
         record: impl Into<NewRecord<'a>>,
-        durability: Durability,
+        options: impl Into<AppendOptions>,
     ) -> Result<Offset> {
         let record = record.into();
-        self.shared.append(&record, durability)
+        self.shared.append(&record, options.into())
     }
 
     /// Appends records as a batch and returns their offsets: all of them or none, also after a crash.
     /// They share one write and one sync. An empty batch appends nothing.
     ///
+    /// Records of a [producer](NewRecord::producer) are all of the same one, and their sequences increase; then the
+    /// batch is appended once, as [`Log::append`] describes. Sent again it is known by its first and last sequence
+    /// and how many records it has, also if they were appended in parts with nothing of others between.
+    ///
     /// # Errors
     ///
     /// Those of [`Log::append`]; [`Error::TooLarge`] also when all are larger than 1 GiB, and
-    /// [`Error::InvalidArgument`] when there are more of them than an index holds.
+    /// [`Error::InvalidArgument`] when there are more of them than an index holds, or they are not of one producer in
+    /// order.
     ///
     /// # Example
     ///
@@ -295,36 +322,63 @@ impl<B: Backend> Log<B> {
         &self,
         records: impl IntoIterator<Item = R>,
     ) -> Result<Range<Offset>> {
-        self.append_batch_with(records, self.shared.options.durability)
+        self.append_batch_with(records, AppendOptions::new())
     }
 
-    /// As [`Log::append_batch`], with a promise of its own.
+    /// As [`Log::append_batch`], with a promise of its own, or where they are expected to come: see
+    /// [`AppendOptions`].
     ///
     /// # Errors
     ///
-    /// Those of [`Log::append_batch`].
+    /// Those of [`Log::append_batch`], and [`Error::Conflict`].
     pub fn append_batch_with<'a, R: Into<NewRecord<'a>>>(
         &self,
         records: impl IntoIterator<Item = R>,
-        durability: Durability,
+        options: impl Into<AppendOptions>,
     ) -> Result<Range<Offset>> {
         let records: Vec<NewRecord<'a>> = records.into_iter().map(Into::into).collect();
-        self.shared.append_batch(&records, durability)
+        self.shared.append_batch(&records, options.into())
     }
 
-    /// Appends the records that [`Drafts`](crate::Drafts) wrote into `drafts`, as [`Log::append_batch`] does.
+    /// Appends the records that [`Drafts`](crate::Drafts) wrote into `drafts`, as [`Log::append_batch_with`] does.
     /// They become frames where they stand, and go from there to the file in one write, if they are not few.
     ///
     /// # Errors
     ///
-    /// Those of [`Log::append_batch`], and [`Error::InvalidArgument`] for bytes that are no drafts of one batch.
+    /// Those of [`Log::append_batch_with`], and [`Error::InvalidArgument`] for bytes that are no drafts of one batch.
     /// What `drafts` holds afterwards is undefined.
     pub fn append_drafts(
         &self,
         drafts: &mut [u8],
-        durability: Durability,
+        options: impl Into<AppendOptions>,
     ) -> Result<Range<Offset>> {
-        self.shared.append_drafts(drafts, durability)
+        self.shared.append_drafts(drafts, options.into())
+    }
+
+    /// The last record of a [producer](NewRecord::producer), once it is as durable as [`Options::durability`]
+    /// promises: what they have to append comes after it. `None` if the log knows nothing of them, which is what
+    /// [`Log::append`] knows too.
+    ///
+    /// On a log opened read-only it reads the end of the log each time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for an id of no bytes, or of more than [`Producer::ID_BYTES_MAX`](crate::Producer::ID_BYTES_MAX);
+    /// [`Error::Io`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, NewRecord, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append(NewRecord::new("sent").producer("outbox", 4711))?;
+    /// let last = log.producer_last("outbox")?.expect("it has appended");
+    /// assert_eq!((last.sequence, last.offset), (4711, Offset(0)));
+    /// assert_eq!(log.producer_last("inbox")?, None);
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn producer_last(&self, id: impl AsRef<[u8]>) -> Result<Option<ProducerLast>> {
+        self.shared.producer_last(id.as_ref())
     }
 
     /// Reads a record. Its checksum is verified, unless [`Options::verify`] says

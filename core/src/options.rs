@@ -161,6 +161,58 @@ impl Options {
     }
 }
 
+/// How to append, where that is not as the log does by itself. A [`Durability`] alone becomes one too.
+///
+/// ```
+/// # use proglog::{Error, Log, MemoryBackend, Options};
+/// use proglog::{AppendOptions, Durability, Offset};
+/// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+/// let first = AppendOptions::new().expected_next_offset(Offset(0)).durability(Durability::Written);
+/// log.append_with("the one who comes first", first)?;
+/// assert!(matches!(log.append_with("and no other", first), Err(Error::Conflict { .. })));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AppendOptions {
+    /// See [`AppendOptions::durability`](Self::durability()).
+    pub durability: Option<Durability>,
+    /// See [`AppendOptions::expected_next_offset`](Self::expected_next_offset()).
+    pub expected_next_offset: Option<Offset>,
+}
+
+impl AppendOptions {
+    /// As the log does.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the append promises; [`Options::durability`] unless told.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// The offset that the first record has to get: if it would get another, nothing is appended, and
+    /// [`Error::Conflict`] tells which. So of several that decide by the same records what to append, one does.
+    ///
+    /// Records of a [producer](crate::NewRecord::producer) that were appended already are found before that is
+    /// looked at: they give the offsets that they got.
+    #[must_use]
+    pub fn expected_next_offset(mut self, offset: impl Into<Offset>) -> Self {
+        self.expected_next_offset = Some(offset.into());
+        self
+    }
+}
+
+impl From<Durability> for AppendOptions {
+    fn from(durability: Durability) -> Self {
+        Self::new().durability(durability)
+    }
+}
+
 /// What an append promises when it returns.
 ///
 /// A reader may see records that are not durable yet; below

@@ -36,6 +36,8 @@ pub struct NewRecord<'a> {
     /// When it happened, in milliseconds since 1970-01-01 UTC; 0 is no timestamp, `None` asks the
     /// log's clock.
     pub timestamp_ms: Option<u64>,
+    /// Whose record it is, and which of theirs.
+    pub producer: Option<Producer<'a>>,
 }
 
 impl<'a> NewRecord<'a> {
@@ -70,11 +72,54 @@ impl<'a> NewRecord<'a> {
         self.timestamp_ms = Some(timestamp_ms);
         self
     }
+
+    /// With whose record it is, and which of theirs: so that appending it again, because no answer came to the first
+    /// time, appends it once. See [`Log::append`](crate::Log::append). An empty id is none; it has at most
+    /// [`Producer::ID_BYTES_MAX`] bytes.
+    #[must_use]
+    pub fn producer(mut self, id: &'a (impl AsRef<[u8]> + ?Sized), sequence: u64) -> Self {
+        let id = id.as_ref();
+        self.producer = (!id.is_empty()).then_some(Producer { id, sequence });
+        self
+    }
 }
 
 impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for NewRecord<'a> {
     fn from(value: &'a T) -> Self {
         Self::new(value)
+    }
+}
+
+/// Who appends a record, and which of theirs it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Producer<'a> {
+    /// Who: bytes of the appender's choice, never empty.
+    pub id: &'a [u8],
+    /// A number that increases from each of their records to the next: an outbox's row, another log's offset.
+    pub sequence: u64,
+}
+
+impl Producer<'_> {
+    /// The most bytes of an id.
+    pub const ID_BYTES_MAX: usize = 32;
+}
+
+/// The last record of a producer: see [`Log::producer_last`](crate::Log::producer_last).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ProducerLast {
+    /// Which of theirs it is.
+    pub sequence: u64,
+    /// Its offset in the log.
+    pub offset: Offset,
+}
+
+impl ProducerLast {
+    /// A record of this sequence, at this offset.
+    #[must_use]
+    pub fn new(sequence: u64, offset: Offset) -> Self {
+        Self { sequence, offset }
     }
 }
 
@@ -145,6 +190,12 @@ impl<F: AsRef<[u8]>> Record<F> {
     #[must_use]
     pub fn timestamp_ms(&self) -> Option<u64> {
         (self.layout.timestamp_ms != 0).then_some(self.layout.timestamp_ms)
+    }
+
+    /// Who appended it and which of theirs it is, if that was said.
+    #[must_use]
+    pub fn producer(&self) -> Option<Producer<'_>> {
+        self.layout.producer(self.frame())
     }
 
     /// How many records of the same batch follow it.
@@ -229,6 +280,9 @@ impl<F: AsRef<[u8]>> fmt::Debug for Record<F> {
         }
         if self.headers().next().is_some() {
             debug.field("headers", &self.headers().collect::<Vec<_>>());
+        }
+        if let Some(Producer { id, sequence }) = self.producer() {
+            debug.field("producer", &(Bytes::copy_from_slice(id), sequence));
         }
         debug
             .field("timestamp_ms", &self.timestamp_ms())

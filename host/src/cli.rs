@@ -43,6 +43,7 @@ Exit codes, the same for every command:
     3  no record has the offset asked for
     4  something else failed: there is no log, a record is too large, the disk is full
     5  another writer has the log
+    6  the first record would not get the offset that --expect-next says
   130  stopped by Ctrl-C before it was done; serve and tail --follow end with 0 then
   143  stopped by SIGTERM, likewise";
 

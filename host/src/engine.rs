@@ -3,8 +3,8 @@
 use std::{num::NonZero, ops::Range, path::Path, time::Duration};
 
 use proglog::{
-    Durability, Frames, Location, Log, NewRecord, Next, Offset, Options, Record, Report,
-    SegmentReport, SegmentSummary,
+    AppendOptions, Frames, Location, Log, NewRecord, Next, Offset, Options, ProducerLast, Record,
+    Report, SegmentReport, SegmentSummary,
 };
 
 use crate::Result;
@@ -17,8 +17,9 @@ pub trait Engine: Send + Sync {
     fn append_batch_with(
         &self,
         records: &[NewRecord<'_>],
-        durability: Durability,
+        options: AppendOptions,
     ) -> Result<Range<Offset>>;
+    fn producer_last(&self, id: &[u8]) -> Result<Option<ProducerLast>>;
     fn read(&self, offset: Offset) -> Result<Record>;
     fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames>;
     /// Iterates over the records from `from` on, to where the log ends when the scan gets there. Unlike

@@ -1,6 +1,6 @@
 //! What can go wrong, whichever engine runs the log.
 
-use proglog_wasm::abi::Status;
+use proglog_wasm::abi::{Conflict, Status};
 
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -11,6 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    conflict: Option<Conflict>,
 }
 
 /// What a caller would do about an [`Error`].
@@ -33,6 +34,10 @@ pub enum ErrorKind {
     Closed,
     /// A record or batch is larger than the log takes. Nothing was appended.
     TooLarge,
+    /// The next record would not get the offset that was expected. Nothing was appended; [`Error::conflict`] tells more.
+    Conflict,
+    /// The producer's sequence does not come after its last. Nothing was appended; [`Error::conflict`] tells more.
+    SequenceConflict,
     /// The file system failed.
     Io,
     /// The wasm module stopped working and was discarded, or could not be started. It is not known
@@ -46,7 +51,13 @@ impl Error {
         Self {
             kind,
             message: message.into(),
+            conflict: None,
         }
+    }
+
+    /// The same, of a conflict.
+    pub(crate) fn with_conflict(self, conflict: Option<Conflict>) -> Self {
+        Self { conflict, ..self }
     }
 
     /// What a caller would do about it.
@@ -54,11 +65,17 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
+
+    /// What stood in the way of an append: with [`ErrorKind::Conflict`] and [`ErrorKind::SequenceConflict`].
+    #[must_use]
+    pub fn conflict(&self) -> Option<Conflict> {
+        self.conflict
+    }
 }
 
 impl From<proglog::Error> for Error {
     fn from(error: proglog::Error) -> Self {
-        Self::new(Status::of(&error).into(), error.to_string())
+        Self::new(Status::of(&error).into(), error.to_string()).with_conflict(Conflict::of(&error))
     }
 }
 
@@ -72,6 +89,8 @@ impl From<Status> for ErrorKind {
             Status::Locked => Self::Locked,
             Status::ReadOnly => Self::ReadOnly,
             Status::Closed => Self::Closed,
+            Status::Conflict => Self::Conflict,
+            Status::SequenceConflict => Self::SequenceConflict,
             // Memory runs out because of something large.
             Status::TooLarge | Status::OutOfMemory => Self::TooLarge,
             // A log rolls its segments before an index is full.

@@ -3,12 +3,17 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /` `{"record":{"value":"<base64>"}}` or `{"record":"<base64>"}` | `{"offset":N}`, once the record is as durable as the log promises |
+//! | the same with `"expected_next_offset":N` beside `record` | likewise, if the record gets the offset N |
+//! | `GET /producers/{id}` | `{"sequence":N,"offset":N}`, the last record of a producer |
 //! | `GET /` with the body `{"offset":N}`, or `GET /?offset=N` | `{"record":{"value":"<base64>","offset":N}}` |
 //! | `GET /healthz` | `{"status":"ok","lowest_offset":…,"next_offset":…,"durable_offset":…}` |
 //! | `GET /` from a browser (`Accept: text/html`, no body, no query) | the page |
 //!
-//! A posted record may also have `key` (base64), `headers` (`[{"name":"…","value":"<base64>"}]`) and
-//! `timestamp_ms` (0 for none); an answer has those the record has. Base64 is the standard alphabet
+//! A posted record may also have `key` (base64), `headers` (`[{"name":"…","value":"<base64>"}]`),
+//! `timestamp_ms` (0 for none) and `producer` (`{"id":"<base64>","sequence":N}`): such a record is appended once,
+//! however often it is posted, as [`proglog::Log::append`] describes. An answer has those the record has. In a path,
+//! where `/` and `+` mean something, a producer's id is base64 of the URL's alphabet (`-` and `_`), with or without
+//! padding. Base64 is the standard alphabet
 //! with padding, as Go's `encoding/json` reads and writes it. The content type of a request is not
 //! looked at: the book's `curl` sends a form's.
 //!
@@ -19,6 +24,8 @@
 //! | 400 | `bad_request`, `invalid_argument` | the JSON, the base64, a field or an option makes no sense |
 //! | 403 | `cross_origin` | a browser posts on behalf of another site |
 //! | 404 | `offset_out_of_range`, `not_found` | no record has the offset; no such path |
+//! | 409 | `conflict` | the next record would get another offset than expected: `expected_next_offset`, `next_offset` |
+//! | 409 | `sequence_conflict` | the producer's sequence does not come after its last: `last_sequence`, `last_offset` |
 //! | 405 | `method_not_allowed` | see the `Allow` header |
 //! | 408 | `timeout` | the body took too long to arrive |
 //! | 413 | `too_large` | the body, or the record in it, is over its limit |
@@ -40,7 +47,7 @@ use std::{
 use axum::{
     Router,
     body::Bytes,
-    extract::{Request, State},
+    extract::{Path, Request, State},
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -57,7 +64,7 @@ use self::{
 };
 use crate::{Engine, ErrorKind, Result, page};
 
-pub use problem::kind_name;
+pub use problem::{ConflictJson, kind_name};
 pub use record::RecordJson;
 pub use serve::{GRACE, serve};
 
@@ -114,6 +121,7 @@ pub fn app(engine: Arc<Box<dyn Engine>>, options: HttpOptions) -> Router {
     Router::new()
         .route("/", get(read).post(append))
         .route("/healthz", get(health))
+        .route("/producers/{id}", get(producer))
         .with_state(server)
         .merge(page::router())
         .fallback(no_such_path)
@@ -192,7 +200,8 @@ async fn append(State(server): State<Server>, request: Request) -> Result<Respon
     let appended = server.call(move |engine| {
         let request = AppendRequest::parse(&body.bytes)?;
         drop(body);
-        let appended = engine.append_batch(&[request.record.as_new_record()]);
+        let record = request.record.as_new_record();
+        let appended = engine.append_batch_with(&[record], request.options());
         health.note(&appended);
         Ok(OffsetJson {
             offset: appended?.start,
@@ -218,6 +227,18 @@ async fn read(State(server): State<Server>, request: Request) -> Result<Response
             // Reading the record again costs less than all who wait holding theirs.
             Attempt::NeedsRoom(bytes) => taken = Some(server.answers.take(bytes).await?),
         }
+    }
+}
+
+async fn producer(
+    State(server): State<Server>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let id = request::parse_producer_id(&id)?;
+    let last = server.call(move |engine| Ok(engine.producer_last(&id)?));
+    match last.await? {
+        Some(last) => Ok(json(StatusCode::OK, &last)),
+        None => Err(Problem::no_such_producer()),
     }
 }
 

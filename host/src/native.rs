@@ -3,8 +3,8 @@
 use std::{iter, num::NonZero, ops::Range, time::Duration};
 
 use proglog::{
-    Backend, Durability, Frames, Location, Log, NewRecord, Next, Offset, Record, Report,
-    SegmentReport, SegmentSummary,
+    AppendOptions, Backend, Frames, Location, Log, NewRecord, Next, Offset, ProducerLast, Record,
+    Report, SegmentReport, SegmentSummary,
 };
 
 use crate::{Engine, Error, Records, Result, Subscription};
@@ -21,10 +21,14 @@ where
     fn append_batch_with(
         &self,
         records: &[NewRecord<'_>],
-        durability: Durability,
+        options: AppendOptions,
     ) -> Result<Range<Offset>> {
         let records = records.iter().copied();
-        Ok(Log::append_batch_with(self, records, durability)?)
+        Ok(Log::append_batch_with(self, records, options)?)
+    }
+
+    fn producer_last(&self, id: &[u8]) -> Result<Option<ProducerLast>> {
+        Ok(Log::producer_last(self, id)?)
     }
 
     fn read(&self, offset: Offset) -> Result<Record> {

@@ -29,7 +29,8 @@ use std::{
 };
 
 use proglog::{
-    Durability, Frames, Location, NewRecord, Offset, Options, Record, Report, SegmentSummary,
+    AppendOptions, Durability, Frames, Location, NewRecord, Offset, Options, ProducerLast, Record,
+    Report, SegmentSummary,
 };
 use proglog_wasm::abi::Flags;
 
@@ -193,12 +194,8 @@ impl WasmLog {
         })
     }
 
-    fn append(
-        &self,
-        records: &[NewRecord<'_>],
-        durability: Option<Durability>,
-    ) -> Result<Range<Offset>> {
-        if durability == Some(Durability::Buffered) {
+    fn append(&self, records: &[NewRecord<'_>], how: AppendOptions) -> Result<Range<Offset>> {
+        if how.durability == Some(Durability::Buffered) {
             self.shared.buffered.store(true, Relaxed);
         }
         if self.timer.is_some()
@@ -207,9 +204,9 @@ impl WasmLog {
             return Err(error);
         }
         let options = &self.shared.opening.options;
-        let first = self.call(|guest| guest.append_batch(records, durability, options))?;
+        let first = self.call(|guest| guest.append_batch(records, how, options))?;
         if let Some(timer) = &self.timer
-            && durability.unwrap_or(options.durability) != Durability::Synced
+            && how.durability.unwrap_or(options.durability) != Durability::Synced
             && !records.is_empty()
         {
             timer.appended();
@@ -332,15 +329,19 @@ impl Shared {
 
 impl Engine for WasmLog {
     fn append_batch(&self, records: &[NewRecord<'_>]) -> Result<Range<Offset>> {
-        self.append(records, None)
+        self.append(records, AppendOptions::new())
     }
 
     fn append_batch_with(
         &self,
         records: &[NewRecord<'_>],
-        durability: Durability,
+        options: AppendOptions,
     ) -> Result<Range<Offset>> {
-        self.append(records, Some(durability))
+        self.append(records, options)
+    }
+
+    fn producer_last(&self, id: &[u8]) -> Result<Option<ProducerLast>> {
+        self.call(|guest| guest.producer_last(id))
     }
 
     fn read(&self, offset: Offset) -> Result<Record> {

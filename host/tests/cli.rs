@@ -26,6 +26,8 @@ on_both_engines!(
     append_prints_the_offsets,
     append_reads_a_file,
     json_has_all_of_a_record,
+    lines_of_a_producer_are_appended_once,
+    append_comes_where_it_is_expected,
     slow_input_is_appended_as_it_comes,
     ctrl_c_stops_an_append_and_tells_what_was_appended,
     a_line_over_the_limit_is_named_and_what_stands_before_it_stays,
@@ -149,6 +151,71 @@ fn json_has_all_of_a_record(engine: &str) {
         .as_u64()
         .expect("a timestamp by default");
     assert!((year_2025_ms..year_3000_ms).contains(&now_ms), "{now_ms}");
+}
+
+fn lines_of_a_producer_are_appended_once(engine: &str) {
+    let log = NewLog::new(engine);
+    let append = |args: &[&str], input: &[u8]| {
+        let mut command = log.verb("append", &[]);
+        command.args(["--producer-id", "day"]).args(args);
+        run(command, input)
+    };
+    let lines = numbered_lines(9000);
+    let (some, all) = (&lines[..lines.len() / 3], &lines[..]);
+    let half_a_line = some.iter().rev().position(|&byte| byte == b'\n').unwrap();
+    let some = &some[..some.len() - half_a_line];
+    for input in [some, all, all, some] {
+        let output = append(&["--json"], input);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let output = append(&[], b"0\n1\n");
+    assert_eq!(
+        stderr(&output),
+        "proglog: 2 lines were in the log already, and passed over\n"
+    );
+    assert_eq!(output.stdout, b"appended nothing\n");
+    // From another line on.
+    append(&["--producer-sequence", "8999"], b"8999\n9000\n");
+    let records = json_lines(&log.all(&["--json"]));
+    assert_eq!(records.len(), 9001);
+    for (n, record) in records.iter().enumerate() {
+        assert_eq!(record["producer"], json!({ "id": "ZGF5", "sequence": n }));
+    }
+    let output = append(&["--producer-sequence", &u64::MAX.to_string()], b"a\nb\n");
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("used up"), "{}", stderr(&output));
+}
+
+fn append_comes_where_it_is_expected(engine: &str) {
+    let log = NewLog::new(engine);
+    let append = |args: &[&str]| {
+        let mut command = log.verb("append", &[]);
+        command.args(args);
+        run(command, b"a\nb\n")
+    };
+    assert!(append(&["--expect-next", "0"]).status.success());
+    let output = append(&["--expect-next", "1"]);
+    assert_eq!(output.status.code(), Some(6));
+    assert!(
+        stderr(&output).contains("would be 2, not 1"),
+        "{}",
+        stderr(&output)
+    );
+    let output = append(&["--expect-next", "1", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&stderr(&output)).unwrap();
+    assert_eq!(told["kind"], "conflict");
+    assert_eq!(told["next_offset"], 2);
+    // What is there already is where it was expected.
+    for _ in 0..2 {
+        let output = append(&["--expect-next", "2", "--producer-id", "p"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    assert_eq!(
+        append(&["--expect-next", "2", "--producer-id", "q"])
+            .status
+            .code(),
+        Some(6)
+    );
 }
 
 fn slow_input_is_appended_as_it_comes(engine: &str) {

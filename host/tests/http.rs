@@ -23,7 +23,8 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use proglog::{
-    Durability, Frames, Location, NewRecord, Offset, Options, Record, Report, SegmentSummary,
+    AppendOptions, Frames, Location, NewRecord, Offset, Options, ProducerLast, Record, Report,
+    SegmentSummary,
 };
 use proglog_host::{
     Engine, EngineKind, Error, Mode, Records, Result, Subscription,
@@ -41,6 +42,8 @@ on_both_engines!(
     the_books_append_and_read,
     reading_past_the_end_is_not_found,
     keys_headers_and_timestamps_travel,
+    what_a_producer_posts_again_is_there_once,
+    a_record_comes_where_it_is_expected,
     bodies_over_the_limit_are_refused,
     concurrent_appends_get_offsets_of_their_own,
     damage_is_told,
@@ -131,6 +134,75 @@ fn keys_headers_and_timestamps_travel(engine: &str) {
     );
     server.post(r#"{"record":{"value":""}}"#);
     assert!(server.get("/?offset=2", "").1["record"]["timestamp_ms"].is_u64());
+}
+
+fn what_a_producer_posts_again_is_there_once(engine: &str) {
+    let server = Server::new(engine);
+    let post = |id: &str, sequence: u64| {
+        let producer = json!({ "id": id, "sequence": sequence });
+        server.post(&json!({ "record": { "value": "", "producer": producer } }).to_string())
+    };
+    for _ in 0..3 {
+        for (sequence, offset) in [(7, 0), (9, 1)] {
+            assert_eq!(
+                post("/+8=", sequence),
+                (StatusCode::OK, json!({ "offset": offset }))
+            );
+        }
+    }
+    assert_eq!(
+        server.get("/?offset=1", "").1["record"]["producer"],
+        json!({ "id": "/+8=", "sequence": 9 })
+    );
+    let (status, answer) = post("/+8=", 8);
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(answer["kind"], "sequence_conflict");
+    assert_eq!(
+        (&answer["last_sequence"], &answer["last_offset"]),
+        (&json!(9), &json!(1))
+    );
+    for id in ["_-8", "_-8="] {
+        let last = server.get(&format!("/producers/{id}"), "");
+        assert_eq!(
+            last,
+            (StatusCode::OK, json!({ "sequence": 9, "offset": 1 }))
+        );
+    }
+    let (status, answer) = server.get("/producers/YQ", "");
+    assert_eq!(
+        (status, &answer["kind"]),
+        (StatusCode::NOT_FOUND, &json!("producer_not_found"))
+    );
+    let long = "a".repeat(44);
+    for (status, answer) in [
+        server.get("/producers/*", ""),
+        server.get(&format!("/producers/{long}"), ""),
+        post(&long, 1),
+    ] {
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    }
+    // No one in particular.
+    assert_eq!(post("", 1).1, json!({ "offset": 2 }));
+    assert_eq!(post("", 1).1, json!({ "offset": 3 }));
+}
+
+fn a_record_comes_where_it_is_expected(engine: &str) {
+    let server = Server::new(engine);
+    let post = |offset: u64| {
+        server.post(&json!({ "record": "", "expected_next_offset": offset }).to_string())
+    };
+    assert_eq!(post(0), (StatusCode::OK, json!({ "offset": 0 })));
+    for expected in [0, 2, u64::MAX >> 1] {
+        let (status, answer) = post(expected);
+        assert_eq!(
+            (status, &answer["kind"]),
+            (StatusCode::CONFLICT, &json!("conflict"))
+        );
+        assert_eq!(answer["expected_next_offset"], expected);
+        assert_eq!(answer["next_offset"], 1);
+    }
+    assert_eq!(post(u64::MAX).0, StatusCode::CONFLICT);
+    assert_eq!(post(1), (StatusCode::OK, json!({ "offset": 1 })));
 }
 
 fn bodies_over_the_limit_are_refused(engine: &str) {
@@ -895,8 +967,16 @@ impl Engine for Scripted {
         }
     }
 
-    fn append_batch_with(&self, records: &[NewRecord<'_>], _: Durability) -> Result<Range<Offset>> {
+    fn append_batch_with(
+        &self,
+        records: &[NewRecord<'_>],
+        _: AppendOptions,
+    ) -> Result<Range<Offset>> {
         self.append_batch(records)
+    }
+
+    fn producer_last(&self, _: &[u8]) -> Result<Option<ProducerLast>> {
+        unasked()
     }
 
     fn lowest_offset(&self) -> Result<Offset> {

@@ -19,8 +19,18 @@ pub struct Model {
     segments: Vec<Segment>,
     /// No record gets an earlier timestamp.
     latest_ms: u64,
+    /// What producers appended, oldest first, once someone asked.
+    sent: Option<Vec<Sent>>,
     /// Files that are none of the log's.
     strays: Files,
+}
+
+/// A batch of a producer.
+#[derive(Debug)]
+struct Sent {
+    producer: Vec<u8>,
+    first: u64,
+    sequences: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -65,6 +75,7 @@ impl Model {
             options,
             segments,
             latest_ms: 0,
+            sent: None,
             strays,
         };
         model.find_latest();
@@ -118,12 +129,30 @@ impl Model {
         let (lowest, next) = (self.lowest(), self.next());
         Ok(match operation {
             Operation::Append(record) => {
-                self.append(std::slice::from_ref(record))?;
-                Some(json!(Number(next)))
+                let (first, _) = self.send(std::slice::from_ref(record), None)?;
+                Some(json!(Number(first)))
             }
             Operation::AppendBatch(records) => {
-                self.append(records)?;
-                Some(json!([Number(next), Number(self.next())]))
+                let (first, end) = self.send(records, None)?;
+                Some(json!([Number(first), Number(end)]))
+            }
+            Operation::AppendExpecting {
+                expected_next_offset,
+                records,
+            } => {
+                let (first, end) = self.send(records, Some(expected_next_offset.0))?;
+                Some(json!([Number(first), Number(end)]))
+            }
+            Operation::ProducerLast(id) if !(1..=32).contains(&id.0.len()) => {
+                return Err("invalid_argument");
+            }
+            Operation::ProducerLast(id) => {
+                let sent = self.sent();
+                let last = sent.iter().rev().find(|sent| sent.producer == id.0);
+                Some(last.map_or(json!([]), |last| {
+                    let count = last.sequences.len() as u64;
+                    json!([Number(last.last()), Number(last.first + count - 1)])
+                }))
             }
             Operation::Read(offset) => Some(self.record(offset.0)?),
             Operation::ReadBatch { from, bytes_max } => Some(self.read_batch(from.0, *bytes_max)?),
@@ -144,6 +173,7 @@ impl Model {
             Operation::Reset => {
                 self.segments = vec![Segment::new(self.options.initial_offset.0)];
                 self.latest_ms = 0;
+                self.sent = None;
                 None
             }
             Operation::Sync => None,
@@ -156,6 +186,7 @@ impl Model {
                     return Err("invalid_argument");
                 }
                 self.options = options;
+                self.sent = None;
                 self.find_latest();
                 None
             }
@@ -182,6 +213,95 @@ impl Model {
                     .count();
                 Some(json!({"sound": true, "records": next - lowest, "unchecked": unchecked}))
             }
+        })
+    }
+
+    /// Appends records that are not there already, and gives the first offset and the one after the last.
+    fn send(
+        &mut self,
+        records: &[RecordToAppend],
+        expected: Option<u64>,
+    ) -> Result<(u64, u64), &'static str> {
+        let producer = |record: &RecordToAppend| record.fields(0).producer;
+        let ids: Vec<_> = records.iter().map(|record| producer(record).0).collect();
+        let sequences: Vec<_> = records.iter().map(|record| producer(record).1).collect();
+        let id = ids.first().cloned().unwrap_or_default();
+        let is_mixed = ids.iter().any(|other| *other != id);
+        let has_producer = !id.is_empty();
+        if is_mixed || id.len() > 32 || has_producer && !sequences.is_sorted_by(|a, b| a < b) {
+            return Err("invalid_argument");
+        }
+        if has_producer {
+            let theirs: Vec<_> = self
+                .sent()
+                .iter()
+                .filter(|sent| sent.producer == id)
+                .collect();
+            let theirs = &theirs[theirs.len().saturating_sub(16)..];
+            // Every run of theirs in which each begins where the one before ends.
+            for from in 0..theirs.len() {
+                let mut run = Vec::new();
+                let mut end = theirs[from].first;
+                for sent in theirs[from..].iter().take_while(|sent| {
+                    let follows = sent.first == end;
+                    end += sent.sequences.len() as u64;
+                    follows
+                }) {
+                    run.extend(&sent.sequences);
+                    let same = |at: fn(&[u64]) -> Option<&u64>| at(&run) == at(&sequences);
+                    if same(<[u64]>::first) && same(<[u64]>::last) && run.len() == sequences.len() {
+                        let first = theirs[from].first;
+                        return Ok((first, first + run.len() as u64));
+                    }
+                }
+            }
+            if theirs
+                .last()
+                .is_some_and(|last| last.last() >= sequences[0])
+            {
+                return Err("sequence_conflict");
+            }
+        }
+        let first = self.next();
+        if expected.is_some_and(|expected| expected != first) {
+            return Err("conflict");
+        }
+        self.append(records)?;
+        if has_producer {
+            self.sent().push(Sent {
+                producer: id,
+                first,
+                sequences,
+            });
+        }
+        Ok((first, self.next()))
+    }
+
+    /// What producers appended, of what the log held when it was opened or cut, and since.
+    fn sent(&mut self) -> &mut Vec<Sent> {
+        let segments = &self.segments;
+        self.sent.get_or_insert_with(|| {
+            let mut all: Vec<Sent> = Vec::new();
+            for segment in segments {
+                let records = segment.records.iter().map(|record| &record.fields);
+                let mut remaining = 0;
+                for fields in records {
+                    let (id, sequence) = &fields.producer;
+                    match all.last_mut() {
+                        Some(sent) if remaining > 0 && !id.is_empty() => {
+                            sent.sequences.push(*sequence);
+                        }
+                        _ if id.is_empty() => {}
+                        _ => all.push(Sent {
+                            producer: id.clone(),
+                            first: fields.offset,
+                            sequences: vec![*sequence],
+                        }),
+                    }
+                    remaining = fields.batch_remaining;
+                }
+            }
+            all
         })
     }
 
@@ -274,6 +394,7 @@ impl Model {
             self.segments.push(Segment::new(next));
         }
         self.find_latest();
+        self.sent = None;
         None
     }
 
@@ -336,6 +457,12 @@ impl Segment {
 
     fn bytes(&self) -> usize {
         self.records.iter().map(|record| record.frame.len()).sum()
+    }
+}
+
+impl Sent {
+    fn last(&self) -> u64 {
+        *self.sequences.last().expect("a batch has records")
     }
 }
 

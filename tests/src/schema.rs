@@ -28,6 +28,8 @@ pub struct Fields {
     pub batch_remaining: u32,
     /// Field 9.
     pub batch_records: u32,
+    /// Fields 10 and 11.
+    pub producer: (Vec<u8>, u64),
 }
 
 impl Fields {
@@ -100,6 +102,13 @@ impl Fields {
             Value::U32(self.batch_records),
             self.batch_records != 0,
         );
+        let (id, sequence) = &self.producer;
+        set(
+            "producer_id",
+            Value::Bytes(id.clone().into()),
+            !id.is_empty(),
+        );
+        set("producer_sequence", Value::U64(*sequence), *sequence != 0);
         message
     }
 
@@ -161,6 +170,7 @@ pub fn record_of(frame: &[u8]) -> (Fields, bool) {
             .collect(),
         batch_remaining: field("batch_remaining").as_u32().expect("a number"),
         batch_records: field("batch_records").as_u32().expect("a number"),
+        producer: (bytes("producer_id"), number("producer_sequence")),
     };
     let checked = message.has_field_by_name("checksum");
     if checked {

@@ -1,6 +1,6 @@
 //! Runs a vector's script on a subject.
 
-use proglog::{Offset, Options};
+use proglog::{AppendOptions, Offset, Options};
 use proglog_host::{Engine, ErrorKind, Mode, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -97,13 +97,27 @@ impl<'a> Session<'a> {
         Ok(match operation {
             Operation::Reopen(_) => None,
             Operation::Append(record) => {
-                let offsets = append(log, std::slice::from_ref(record))?;
+                let offsets = append(log, std::slice::from_ref(record), AppendOptions::new())?;
                 assert_eq!(offsets.start.next(), offsets.end, "one record, one offset");
                 some(Number::from(offsets.start))
             }
             Operation::AppendBatch(records) => {
-                let offsets = append(log, records)?;
+                let offsets = append(log, records, AppendOptions::new())?;
                 some([Number::from(offsets.start), Number::from(offsets.end)])
+            }
+            Operation::AppendExpecting {
+                expected_next_offset,
+                records,
+            } => {
+                let options = AppendOptions::new().expected_next_offset(expected_next_offset.0);
+                let offsets = append(log, records, options)?;
+                some([Number::from(offsets.start), Number::from(offsets.end)])
+            }
+            Operation::ProducerLast(id) => {
+                let last = log.producer_last(&id.0)?;
+                some(last.map_or(Vec::new(), |last| {
+                    vec![Number(last.sequence), Number::from(last.offset)]
+                }))
             }
             Operation::Read(offset) => {
                 let record = log.read(Offset(offset.0))?;
@@ -224,14 +238,18 @@ pub fn assert_same_files(left: &Files, right: &Files, what: &str) {
     );
 }
 
-fn append(log: &dyn Engine, records: &[RecordToAppend]) -> Result<std::ops::Range<Offset>> {
+fn append(
+    log: &dyn Engine,
+    records: &[RecordToAppend],
+    options: AppendOptions,
+) -> Result<std::ops::Range<Offset>> {
     let headers: Vec<_> = records.iter().map(RecordToAppend::headers).collect();
     let borrowed: Vec<_> = records
         .iter()
         .zip(&headers)
         .map(|(record, headers)| record.borrowed(headers))
         .collect();
-    log.append_batch(&borrowed)
+    log.append_batch_with(&borrowed, options)
 }
 
 fn read_batch(log: &dyn Engine, from: Offset, bytes_max: usize) -> Result<Vec<Value>> {

@@ -51,6 +51,15 @@ pub enum Operation {
     Append(RecordToAppend),
     /// Gives the first offset and the one after the last.
     AppendBatch(Vec<RecordToAppend>),
+    /// Gives the first offset and the one after the last, if the first is the one that is expected.
+    AppendExpecting {
+        /// The offset of the first.
+        expected_next_offset: Number,
+        /// The records.
+        records: Vec<RecordToAppend>,
+    },
+    /// Gives the sequence and the offset of a producer's last record, nothing of one that is not known.
+    ProducerLast(Data),
     /// Gives the record.
     Read(Number),
     /// Gives the records, or fails.
@@ -156,6 +165,9 @@ pub struct RecordToAppend {
     /// Its timestamp.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp_ms: Option<Number>,
+    /// Whose it is, and which of theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub producer: Option<(Data, Number)>,
 }
 
 impl RecordToAppend {
@@ -180,6 +192,14 @@ impl RecordToAppend {
                 .iter()
                 .map(|(name, value)| (name.clone(), value.0.clone()))
                 .collect(),
+            producer: self
+                .producer
+                .as_ref()
+                // A number of no one's is none.
+                .filter(|(id, _)| !id.is_empty())
+                .map_or_else(Default::default, |(id, sequence)| {
+                    (id.0.clone(), sequence.0)
+                }),
             ..Fields::default()
         }
     }
@@ -196,9 +216,12 @@ impl RecordToAppend {
     /// The record, as the core takes it.
     #[must_use]
     pub fn borrowed<'a>(&'a self, headers: &'a [Header]) -> NewRecord<'a> {
-        let record = NewRecord::new(&self.value.0)
+        let mut record = NewRecord::new(&self.value.0)
             .key(&self.key.0)
             .headers(headers);
+        if let Some((id, sequence)) = &self.producer {
+            record = record.producer(&id.0, sequence.0);
+        }
         match self.timestamp_ms {
             Some(ms) => record.timestamp_ms(ms.0),
             None => record,
@@ -217,6 +240,8 @@ pub struct RecordRead {
     headers: Vec<(String, Data)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp_ms: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    producer: Option<(Data, Number)>,
     #[serde(skip_serializing_if = "is_zero")]
     batch_remaining: u32,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -237,6 +262,8 @@ impl RecordRead {
                 .map(|(name, value)| (name.clone(), Data(value.clone())))
                 .collect(),
             timestamp_ms: (fields.timestamp_ms != 0).then_some(Number(fields.timestamp_ms)),
+            producer: (!fields.producer.0.is_empty())
+                .then(|| (Data(fields.producer.0.clone()), Number(fields.producer.1))),
             batch_remaining: fields.batch_remaining,
             unchecked: !checked,
         }
@@ -254,6 +281,9 @@ impl From<&Record> for RecordRead {
                 .map(|(name, value)| (name.to_owned(), Data(value.to_vec())))
                 .collect(),
             timestamp_ms: record.timestamp_ms().map(Number),
+            producer: record
+                .producer()
+                .map(|producer| (Data(producer.id.to_vec()), Number(producer.sequence))),
             batch_remaining: record.batch_remaining(),
             unchecked: !record.is_checked(),
         }

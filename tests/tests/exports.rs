@@ -5,21 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use proglog_host::{browser_wasm, guest_wasm};
 use wasmparser::{CompositeInnerType, ExternalKind, Parser, Payload, TypeRef};
 
-/// The exports of ABI version 2, beside `memory`.
+/// The exports of ABI version 3, beside `memory`.
 const FUNCTIONS: &str = "
     abi_version() -> i32
     alloc(i32) -> i32
-    append(i32, i32, i32, i64, i32) -> i64
-    append_batch(i32, i32, i32, i32) -> i64
-    append_drafts(i32, i32, i32, i32) -> i64
+    append(i32, i32, i32, i64, i32, i64) -> i64
+    append_batch(i32, i32, i32, i32, i64) -> i64
+    append_drafts(i32, i32, i32, i32, i64) -> i64
     close(i32) -> i32
     dealloc(i32, i32) -> i32
     durable_offset(i32) -> i64
+    last_conflict() -> i64
     last_error() -> i64
     locate(i32, i64) -> i64
     lowest_offset(i32) -> i64
     next_offset(i32) -> i64
     open(i32, i32, i32, i64, i64, i64, i64) -> i32
+    producer_last(i32, i32, i32) -> i64
     read(i32, i64) -> i64
     read_batch(i32, i64, i32) -> i64
     recovery_report(i32) -> i64

@@ -137,6 +137,10 @@ fn a_record_without_checksum_holds_only_fields_1_to_4() {
             batch_remaining: 1,
             ..Fields::new(0, "value")
         },
+        Fields {
+            producer: (b"id".into(), 0),
+            ..Fields::new(0, "value")
+        },
     ];
     for fields in ours {
         Record::from_frame(framed(&fields.message().encode_to_vec()).into()).unwrap_err();
@@ -174,8 +178,8 @@ fn the_checksum_is_the_last_field_and_right() {
 fn unknown_fields() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("13, a varint", vec![13 << 3, 0xff, 0x01]),
-        ("10, eight bytes", vec![10 << 3 | 1, 1, 2, 3, 4, 5, 6, 7, 8]),
-        ("11, bytes", vec![11 << 3 | 2, 3, b'a', b'b', b'c']),
+        ("14, eight bytes", vec![14 << 3 | 1, 1, 2, 3, 4, 5, 6, 7, 8]),
+        ("14, bytes", vec![14 << 3 | 2, 3, b'a', b'b', b'c']),
         ("12, four bytes", vec![12 << 3 | 5, 1, 2, 3, 4]),
         ("14, no bytes", vec![14 << 3 | 2, 0]),
         ("16, a varint", vec![0x80, 0x01, 0x05]),
@@ -193,6 +197,15 @@ fn samples() -> Vec<Fields> {
         samples.push(Fields {
             timestamp_ms: number,
             ..Fields::new(samples.len() as u64, "timestamp")
+        });
+    }
+    for (n, sequence) in [0, 1, 127, 128, 1 << 32, 1 << 49, 1 << 63, u64::MAX]
+        .into_iter()
+        .enumerate()
+    {
+        samples.push(Fields {
+            producer: (vec![b'p'; 1 + 4 * n], sequence),
+            ..Fields::new(samples.len() as u64, "producer")
         });
     }
     for offset in [1 << 7, 1 << 14, 1 << 32, 1 << 53, 1 << 63, u64::MAX - 2] {
@@ -221,7 +234,10 @@ fn random_fields(offset: u64, rng: &mut Rng) -> Fields {
         )
     };
     let headers = rng.usize(0..4);
+    let id = if rng.bool() { bytes(rng, 32) } else { vec![] };
+    let sequence = if id.is_empty() { 0 } else { offset };
     Fields {
+        producer: (id, sequence),
         value: bytes(rng, 300),
         offset,
         timestamp_ms: rng.u64(..) >> rng.u32(0..64),
@@ -247,7 +263,8 @@ fn written(samples: &[Fields]) -> Vec<(Fields, Record)> {
             let new = NewRecord::new(&fields.value)
                 .key(&fields.key)
                 .headers(&headers)
-                .timestamp_ms(fields.timestamp_ms);
+                .timestamp_ms(fields.timestamp_ms)
+                .producer(&fields.producer.0, fields.producer.1);
             assert_eq!(log.append(new).unwrap(), Offset(fields.offset));
             let mut fields = fields.clone();
             if fields.timestamp_ms != 0 {
@@ -295,6 +312,9 @@ fn fields_of(record: &Record) -> Fields {
             .map(|(name, value)| (name.to_owned(), Bytes::copy_from_slice(value).to_vec()))
             .collect(),
         batch_remaining: record.batch_remaining(),
+        producer: record.producer().map_or_else(Default::default, |producer| {
+            (producer.id.to_vec(), producer.sequence)
+        }),
         ..Fields::default()
     }
 }

@@ -74,10 +74,16 @@ fn random_operation(rng: &mut Rng, model: &Model) -> Operation {
         near
     });
     match rng.u8(0..40) {
-        0..14 => Operation::Append(random_record(rng)),
-        14..20 => {
+        0..11 => Operation::Append(random_record(rng)),
+        11..16 => {
             Operation::AppendBatch((0..rng.usize(0..8)).map(|_| random_record(rng)).collect())
         }
+        16..18 => Operation::AppendBatch(random_batch(rng)),
+        18 => Operation::AppendExpecting {
+            expected_next_offset: if rng.bool() { Number(next) } else { offset },
+            records: random_batch(rng),
+        },
+        19 => Operation::ProducerLast(random_producer(rng)),
         20..23 => Operation::Read(offset),
         23..25 => Operation::ReadBatch {
             from: offset,
@@ -104,6 +110,23 @@ fn random_operation(rng: &mut Rng, model: &Model) -> Operation {
     }
 }
 
+/// A batch of a producer, or what should be one.
+fn random_batch(rng: &mut Rng) -> Vec<RecordToAppend> {
+    let mut records: Vec<_> = (0..rng.usize(1..5)).map(|_| random_record(rng)).collect();
+    let id = random_producer(rng);
+    let mut sequence = rng.u64(0..20);
+    for record in &mut records {
+        record.producer = Some((id.clone(), Number(sequence)));
+        sequence += u64::from(rng.u8(0..12) > 0) + u64::from(rng.u8(0..12) == 0);
+    }
+    records
+}
+
+fn random_producer(rng: &mut Rng) -> Data {
+    let bytes = [1, 1, 1, 1, 1, 1, 1, 1, 32, 33, 0][rng.usize(0..11)];
+    Data(vec![rng.u8(b'a'..b'd'); bytes])
+}
+
 fn random_record(rng: &mut Rng) -> RecordToAppend {
     let length = if rng.u8(0..10) == 0 {
         rng.usize(0..400)
@@ -126,5 +149,6 @@ fn random_record(rng: &mut Rng) -> RecordToAppend {
             .map(|_| (rng.alphabetic().to_string(), Data(vec![rng.u8(..)])))
             .collect(),
         timestamp_ms: [None, Some(Number(0)), Some(Number(rng.u64(..1 << 50)))][rng.usize(0..3)],
+        producer: (rng.u8(0..8) == 0).then(|| (random_producer(rng), Number(rng.u64(0..20)))),
     }
 }

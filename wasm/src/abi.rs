@@ -9,9 +9,10 @@
 //! | `alloc(len: i32) -> i32` | the address of a zeroed buffer, or 0 when it cannot be had |
 //! | `dealloc(ptr: i32, len: i32) -> i32` | 0 or a status |
 //! | `open(name_ptr: i32, name_len: i32, flags: i32, segment_bytes_max: i64, index_bytes_max: i64, record_bytes_max: i64, initial_offset: i64) -> i32` | a handle, at least 1, or a status; [`Flags`], and numbers of which 0 is the default |
-//! | `append(handle: i32, value_ptr: i32, value_len: i32, timestamp_ms: i64, promise: i32) -> i64` | the offset, or a status; timestamp 0 is none, [`Promise`] 0 the log's own |
-//! | `append_batch(handle: i32, ptr: i32, len: i32, promise: i32) -> i64` | the first offset, or a status; all or nothing of [entries](put_entry) |
-//! | `append_drafts(handle: i32, ptr: i32, len: i32, promise: i32) -> i64` | as `append_batch`, of [`proglog::Drafts`], which are framed where they are; the bytes are undefined afterwards |
+//! | `append(handle: i32, value_ptr: i32, value_len: i32, timestamp_ms: i64, promise: i32, expected: i64) -> i64` | the offset, or a status; timestamp 0 is none, [`Promise`] 0 the log's own, [`Expected`] -1 none |
+//! | `append_batch(handle: i32, ptr: i32, len: i32, promise: i32, expected: i64) -> i64` | the first offset, or a status; all or nothing of [entries](put_entry) |
+//! | `append_drafts(handle: i32, ptr: i32, len: i32, promise: i32, expected: i64) -> i64` | as `append_batch`, of [`proglog::Drafts`], which are framed where they are; the bytes are undefined afterwards |
+//! | `producer_last(handle: i32, id_ptr: i32, id_len: i32) -> i64` | packed: `u64` LE sequence, `u64` LE offset, no bytes if there is none; or a status |
 //! | `read(handle: i32, offset: i64) -> i64` | the record's frame, [packed](Span::pack), or a status |
 //! | `read_batch(handle: i32, from: i64, bytes_max: i32) -> i64` | consecutive frames, packed, none at the end of the log; or a status |
 //! | `truncate_before(handle: i32, offset: i64) -> i32` | 0 or a status |
@@ -21,19 +22,20 @@
 //! | `locate(handle: i32, offset: i64) -> i64` | packed: `u64` LE segment, `u64` LE position; or a status |
 //! | `recovery_report(handle: i32) -> i64`, `verify`, `segments` | packed JSON, or a status |
 //! | `last_error() -> i64` | the packed UTF-8 message of the last call that failed |
+//! | `last_conflict() -> i64` | packed: the two `u64` LE of the last [`Conflict`], 0 before the first |
 //!
 //! A negative result is a [`Status`]. Addresses and lengths are unsigned 32-bit numbers in a signed
 //! type. A pointer that the caller gives must lie in a buffer of `alloc`; one that it gets stands until
 //! the next call into the module. The module has no clock: timestamps come with the record.
 
-use proglog::{Durability, Error, Header, NewRecord};
+use proglog::{Durability, Error, Header, NewRecord, Offset, Producer};
 use prost::{
     bytes::BufMut,
     encoding::{decode_varint, encode_varint, encoded_len_varint},
 };
 
 /// The version of this contract, which `abi_version` gives.
-pub const VERSION: i32 = 2;
+pub const VERSION: i32 = 3;
 
 /// The most bytes that `alloc` gives in one buffer: 1 GiB.
 pub const BUFFER_BYTES_MAX: u32 = 1 << 30;
@@ -64,10 +66,14 @@ pub enum Status {
     Io = -10,
     /// There is no memory for it.
     OutOfMemory = -11,
+    /// The next record would not get the offset that was expected.
+    Conflict = -12,
+    /// The producer's sequence does not come after its last.
+    SequenceConflict = -13,
 }
 
 impl Status {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::InvalidArgument,
         Self::OffsetOutOfRange,
         Self::Corrupt,
@@ -79,6 +85,8 @@ impl Status {
         Self::IndexFull,
         Self::Io,
         Self::OutOfMemory,
+        Self::Conflict,
+        Self::SequenceConflict,
     ];
 
     /// The status that a log's error becomes.
@@ -94,6 +102,8 @@ impl Status {
             Error::Closed => Self::Closed,
             Error::TooLarge { .. } => Self::TooLarge,
             Error::IndexFull { .. } => Self::IndexFull,
+            Error::Conflict { .. } => Self::Conflict,
+            Error::SequenceConflict { .. } => Self::SequenceConflict,
             // And what may be added to it.
             _ => Self::Io,
         }
@@ -128,7 +138,95 @@ impl Status {
             Self::IndexFull => "IndexFull",
             Self::Io => "Io",
             Self::OutOfMemory => "OutOfMemory",
+            Self::Conflict => "Conflict",
+            Self::SequenceConflict => "SequenceConflict",
         }
+    }
+}
+
+/// What stood in the way of an append, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// Of [`Status::Conflict`].
+    Offset {
+        /// The offset that was expected.
+        expected: Offset,
+        /// The one that the next record would have got.
+        next_offset: Offset,
+    },
+    /// Of [`Status::SequenceConflict`]: the producer's last record.
+    Sequence {
+        /// Its sequence.
+        last_sequence: u64,
+        /// Its offset.
+        last_offset: Offset,
+    },
+}
+
+impl Conflict {
+    /// The conflict that a log's error is, if it is one.
+    #[must_use]
+    pub fn of(error: &Error) -> Option<Self> {
+        match *error {
+            Error::Conflict {
+                expected,
+                next_offset,
+            } => Some(Self::Offset {
+                expected,
+                next_offset,
+            }),
+            Error::SequenceConflict {
+                last_sequence,
+                last_offset,
+                ..
+            } => Some(Self::Sequence {
+                last_sequence,
+                last_offset,
+            }),
+            _ => None,
+        }
+    }
+
+    /// As `last_conflict` gives it.
+    #[must_use]
+    pub fn encode(self) -> [u8; 16] {
+        let (first, second) = match self {
+            Self::Offset {
+                expected,
+                next_offset,
+            } => (expected.0, next_offset.0),
+            Self::Sequence {
+                last_sequence,
+                last_offset,
+            } => (last_sequence, last_offset.0),
+        };
+        (u128::from(second) << 64 | u128::from(first)).to_le_bytes()
+    }
+
+    /// From what `last_conflict` gives after this status; none if that is no conflict's, or these are not 16 bytes.
+    #[must_use]
+    pub fn decode(status: Status, bytes: &[u8]) -> Option<Self> {
+        let [first, second] = pair(bytes)?;
+        match status {
+            Status::Conflict => Some(Self::Offset {
+                expected: Offset(first),
+                next_offset: Offset(second),
+            }),
+            Status::SequenceConflict => Some(Self::Sequence {
+                last_sequence: first,
+                last_offset: Offset(second),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Two `u64` LE, if these bytes are that.
+#[must_use]
+pub fn pair(bytes: &[u8]) -> Option<[u64; 2]> {
+    match bytes.as_chunks::<8>() {
+        (&[first, second], []) => Some([first, second].map(u64::from_le_bytes)),
+        _ => None,
     }
 }
 
@@ -234,11 +332,35 @@ impl Promise {
     }
 }
 
+/// The argument `expected` of an append: the offset that its first record has to get; -1 is any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected(pub Option<Offset>);
+
+impl Expected {
+    /// As the argument. An offset that no log of a module has is the highest of all.
+    #[must_use]
+    pub fn encode(self) -> i64 {
+        self.0
+            .map_or(-1, |offset| i64::try_from(offset.0).unwrap_or(i64::MAX))
+    }
+
+    /// From the argument; none if it means nothing.
+    #[must_use]
+    pub fn decode(expected: i64) -> Option<Self> {
+        match u64::try_from(expected) {
+            Ok(offset) => Some(Self(Some(Offset(offset)))),
+            Err(_) => (expected == -1).then_some(Self(None)),
+        }
+    }
+}
+
 const LENGTH_BYTES: usize = 8;
 const TAG_VALUE: u64 = 1 << 3 | 2;
 const TAG_TIMESTAMP_MS: u64 = 5 << 3;
 const TAG_KEY: u64 = 6 << 3 | 2;
 const TAG_HEADERS: u64 = 7 << 3 | 2;
+const TAG_PRODUCER_ID: u64 = 10 << 3 | 2;
+const TAG_PRODUCER_SEQUENCE: u64 = 11 << 3;
 const TAG_HEADER_NAME: u64 = 1 << 3 | 2;
 const TAG_HEADER_VALUE: u64 = 2 << 3 | 2;
 
@@ -249,7 +371,8 @@ pub fn entry_bytes(record: &NewRecord<'_>, timestamp_ms: u64) -> u64 {
 }
 
 /// Appends a record's entry to the request of `append_batch`: eight bytes of length, big endian, then
-/// the fields `value`, `timestamp_ms`, `key` and `headers` of the record as protobuf. A timestamp of
+/// the fields `value`, `timestamp_ms`, `key`, `headers`, `producer_id` and `producer_sequence` of the record as
+/// protobuf. A timestamp of
 /// 0 is none; the record's own is not looked at.
 ///
 /// # Panics
@@ -264,16 +387,17 @@ pub fn put_entry(record: &NewRecord<'_>, timestamp_ms: u64, out: &mut impl BufMu
     } = *record;
     out.put_u64(encoded_bytes(record, timestamp_ms));
     put_bytes(TAG_VALUE, value, out);
-    if timestamp_ms != 0 {
-        encode_varint(TAG_TIMESTAMP_MS, out);
-        encode_varint(timestamp_ms, out);
-    }
+    put_number(TAG_TIMESTAMP_MS, timestamp_ms, out);
     put_bytes(TAG_KEY, key, out);
     for header in headers {
         encode_varint(TAG_HEADERS, out);
         encode_varint(header_bytes(header), out);
         put_bytes(TAG_HEADER_NAME, header.name.as_bytes(), out);
         put_bytes(TAG_HEADER_VALUE, &header.value, out);
+    }
+    if let Some(Producer { id, sequence, .. }) = record.producer {
+        put_bytes(TAG_PRODUCER_ID, id, out);
+        put_number(TAG_PRODUCER_SEQUENCE, sequence, out);
     }
 }
 
@@ -284,16 +408,18 @@ fn encoded_bytes(record: &NewRecord<'_>, timestamp_ms: u64) -> u64 {
         headers,
         ..
     } = *record;
-    let timestamp = if timestamp_ms == 0 {
-        0
-    } else {
-        1 + encoded_len_varint(timestamp_ms) as u64
-    };
+    let producer = record.producer.map_or(0, |producer| {
+        field_bytes(producer.id) + number_bytes(producer.sequence)
+    });
     let headers = headers.iter().map(|header| {
         let bytes = header_bytes(header);
         1 + encoded_len_varint(bytes) as u64 + bytes
     });
-    field_bytes(value) + timestamp + field_bytes(key) + headers.sum::<u64>()
+    field_bytes(value)
+        + number_bytes(timestamp_ms)
+        + field_bytes(key)
+        + headers.sum::<u64>()
+        + producer
 }
 
 fn header_bytes(header: &Header) -> u64 {
@@ -306,6 +432,21 @@ fn field_bytes(part: &[u8]) -> u64 {
         0
     } else {
         1 + encoded_len_varint(bytes) as u64 + bytes
+    }
+}
+
+fn number_bytes(number: u64) -> u64 {
+    if number == 0 {
+        0
+    } else {
+        1 + encoded_len_varint(number) as u64
+    }
+}
+
+fn put_number(tag: u64, number: u64, out: &mut impl BufMut) {
+    if number != 0 {
+        encode_varint(tag, out);
+        encode_varint(number, out);
     }
 }
 
@@ -328,6 +469,10 @@ pub struct Entry<'a> {
     pub headers: Vec<Header>,
     /// Its timestamp; 0 is none.
     pub timestamp_ms: u64,
+    /// Whose it is; empty is no one's.
+    pub producer_id: &'a [u8],
+    /// And which of theirs.
+    pub producer_sequence: u64,
 }
 
 impl Entry<'_> {
@@ -338,6 +483,7 @@ impl Entry<'_> {
             .key(self.key)
             .headers(&self.headers)
             .timestamp_ms(self.timestamp_ms)
+            .producer(self.producer_id, self.producer_sequence)
     }
 }
 
@@ -352,7 +498,7 @@ pub fn entries(mut request: &[u8]) -> Result<Vec<Entry<'_>>, String> {
         let entry = take_entry(&mut request).ok_or_else(|| {
             format!(
                 "entry {} of the batch is not eight bytes of length and a record of value, \
-                 timestamp, key and headers",
+                 timestamp, key, headers and producer",
                 entries.len()
             )
         })?;
@@ -371,6 +517,8 @@ fn take_entry<'a>(request: &mut &'a [u8]) -> Option<Entry<'a>> {
             TAG_VALUE => entry.value = take_bytes(&mut fields)?,
             TAG_TIMESTAMP_MS => entry.timestamp_ms = decode_varint(&mut fields).ok()?,
             TAG_KEY => entry.key = take_bytes(&mut fields)?,
+            TAG_PRODUCER_ID => entry.producer_id = take_bytes(&mut fields)?,
+            TAG_PRODUCER_SEQUENCE => entry.producer_sequence = decode_varint(&mut fields).ok()?,
             TAG_HEADERS => entry.headers.push(decode_header(take_bytes(&mut fields)?)?),
             _ => return None,
         }
@@ -422,7 +570,8 @@ mod tests {
             NewRecord::new(b"value")
                 .key(b"key")
                 .headers(&headers)
-                .timestamp_ms(1_700_000_000_000),
+                .timestamp_ms(1_700_000_000_000)
+                .producer("outbox", 300),
             NewRecord::new(b""),
             NewRecord::new(&[7; 300]),
         ]);
@@ -434,7 +583,9 @@ mod tests {
                 value: b"value",
                 key: b"key",
                 headers: headers.to_vec(),
-                timestamp_ms: 1_700_000_000_000
+                timestamp_ms: 1_700_000_000_000,
+                producer_id: b"outbox",
+                producer_sequence: 300,
             }
         );
         assert_eq!(entries[1], Entry::default());
@@ -496,7 +647,7 @@ mod tests {
             assert_eq!(Status::from_result(result), Some(status));
             assert_eq!(Span::unpack(result), None);
         }
-        assert_eq!(Status::from_result(-12), None);
+        assert_eq!(Status::from_result(-14), None);
         assert_eq!(Status::from_result(0), None);
     }
 
@@ -523,6 +674,38 @@ mod tests {
         }
         for promise in [-1, 4, i32::MIN, i32::MAX] {
             assert_eq!(Promise::decode(promise), None, "{promise}");
+        }
+        for expected in [-1, 0, 1, i64::MAX] {
+            assert_eq!(Expected::decode(expected).unwrap().encode(), expected);
+        }
+        for expected in [-2, i64::MIN] {
+            assert_eq!(Expected::decode(expected), None, "{expected}");
+        }
+        assert_eq!(Expected(Some(Offset(u64::MAX))).encode(), i64::MAX);
+    }
+
+    #[test]
+    fn conflicts_come_back() {
+        for (status, conflict) in [
+            (
+                Status::Conflict,
+                Conflict::Offset {
+                    expected: Offset(1),
+                    next_offset: Offset(u64::MAX),
+                },
+            ),
+            (
+                Status::SequenceConflict,
+                Conflict::Sequence {
+                    last_sequence: u64::MAX,
+                    last_offset: Offset(1),
+                },
+            ),
+        ] {
+            let bytes = conflict.encode();
+            assert_eq!(Conflict::decode(status, &bytes), Some(conflict));
+            assert_eq!(Conflict::decode(status, &bytes[1..]), None);
+            assert_eq!(Conflict::decode(Status::Io, &bytes), None);
         }
     }
 }

@@ -60,7 +60,7 @@ impl Log {
     pub fn append(&self, value: &[u8], timestamp_ms: Option<f64>) -> Result<BigInt> {
         let timestamp_ms = whole("timestampMs", timestamp_ms.unwrap_or(0.0))?;
         let value = Input::Bytes(value);
-        Ok(call(|session| session.append(self.handle, value, timestamp_ms, 0))?.into())
+        Ok(call(|session| session.append(self.handle, value, timestamp_ms, 0, -1))?.into())
     }
 
     /// Appends a record of each value, all or none, and gives the first one's offset.
@@ -85,11 +85,11 @@ impl Log {
             );
         }
         let request = Input::Bytes(&request);
-        Ok(call(|session| session.append_batch(self.handle, request, 0))?.into())
+        Ok(call(|session| session.append_batch(self.handle, request, 0, -1))?.into())
     }
 
     /// The record of an offset: `offset`, `value`, and where it has them `key`, `headers` (pairs of
-    /// name and value) and `timestampMs`.
+    /// name and value), `timestampMs`, and `producerId` and `producerSequence`.
     ///
     /// # Errors
     ///
@@ -101,6 +101,7 @@ impl Log {
             thrown(Failure {
                 status: Status::Corrupt,
                 message: damaged.to_string(),
+                conflict: None,
             })
         })?;
         record_object(&record)
@@ -263,6 +264,7 @@ fn invalid(message: impl Into<String>) -> Failure {
     Failure {
         status: Status::InvalidArgument,
         message: message.into(),
+        conflict: None,
     }
 }
 
@@ -283,6 +285,10 @@ fn record_object(record: &Record) -> Result<Object> {
     }
     if let Some(ms) = record.timestamp_ms() {
         set("timestampMs", BigInt::from(ms).into())?;
+    }
+    if let Some(producer) = record.producer() {
+        set("producerId", Uint8Array::from(producer.id).into())?;
+        set("producerSequence", BigInt::from(producer.sequence).into())?;
     }
     Ok(object)
 }

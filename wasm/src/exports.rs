@@ -54,6 +54,7 @@ fn pack(bytes: &[u8]) -> Result<i64, Failure> {
     span.and_then(Span::pack).ok_or_else(|| Failure {
         status: Status::TooLarge,
         message: format!("a result of {} bytes cannot be returned", bytes.len()),
+        conflict: None,
     })
 }
 
@@ -108,19 +109,37 @@ extern "C" fn proglog_append(
     value_len: i32,
     timestamp_ms: i64,
     promise: i32,
+    expected: i64,
 ) -> i64 {
     let value = buffer(value_ptr, value_len);
-    number(|session| session.append(handle, value, timestamp_ms, promise))
+    number(|session| session.append(handle, value, timestamp_ms, promise, expected))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proglog_append_batch(handle: i32, ptr: i32, len: i32, promise: i32) -> i64 {
-    number(|session| session.append_batch(handle, buffer(ptr, len), promise))
+extern "C" fn proglog_append_batch(
+    handle: i32,
+    ptr: i32,
+    len: i32,
+    promise: i32,
+    expected: i64,
+) -> i64 {
+    number(|session| session.append_batch(handle, buffer(ptr, len), promise, expected))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proglog_append_drafts(handle: i32, ptr: i32, len: i32, promise: i32) -> i64 {
-    number(|session| session.append_drafts(handle, Span::from_args(ptr, len), promise))
+extern "C" fn proglog_append_drafts(
+    handle: i32,
+    ptr: i32,
+    len: i32,
+    promise: i32,
+    expected: i64,
+) -> i64 {
+    number(|session| session.append_drafts(handle, Span::from_args(ptr, len), promise, expected))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proglog_producer_last(handle: i32, id_ptr: i32, id_len: i32) -> i64 {
+    packed(|session| session.producer_last(handle, buffer(id_ptr, id_len)))
 }
 
 #[unsafe(no_mangle)]
@@ -201,6 +220,13 @@ extern "C" fn proglog_segments(handle: i32) -> i64 {
 #[unsafe(no_mangle)]
 extern "C" fn proglog_last_error() -> i64 {
     with_session(|session| pack(session.last_error().as_bytes()).ok())
+        .flatten()
+        .unwrap_or_else(|| Status::InvalidArgument.code().into())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proglog_last_conflict() -> i64 {
+    with_session(|session| pack(session.last_conflict()).ok())
         .flatten()
         .unwrap_or_else(|| Status::InvalidArgument.code().into())
 }

@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use proglog::{Backend, Clock, Drafts, Durability, Error, Log, NewRecord, Offset, Options, Record};
+use proglog::{
+    AppendOptions, Backend, Clock, Drafts, Durability, Error, Log, NewRecord, Offset, Options,
+    Record,
+};
 use serde::Serialize;
 
 use crate::{
     Buffers, Storage,
-    abi::{self, Flags, Promise, Span, Status},
+    abi::{self, Conflict, Expected, Flags, Promise, Span, Status},
 };
 
 /// The last offset that is given to a record: the one after it must be a result too.
@@ -28,6 +31,7 @@ pub struct Session<S: Storage> {
     /// What the last batch was read into, for the next.
     block: Vec<u8>,
     last_error: String,
+    last_conflict: [u8; 16],
 }
 
 struct OpenLog<S: Storage> {
@@ -59,6 +63,8 @@ pub struct Failure {
     pub status: Status,
     /// What `last_error` gives.
     pub message: String,
+    /// What `last_conflict` gives, if it is one.
+    pub conflict: Option<Conflict>,
 }
 
 impl<S: Storage> Session<S> {
@@ -72,6 +78,7 @@ impl<S: Storage> Session<S> {
             result: Held::Bytes(Vec::new()),
             block: Vec::new(),
             last_error: String::new(),
+            last_conflict: [0; 16],
         }
     }
 
@@ -161,8 +168,8 @@ impl<S: Storage> Session<S> {
         Ok(handle)
     }
 
-    /// Appends a record of a value alone and gives its offset. A timestamp of 0 is none. For `promise` see
-    /// [`Promise`].
+    /// Appends a record of a value alone and gives its offset. A timestamp of 0 is none. For `promise` and
+    /// `expected` see [`Promise`] and [`Expected`].
     ///
     /// # Errors
     ///
@@ -173,18 +180,19 @@ impl<S: Storage> Session<S> {
         value: Input<'_>,
         timestamp_ms: i64,
         promise: i32,
+        expected: i64,
     ) -> Result<i64, Failure> {
         let open = open_log(&self.logs, handle)?;
         require_room(&open.log, 1)?;
         let value = bytes_of(value, &self.buffers)?;
         let timestamp_ms = unsigned("timestamp_ms", timestamp_ms)?;
-        let durability = open.durability(promise)?;
+        let options = open.append_options(promise, expected)?;
         let record = NewRecord::new(value).timestamp_ms(timestamp_ms);
-        result(open.log.append_with(record, durability)?)
+        result(open.log.append_with(record, options)?)
     }
 
     /// Appends the records of a [request](abi::put_entry), all or none, and gives the first one's
-    /// offset: the next offset, if there are none. For `promise` see [`Promise`].
+    /// offset: the next offset, if there are none. For `promise` and `expected` see [`Promise`] and [`Expected`].
     ///
     /// # Errors
     ///
@@ -194,18 +202,19 @@ impl<S: Storage> Session<S> {
         handle: i32,
         request: Input<'_>,
         promise: i32,
+        expected: i64,
     ) -> Result<i64, Failure> {
         let open = open_log(&self.logs, handle)?;
         let request = bytes_of(request, &self.buffers)?;
         let entries = abi::entries(request).map_err(invalid)?;
         require_room(&open.log, entries.len() as u64)?;
-        let durability = open.durability(promise)?;
+        let options = open.append_options(promise, expected)?;
         let records = entries.iter().map(abi::Entry::record);
-        result(open.log.append_batch_with(records, durability)?.start)
+        result(open.log.append_batch_with(records, options)?.start)
     }
 
     /// Appends [drafts](proglog::Drafts) that stand in a buffer of `alloc`, all or none, and gives the first
-    /// one's offset. They are framed there. For `promise` see [`Promise`].
+    /// one's offset. They are framed there. For `promise` and `expected` see [`Promise`] and [`Expected`].
     ///
     /// # Errors
     ///
@@ -215,9 +224,10 @@ impl<S: Storage> Session<S> {
         handle: i32,
         drafts: Span,
         promise: i32,
+        expected: i64,
     ) -> Result<i64, Failure> {
         let open = open_log(&self.logs, handle)?;
-        let durability = open.durability(promise)?;
+        let options = open.append_options(promise, expected)?;
         let drafts = self
             .buffers
             .get_mut(drafts)
@@ -226,7 +236,21 @@ impl<S: Storage> Session<S> {
         if require_room(&open.log, drafts.len() as u64).is_err() {
             require_room(&open.log, Drafts::count(drafts))?;
         }
-        result(open.log.append_drafts(drafts, durability)?.start)
+        result(open.log.append_drafts(drafts, options)?.start)
+    }
+
+    /// The last record of a producer: `u64` LE sequence, `u64` LE offset; nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn producer_last(&mut self, handle: i32, id: Input<'_>) -> Result<&[u8], Failure> {
+        let id = bytes_of(id, &self.buffers)?;
+        let last = log(&self.logs, handle)?.producer_last(id)?;
+        let bytes = last.map_or(Vec::new(), |last| {
+            [last.sequence.to_le_bytes(), last.offset.0.to_le_bytes()].concat()
+        });
+        Ok(self.hold(Held::Bytes(bytes)))
     }
 
     /// A record's frame.
@@ -383,6 +407,9 @@ impl<S: Storage> Session<S> {
     /// Remembers the message of a failed call and gives its status.
     pub fn fail(&mut self, failure: Failure) -> Status {
         self.last_error = failure.message;
+        if let Some(conflict) = failure.conflict {
+            self.last_conflict = conflict.encode();
+        }
         failure.status
     }
 
@@ -391,10 +418,16 @@ impl<S: Storage> Session<S> {
         &self.last_error
     }
 
+    /// The numbers of the last call that failed because of a [`Conflict`].
+    pub fn last_conflict(&self) -> &[u8] {
+        &self.last_conflict
+    }
+
     fn hold_json(&mut self, value: &impl Serialize) -> Result<&[u8], Failure> {
         let json = serde_json::to_vec(value).map_err(|e| Failure {
             status: Status::Io,
             message: e.to_string(),
+            conflict: None,
         })?;
         Ok(self.hold(Held::Bytes(json)))
     }
@@ -413,6 +446,7 @@ impl From<Error> for Failure {
         Self {
             status: Status::of(&error),
             message: error.to_string(),
+            conflict: Conflict::of(&error),
         }
     }
 }
@@ -435,11 +469,18 @@ fn open_log<S: Storage>(logs: &Logs<S>, handle: i32) -> Result<&OpenLog<S>, Fail
 }
 
 impl<S: Storage> OpenLog<S> {
-    /// What an append with this argument promises.
-    fn durability(&self, promise: i32) -> Result<Durability, Failure> {
+    /// What an append with these arguments promises and expects.
+    fn append_options(&self, promise: i32, expected: i64) -> Result<AppendOptions, Failure> {
         let promise = Promise::decode(promise)
             .ok_or_else(|| invalid(format_args!("promise {promise} means nothing; give 0 to 3")))?;
-        Ok(promise.0.unwrap_or(self.durability))
+        let expected = Expected::decode(expected).ok_or_else(|| {
+            invalid(format_args!(
+                "expected {expected} means nothing; give an offset, or -1 for any"
+            ))
+        })?;
+        let mut options = AppendOptions::from(promise.0.unwrap_or(self.durability));
+        options.expected_next_offset = expected.0;
+        Ok(options)
     }
 }
 
@@ -482,6 +523,7 @@ fn invalid(message: impl Display) -> Failure {
     Failure {
         status: Status::InvalidArgument,
         message: message.to_string(),
+        conflict: None,
     }
 }
 
@@ -549,12 +591,12 @@ mod tests {
     fn records_come_back_through_buffers() {
         let (mut session, log) = memory();
         let hello = buffer(&mut session, b"hello, world");
-        assert_eq!(session.append(log, Input::Buffer(hello), 5, 0), Ok(0));
+        assert_eq!(session.append(log, Input::Buffer(hello), 5, 0, -1), Ok(0));
         let part = Span {
             ptr: hello.ptr + 7,
             len: 5,
         };
-        assert_eq!(session.append(log, Input::Buffer(part), 0, 0), Ok(1));
+        assert_eq!(session.append(log, Input::Buffer(part), 0, 0, -1), Ok(1));
         assert_eq!(session.dealloc(hello), Ok(()));
 
         let frame = session.read(log, 0).unwrap().to_vec();
@@ -581,7 +623,7 @@ mod tests {
             drafts.write(&mut bytes);
             let given = buffer(&mut session, &bytes);
             let next = session.next_offset(log).unwrap();
-            assert_eq!(session.append_drafts(log, given, 2), Ok(next));
+            assert_eq!(session.append_drafts(log, given, 2, -1), Ok(next));
             assert_eq!(value(session.read(log, next + 1).unwrap()), b"b");
 
             let torn = Span {
@@ -589,7 +631,7 @@ mod tests {
                 ..given
             };
             for (drafts, promise) in [(torn, 0), (Span { ptr: 4, len: 9 }, 0), (given, 4)] {
-                let refused = status(session.append_drafts(log, drafts, promise));
+                let refused = status(session.append_drafts(log, drafts, promise, -1));
                 assert_eq!(refused, Status::InvalidArgument);
             }
             assert_eq!(session.next_offset(log), Ok(next + 2));
@@ -600,20 +642,64 @@ mod tests {
     fn an_append_has_a_promise_of_its_own() {
         let (mut session, log) = memory();
         let x = Input::Bytes(b"x");
-        assert_eq!(session.append(log, x, 0, 3), Ok(0));
-        assert_eq!(session.append_batch(log, Input::Bytes(&[]), 3), Ok(1));
+        assert_eq!(session.append(log, x, 0, 3, -1), Ok(0));
+        assert_eq!(session.append_batch(log, Input::Bytes(&[]), 3, -1), Ok(1));
         assert_eq!(session.durable_offset(log), Ok(0));
-        assert_eq!(session.append(log, x, 0, 0), Ok(1));
+        assert_eq!(session.append(log, x, 0, 0, -1), Ok(1));
         assert_eq!(session.durable_offset(log), Ok(2));
         for promise in [-1, 4, i32::MAX] {
             assert_eq!(
-                status(session.append(log, x, 0, promise)),
+                status(session.append(log, x, 0, promise, -1)),
                 Status::InvalidArgument
             );
             assert_eq!(
-                status(session.append_batch(log, Input::Bytes(&[]), promise)),
+                status(session.append_batch(log, Input::Bytes(&[]), promise, -1)),
                 Status::InvalidArgument
             );
+        }
+    }
+
+    #[test]
+    fn what_is_sent_again_is_there_once() {
+        let (mut session, log) = memory();
+        let send = |session: &mut Session<Memory>, sequence, expected| {
+            let mut request = Vec::new();
+            let record = NewRecord::new("x").producer("a", sequence);
+            abi::put_entry(&record, 0, &mut request);
+            session.append_batch(log, Input::Bytes(&request), 0, expected)
+        };
+        let a = Input::Bytes(b"a");
+        assert_eq!(session.producer_last(log, a).unwrap(), b"");
+        for _ in 0..2 {
+            assert_eq!(send(&mut session, 7, -1), Ok(0));
+            assert_eq!(send(&mut session, 8, 1), Ok(1));
+        }
+        let last = session.producer_last(log, a).unwrap();
+        assert_eq!(abi::pair(last), Some([8, 1]));
+        let refused = send(&mut session, 6, -1).unwrap_err();
+        let conflict = Conflict::Sequence {
+            last_sequence: 8,
+            last_offset: Offset(1),
+        };
+        assert_eq!(refused.conflict, Some(conflict));
+        assert_eq!(session.fail(refused), Status::SequenceConflict);
+        assert_eq!(session.last_conflict(), conflict.encode());
+
+        let x = Input::Bytes(b"x");
+        let refused = session.append(log, x, 0, 0, 1).unwrap_err();
+        let conflict = Conflict::Offset {
+            expected: Offset(1),
+            next_offset: Offset(2),
+        };
+        assert_eq!(refused.conflict, Some(conflict));
+        assert_eq!(session.append(log, x, 0, 0, 2), Ok(2));
+        for expected in [-2, i64::MIN] {
+            let refused = status(session.append(log, x, 0, 0, expected));
+            assert_eq!(refused, Status::InvalidArgument);
+        }
+        for id in [&b""[..], &[1; 33]] {
+            let refused = status(session.producer_last(log, Input::Bytes(id)));
+            assert_eq!(refused, Status::InvalidArgument);
         }
     }
 
@@ -625,14 +711,17 @@ mod tests {
         abi::put_entry(&NewRecord::new("two"), 0, &mut request);
         let torn = buffer(&mut session, &request[..request.len() - 1]);
         assert_eq!(
-            status(session.append_batch(log, Input::Buffer(torn), 0)),
+            status(session.append_batch(log, Input::Buffer(torn), 0, -1)),
             Status::InvalidArgument
         );
         assert_eq!(session.next_offset(log), Ok(0));
 
         let whole = buffer(&mut session, &request);
-        assert_eq!(session.append_batch(log, Input::Buffer(whole), 0), Ok(0));
-        assert_eq!(session.append_batch(log, Input::Bytes(&[]), 0), Ok(2));
+        assert_eq!(
+            session.append_batch(log, Input::Buffer(whole), 0, -1),
+            Ok(0)
+        );
+        assert_eq!(session.append_batch(log, Input::Bytes(&[]), 0, -1), Ok(2));
         assert_eq!(session.next_offset(log), Ok(2));
         let record = Record::from_frame(session.read(log, 0).unwrap().to_vec().into()).unwrap();
         assert_eq!(
@@ -647,8 +736,9 @@ mod tests {
         assert_eq!(session.close(log), Ok(()));
         for handle in [log, 0, -1, 2, i32::MIN, i32::MAX] {
             let refused = [
-                status(session.append(handle, Input::Bytes(b"x"), 0, 0)),
-                status(session.append_batch(handle, Input::Bytes(b""), 0)),
+                status(session.append(handle, Input::Bytes(b"x"), 0, 0, -1)),
+                status(session.append_batch(handle, Input::Bytes(b""), 0, -1)),
+                status(session.producer_last(handle, Input::Bytes(b"x"))),
                 status(session.read(handle, 0)),
                 status(session.read_batch(handle, 0, 1)),
                 status(session.truncate_before(handle, 0)),
@@ -665,7 +755,7 @@ mod tests {
                 status(session.verify(handle)),
                 status(session.segments(handle)),
             ];
-            assert_eq!(refused, [Status::InvalidArgument; 17], "{handle}");
+            assert_eq!(refused, [Status::InvalidArgument; 18], "{handle}");
         }
         // And its number is not another log's.
         assert_ne!(open(&mut session, b"log", 0).unwrap(), log);
@@ -697,11 +787,11 @@ mod tests {
         for span in spans {
             let input = Input::Buffer(span);
             assert_eq!(
-                status(session.append(log, input, 0, 0)),
+                status(session.append(log, input, 0, 0, -1)),
                 Status::InvalidArgument
             );
             assert_eq!(
-                status(session.append_batch(log, input, 0)),
+                status(session.append_batch(log, input, 0, -1)),
                 Status::InvalidArgument
             );
             assert_eq!(
@@ -712,7 +802,7 @@ mod tests {
         }
         assert_eq!(session.dealloc(hello), Ok(()));
         assert_eq!(
-            status(session.append(log, Input::Buffer(hello), 0, 0)),
+            status(session.append(log, Input::Buffer(hello), 0, 0, -1)),
             Status::InvalidArgument
         );
         assert_eq!(session.next_offset(log), Ok(0));
@@ -724,7 +814,7 @@ mod tests {
         for number in [-1, i64::MIN] {
             let x = Input::Bytes(b"x");
             assert_eq!(
-                status(session.append(log, x, number, 0)),
+                status(session.append(log, x, number, 0, -1)),
                 Status::InvalidArgument
             );
             assert_eq!(status(session.read(log, number)), Status::InvalidArgument);
@@ -785,11 +875,13 @@ mod tests {
         let last = Input::Bytes(b"last");
         let log = session.open(last, 0, 0, 0, 0, i64::MAX - 1).unwrap();
         assert_eq!(
-            session.append(log, Input::Bytes(b"x"), 0, 0),
+            session.append(log, Input::Bytes(b"x"), 0, 0, -1),
             Ok(i64::MAX - 1)
         );
         assert_eq!(session.next_offset(log), Ok(i64::MAX));
-        let refused = session.append(log, Input::Bytes(b"x"), 0, 0).unwrap_err();
+        let refused = session
+            .append(log, Input::Bytes(b"x"), 0, 0, -1)
+            .unwrap_err();
         assert_eq!(refused.status, Status::InvalidArgument);
         assert!(
             refused.message.contains("use the native engine"),
@@ -797,7 +889,7 @@ mod tests {
             refused.message
         );
         assert_eq!(
-            session.append_batch(log, Input::Bytes(b""), 0),
+            session.append_batch(log, Input::Bytes(b""), 0, -1),
             Ok(i64::MAX)
         );
         assert_eq!(session.next_offset(log), Ok(i64::MAX));
@@ -816,7 +908,7 @@ mod tests {
             let log = session
                 .open(Input::Bytes(name.as_bytes()), 0, 0, 0, 0, initial)
                 .unwrap();
-            let appended = session.append_batch(log, Input::Bytes(&request), 0);
+            let appended = session.append_batch(log, Input::Bytes(&request), 0, -1);
             if fits {
                 assert_eq!(appended, Ok(initial));
                 for (n, offset) in (0..).zip(initial..i64::MAX) {
@@ -854,15 +946,15 @@ mod tests {
     #[test]
     fn one_handle_writes_and_others_read() {
         let (mut session, log) = memory();
-        assert_eq!(session.append(log, Input::Bytes(b"x"), 0, 0), Ok(0));
+        assert_eq!(session.append(log, Input::Bytes(b"x"), 0, 0, -1), Ok(0));
         assert_eq!(status(open(&mut session, b"log", 0)), Status::Locked);
         let reader = open(&mut session, b"log", 1).unwrap();
         assert_eq!(value(session.read(reader, 0).unwrap()), b"x");
         assert_eq!(
-            status(session.append(reader, Input::Bytes(b"y"), 0, 0)),
+            status(session.append(reader, Input::Bytes(b"y"), 0, 0, -1)),
             Status::ReadOnly
         );
-        assert_eq!(session.append(log, Input::Bytes(b"y"), 0, 0), Ok(1));
+        assert_eq!(session.append(log, Input::Bytes(b"y"), 0, 0, -1), Ok(1));
         assert_eq!(session.refresh(reader), Ok(()));
         assert_eq!(session.next_offset(reader), Ok(2));
         assert_eq!(session.close(log), Ok(()));
@@ -872,7 +964,7 @@ mod tests {
     #[test]
     fn a_log_is_found_again_under_its_name() {
         let (mut session, log) = memory();
-        assert_eq!(session.append(log, Input::Bytes(b"kept"), 0, 0), Ok(0));
+        assert_eq!(session.append(log, Input::Bytes(b"kept"), 0, 0, -1), Ok(0));
         assert_eq!(session.close(log), Ok(()));
         let other = open(&mut session, b"other", 0).unwrap();
         assert_eq!(session.next_offset(other), Ok(0));
@@ -883,7 +975,7 @@ mod tests {
     #[test]
     fn reports_are_json() {
         let (mut session, log) = memory();
-        assert_eq!(session.append(log, Input::Bytes(b"x"), 0, 0), Ok(0));
+        assert_eq!(session.append(log, Input::Bytes(b"x"), 0, 0, -1), Ok(0));
         let segments =
             serde_json::from_slice::<Vec<proglog::SegmentSummary>>(session.segments(log).unwrap())
                 .unwrap();
@@ -914,7 +1006,7 @@ mod tests {
         let name = directory.path().to_str().unwrap().as_bytes();
         let mut session = Session::new(Directories);
         let log = open(&mut session, name, 0).unwrap();
-        assert_eq!(session.append(log, Input::Bytes(b"x"), 0, 0), Ok(0));
+        assert_eq!(session.append(log, Input::Bytes(b"x"), 0, 0, -1), Ok(0));
         assert_eq!(session.close(log), Ok(()));
         assert!(directory.path().join("0.store").exists());
     }

@@ -152,8 +152,8 @@ test("no argument of the raw exports brings the module down", () => {
   const bad = -1;
   assert.equal(read(12345, 0n), BigInt(bad));
   assert.equal(read(-1, 0n), BigInt(bad));
-  assert.equal(append(0, 0, 0, 0n, 0), BigInt(bad));
-  assert.equal(append(1, 0, 0, 0n, 4), BigInt(bad));
+  assert.equal(append(0, 0, 0, 0n, 0, -1n), BigInt(bad));
+  assert.equal(append(1, 0, 0, 0n, 4, -1n), BigInt(bad));
   assert.equal(open(1 << 30, 100, 0, 0n, 0n, 0n, 0n), bad);
   assert.equal(open(0, 0, 0xff, 0n, 0n, 0n, 0n), bad);
   assert.equal(alloc(0), 0);
@@ -161,13 +161,13 @@ test("no argument of the raw exports brings the module down", () => {
   assert.equal(dealloc(16, 16), bad);
   const pointer = alloc(16);
   assert.ok(pointer > 0);
-  assert.equal(append_batch(1, pointer, -1, 0), BigInt(bad));
-  assert.equal(append_drafts(1, pointer, -1, 0), BigInt(bad));
-  assert.equal(append_drafts(1, pointer, 16, 0), BigInt(bad));
+  assert.equal(append_batch(1, pointer, -1, 0, -1n), BigInt(bad));
+  assert.equal(append_drafts(1, pointer, -1, 0, -1n), BigInt(bad));
+  assert.equal(append_drafts(1, pointer, 16, 0, -1n), BigInt(bad));
   // A batch whose entry says it is longer than the batch.
   new Uint8Array(exports.memory.buffer, pointer, 16).fill(0xff);
-  assert.equal(append_batch(1, pointer, 16, 0), BigInt(bad));
-  assert.equal(append_drafts(1, pointer, 16, 0), BigInt(bad));
+  assert.equal(append_batch(1, pointer, 16, 0, -1n), BigInt(bad));
+  assert.equal(append_drafts(1, pointer, 16, 0, -1n), BigInt(bad));
   assert.equal(dealloc(pointer, 16), 0);
   assert.equal(dealloc(pointer, 16), bad);
   assert.equal(Buffer.from(log.read(0n).value).toString(), "still there");
@@ -190,6 +190,34 @@ test("a log that is closed and opened again has its records; one that is reset h
   log.reset();
   assert.equal(log.lowestOffset, log.nextOffset);
   log.close();
+});
+
+test("what a producer sends again is there once, and what is expected comes there or not at all", () => {
+  const log = newLog();
+  const send = (/** @type {bigint} */ sequence, /** @type {import("../log.js").AppendOptions} */ options = {}) =>
+    log.append({ value: "x", producer: { id: "outbox", sequence } }, options);
+  assert.equal(log.producerLast("outbox"), undefined);
+  for (let round = 0; round < 2; round++) {
+    assert.equal(send(7n), 0n);
+    assert.equal(send(2n ** 64n - 1n, { expectedNextOffset: 1n }), 1n);
+  }
+  assert.deepEqual(log.producerLast("outbox"), { sequence: 2n ** 64n - 1n, offset: 1n });
+  const { producer } = log.read(0n);
+  assert.deepEqual([Buffer.from(producer?.id ?? "").toString(), producer?.sequence], ["outbox", 7n]);
+  const refused = (/** @type {LogError["kind"]} */ kind, /** @type {object} */ conflict) =>
+    (/** @type {unknown} */ error) => {
+      assert.ok(error instanceof LogError, `${error}`);
+      assert.equal(error.kind, kind);
+      assert.deepEqual(error.conflict, conflict);
+      return true;
+    };
+  assert.throws(() => send(8n), refused("SequenceConflict", { lastSequence: 2n ** 64n - 1n, lastOffset: 1n }));
+  assert.throws(
+    () => log.append("late", { expectedNextOffset: 1n, durability: "written" }),
+    refused("Conflict", { expected: 1n, nextOffset: 2n }),
+  );
+  assert.equal(log.append("in time", { expectedNextOffset: 2n }), 2n);
+  assert.throws(() => log.producerLast("x".repeat(33)), failure("InvalidArgument", /32/));
 });
 
 test("bytes that are no frame are refused", () => {

@@ -10,8 +10,13 @@ use std::{
     time::Duration,
 };
 
-use super::{Segment, SegmentReader, Shared};
-use crate::{Backend, Durability, Error, NewRecord, Offset, Result, segment::DraftedBatch};
+use super::{
+    Segment, SegmentReader, Shared,
+    producers::{Admitted, Numbered, Producers},
+};
+use crate::{
+    AppendOptions, Backend, Durability, Error, NewRecord, Offset, Result, segment::DraftedBatch,
+};
 
 /// So many segments may wait to be sealed: they are looked through when the log is opened after a crash.
 pub(super) const UNSEALED_MAX: usize = 16;
@@ -24,6 +29,9 @@ const UNSEALED_KEPT: usize = 4;
 /// the space that is prepared there, so where there are many they are not.
 const UNSYNCED_BYTES_MAPPED: u64 = 16 << 20;
 
+/// The writer after an append, the offsets of what was appended, and the bytes of its frames.
+type Appended<'a, B> = (MutexGuard<'a, Writer<B>>, Range<Offset>, u64);
+
 /// Who appends, holds it.
 #[derive(Debug)]
 pub(super) struct Writer<B: Backend> {
@@ -32,6 +40,10 @@ pub(super) struct Writer<B: Backend> {
     unsynced_bytes: Option<u64>,
     /// When the first of the records was appended that no sync was asked for yet.
     unsynced_since: Option<Duration>,
+    /// Who appended what last, once someone wanted to know.
+    producers: Option<Box<Producers>>,
+    /// How often records were removed from the end.
+    removals: u64,
 }
 
 impl<B: Backend> Writer<B> {
@@ -40,6 +52,8 @@ impl<B: Backend> Writer<B> {
             active,
             unsynced_bytes: None,
             unsynced_since: None,
+            producers: None,
+            removals: 0,
         }
     }
 
@@ -52,6 +66,36 @@ impl<B: Backend> Writer<B> {
         self.active
     }
 
+    /// Who appended what last, if that is known.
+    pub(super) fn producers(&mut self) -> Option<&mut Producers> {
+        self.producers.as_deref_mut()
+    }
+
+    pub(super) fn removals(&self) -> u64 {
+        self.removals
+    }
+
+    /// Learns who appended what last, of records none of which was removed since there were so many removals.
+    pub(super) fn producers_are(&mut self, found: Producers, removals: u64) {
+        if self.removals == removals {
+            self.producers = Some(Box::new(found));
+        }
+    }
+
+    /// Remembers that records of a producer were appended.
+    fn note(&mut self, numbered: Option<&Numbered>, first: Offset) {
+        if let (Some(numbered), Some(producers)) = (numbered, &mut self.producers) {
+            producers.note(numbered, first);
+        }
+    }
+
+    /// Takes an active segment from which records were removed, or before which.
+    pub(super) fn replace_after_removal(&mut self, active: Segment<B>) {
+        self.replace(active);
+        self.producers = None;
+        self.removals += 1;
+    }
+
     /// Takes another active segment, and gives the one there was.
     pub(super) fn replace(&mut self, active: Segment<B>) -> Segment<B> {
         std::mem::replace(&mut self.active, active)
@@ -59,25 +103,25 @@ impl<B: Backend> Writer<B> {
 }
 
 impl<B: Backend> Shared<B> {
-    /// Appends a record, and returns once `durability` is kept.
+    /// Appends a record, and returns once what is promised is kept.
     pub(super) fn append(
         self: &Arc<Self>,
         record: &NewRecord<'_>,
-        durability: Durability,
+        options: AppendOptions,
     ) -> Result<Offset> {
-        let offsets = self.append_all(slice::from_ref(record), durability)?;
+        let offsets = self.append_all(slice::from_ref(record), options)?;
         Ok(offsets.start)
     }
 
-    /// Appends records, all or none, and returns once `durability` is kept.
+    /// Appends records, all or none, and returns once what is promised is kept.
     // Not made anew for every kind of iterator that records come from.
     #[inline(never)]
     pub(super) fn append_batch(
         self: &Arc<Self>,
         records: &[NewRecord<'_>],
-        durability: Durability,
+        options: AppendOptions,
     ) -> Result<Range<Offset>> {
-        self.append_all(records, durability)
+        self.append_all(records, options)
     }
 
     // Inlined, so that of one record it is known that it is one.
@@ -85,50 +129,103 @@ impl<B: Backend> Shared<B> {
     fn append_all(
         self: &Arc<Self>,
         records: &[NewRecord<'_>],
-        durability: Durability,
+        options: AppendOptions,
     ) -> Result<Range<Offset>> {
-        let mut writer = self.writer()?;
-        let (offsets, bytes) = loop {
-            let batch = writer.active.batch(records)?;
-            if records.is_empty() {
-                return Ok(batch.first..batch.first);
+        if options.expected_next_offset.is_some()
+            || records.iter().any(|record| record.producer.is_some())
+        {
+            return self.append_if_admitted(records, options);
+        }
+        let durability = options.durability.unwrap_or(self.options.durability);
+        loop {
+            let writer = self.writer()?;
+            if let Some((writer, offsets, bytes)) = self.append_by(writer, records, durability)? {
+                return self.keep_promise(writer, offsets, bytes, durability);
             }
-            if !writer.active.has_room_for(batch.records(), batch.bytes_max) {
-                let Some(with_room) = self.with_room(writer, batch.records(), batch.bytes())?
-                else {
-                    writer = self.writer()?;
-                    continue;
-                };
-                writer = with_room;
-            }
-            let before = writer.active.store_bytes();
-            let mapped = writer
-                .unsynced_bytes
-                .is_none_or(|bytes| bytes > UNSYNCED_BYTES_MAPPED);
-            let appended = writer.active.append_frames(&batch, durability, mapped);
-            let offsets = self.poison_if_failed(appended)?;
-            break (offsets, writer.active.store_bytes() - before);
-        };
-        self.keep_promise(writer, offsets, bytes, durability)
+        }
     }
 
-    /// As [`Shared::append`], of what [`Drafts`](crate::Drafts) wrote.
+    /// As [`Shared::append_batch`], of records of a producer, or such as are expected to come somewhere.
+    #[cold]
+    #[inline(never)]
+    fn append_if_admitted(
+        self: &Arc<Self>,
+        records: &[NewRecord<'_>],
+        options: AppendOptions,
+    ) -> Result<Range<Offset>> {
+        let numbered = Numbered::of(records.iter().map(|record| record.producer))?;
+        let durability = options.durability.unwrap_or(self.options.durability);
+        loop {
+            let expected = options.expected_next_offset;
+            let writer = match self.admit(numbered.as_ref(), expected, durability)? {
+                Admitted::Now(writer) => writer,
+                Admitted::Before(offsets) => return Ok(offsets),
+            };
+            let appended = self.append_by(writer, records, durability)?;
+            if let Some((mut writer, offsets, bytes)) = appended {
+                writer.note(numbered.as_ref(), offsets.start);
+                return self.keep_promise(writer, offsets, bytes, durability);
+            }
+        }
+    }
+
+    /// Appends records, and gives the writer back, their offsets and how many bytes they take. `None` if there was
+    /// no room, and is now or will be.
+    #[inline(always)]
+    fn append_by<'a>(
+        self: &'a Arc<Self>,
+        mut writer: MutexGuard<'a, Writer<B>>,
+        records: &[NewRecord<'_>],
+        durability: Durability,
+    ) -> Result<Option<Appended<'a, B>>> {
+        let batch = writer.active.batch(records)?;
+        if records.is_empty() {
+            return Ok(Some((writer, batch.first..batch.first, 0)));
+        }
+        if !writer.active.has_room_for(batch.records(), batch.bytes_max) {
+            let Some(with_room) = self.with_room(writer, batch.records(), batch.bytes())? else {
+                return Ok(None);
+            };
+            writer = with_room;
+        }
+        let before = writer.active.store_bytes();
+        let mapped = writer
+            .unsynced_bytes
+            .is_none_or(|bytes| bytes > UNSYNCED_BYTES_MAPPED);
+        let appended = writer.active.append_frames(&batch, durability, mapped);
+        let offsets = self.poison_if_failed(appended)?;
+        let bytes = writer.active.store_bytes() - before;
+        Ok(Some((writer, offsets, bytes)))
+    }
+
+    /// As [`Shared::append_batch`], of what [`Drafts`](crate::Drafts) wrote.
     pub(super) fn append_drafts(
         self: &Arc<Self>,
         drafts: &mut [u8],
-        durability: Durability,
+        options: AppendOptions,
     ) -> Result<Range<Offset>> {
+        let durability = options.durability.unwrap_or(self.options.durability);
+        let expected = options.expected_next_offset;
         let mut writer = self.writer()?;
         if drafts.is_empty() {
-            let next = writer.active.next_offset();
-            return Ok(next..next);
+            drop(writer);
+            return self.append_batch(&[], options);
         }
         let mut batch = DraftedBatch::read(drafts, &self.options)?;
+        let numbered = Numbered::of(batch.producers())?;
+        let is_free = numbered.is_none() && expected.is_none();
         let offsets = loop {
+            if !is_free {
+                drop(writer);
+                writer = match self.admit(numbered.as_ref(), expected, durability)? {
+                    Admitted::Now(writer) => writer,
+                    Admitted::Before(offsets) => return Ok(offsets),
+                };
+            }
             let active = &writer.active;
             if !batch.can_be(active.next_offset(), active.timestamp_ms_min()) {
                 drop(writer);
-                return self.append_batch(&batch.decode().records(), durability);
+                return self.append_batch(&batch.decode().records(), options);
             }
             let Some(with_room) = self.with_room(writer, batch.records(), batch.bytes())? else {
                 writer = self.writer()?;
@@ -138,6 +235,7 @@ impl<B: Backend> Shared<B> {
             let appended = writer.active.append_drafts(&mut batch, durability);
             break self.poison_if_failed(appended)?;
         };
+        writer.note(numbered.as_ref(), offsets.start);
         self.keep_promise(writer, offsets, batch.bytes(), durability)
     }
 
@@ -218,6 +316,29 @@ impl<B: Backend> Shared<B> {
         if segment.show(next) {
             self.subscribers.wake();
         }
+    }
+
+    /// Returns once what others appended before `end` is as durable as was asked, and can be read.
+    pub(super) fn keep_promise_of_before(
+        self: &Arc<Self>,
+        mut writer: MutexGuard<'_, Writer<B>>,
+        end: Offset,
+        durability: Durability,
+    ) -> Result<()> {
+        let segment = Arc::clone(writer.active.reader());
+        match durability {
+            Durability::Synced => {
+                drop(writer);
+                self.commit(end)?;
+            }
+            Durability::Written => {
+                let flushed = writer.active.flush();
+                self.poison_if_failed(flushed)?;
+            }
+            Durability::Buffered => {}
+        }
+        self.show(&segment, end);
+        Ok(())
     }
 
     fn check_fits_index(&self, records: u64) -> Result<()> {

@@ -102,7 +102,7 @@ impl<B: Backend> Shared<B> {
         self.view
             .store(Arc::new(View::new(&bases, active.reader())));
         self.subscribers.truncated_to(next);
-        writer.replace(active);
+        writer.replace_after_removal(active);
         drop(closed);
         self.continue_timestamps(writer);
         Ok(())
@@ -138,7 +138,7 @@ impl<B: Backend> Shared<B> {
         }
         self.view.store(Arc::new(View::new(&[], active.reader())));
         self.subscribers.truncated_to(first);
-        writer.replace(active);
+        writer.replace_after_removal(active);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 pub(crate) use self::draft::Draft;
-use super::{Header, NewRecord};
+use super::{Header, NewRecord, Producer};
 use crate::{Offset, error::Damaged};
 
 /// The bytes of a frame's length, before the record.
@@ -34,6 +34,8 @@ const KEY: u8 = (6 << 3) | BYTES;
 const HEADERS: u8 = (7 << 3) | BYTES;
 const BATCH_REMAINING: u8 = (8 << 3) | VARINT;
 const BATCH_RECORDS: u8 = (9 << 3) | VARINT;
+const PRODUCER_ID: u8 = (10 << 3) | BYTES;
+const PRODUCER_SEQUENCE: u8 = (11 << 3) | VARINT;
 pub(crate) const CHECKSUM: u8 = (15 << 3) | FIXED64;
 const HEADER_NAME: u8 = (1 << 3) | BYTES;
 const HEADER_VALUE: u8 = (2 << 3) | BYTES;
@@ -67,6 +69,7 @@ pub(crate) struct Layout {
     pub(super) batch_records: u32,
     pub(crate) checked: bool,
     has_headers: bool,
+    has_producer: bool,
     pub(super) timestamp_ms: u64,
     pub(super) value: Span,
     pub(super) key: Span,
@@ -75,8 +78,7 @@ pub(crate) struct Layout {
 impl Layout {
     /// The headers, name and value, of the frame this is the layout of.
     pub(super) fn headers(self, frame: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
-        let checksum = if self.checked { CHECKSUM_BYTES } else { 0 };
-        let mut fields = &frame[LENGTH_BYTES..frame.len() - checksum];
+        let mut fields = self.fields(frame);
         // The layout was read from these bytes, so every step succeeds until they are used up.
         std::iter::from_fn(move || {
             while self.has_headers && !fields.is_empty() {
@@ -86,6 +88,32 @@ impl Layout {
             }
             None
         })
+    }
+
+    /// Whose record it is, of the frame this is the layout of.
+    pub(super) fn producer(self, frame: &[u8]) -> Option<Producer<'_>> {
+        if !self.has_producer {
+            return None;
+        }
+        let mut producer = Producer {
+            id: &[],
+            sequence: 0,
+        };
+        let mut fields = self.fields(frame);
+        while !fields.is_empty() {
+            match next_field(&mut fields)? {
+                (PRODUCER_ID, Field::Bytes(id)) => producer.id = id,
+                (PRODUCER_SEQUENCE, Field::Varint(sequence)) => producer.sequence = sequence,
+                _ => {}
+            }
+        }
+        Some(producer)
+    }
+
+    /// The fields before the checksum.
+    fn fields(self, frame: &[u8]) -> &[u8] {
+        let checksum = if self.checked { CHECKSUM_BYTES } else { 0 };
+        &frame[LENGTH_BYTES..frame.len() - checksum]
     }
 
     /// The first offset of the batch whose last record this is, its own if it is no batch's.
@@ -126,6 +154,7 @@ pub(crate) fn is_field_tag(byte: u8) -> bool {
             | HEADERS
             | BATCH_REMAINING
             | BATCH_RECORDS
+            | PRODUCER_ID
             | CHECKSUM
     )
 }
@@ -139,7 +168,7 @@ pub(crate) fn claimed_bytes(head: &[u8]) -> Option<u64> {
         return None;
     }
     let fits = match *rest.split_off_first()? {
-        VALUE | KEY | HEADERS => bytes_len(varint(&mut rest)?) < length,
+        VALUE | KEY | HEADERS | PRODUCER_ID => bytes_len(varint(&mut rest)?) < length,
         tag => is_field_tag(tag),
     };
     fits.then_some(length + LENGTH_BYTES as u64)
@@ -217,6 +246,7 @@ fn parse_in_order(frame: &[u8]) -> Option<Layout> {
         batch_records: u32::try_from(batch_records).ok()?,
         checked: true,
         has_headers: false,
+        has_producer: false,
         timestamp_ms,
         value,
         key,
@@ -273,8 +303,12 @@ fn parse_checked(frame: &[u8], fields_end: usize) -> Option<Layout> {
                 layout.batch_remaining = u32::try_from(n).ok()?
             }
             (BATCH_RECORDS, Field::Varint(n)) => layout.batch_records = u32::try_from(n).ok()?,
+            (PRODUCER_ID, Field::Bytes(id)) => layout.has_producer = !id.is_empty(),
+            (PRODUCER_SEQUENCE, Field::Varint(_)) => {}
             // A known field of another type is no record; a field of a later version is skipped.
-            (tag, _) if (1..=9).contains(&(tag >> 3)) && !matches!(tag >> 3, 3 | 4) => return None,
+            (tag, _) if (1..=11).contains(&(tag >> 3)) && !matches!(tag >> 3, 3 | 4) => {
+                return None;
+            }
             _ => {}
         }
     }
@@ -467,7 +501,13 @@ pub(crate) fn frame_bytes_max(record: &NewRecord<'_>) -> u64 {
     } else {
         headers_bytes_max(record.headers)
     };
-    FRAME_BYTES_BESIDE_MAX + parts + headers
+    let producer = match record.producer {
+        None => 0,
+        Some(Producer { id, .. }) => {
+            TAG_AND_LENGTH_BYTES_MAX + id.len() as u64 + NUMBER_FIELD_BYTES_MAX
+        }
+    };
+    FRAME_BYTES_BESIDE_MAX + parts + headers + producer
 }
 
 /// Not inlined where records mostly have none.
@@ -490,6 +530,7 @@ impl FrameToWrite<'_> {
             + headers.map(|h| 1 + bytes_len(header_len(h))).sum::<u64>()
             + number_field_len(u64::from(self.batch_remaining))
             + number_field_len(u64::from(self.batch_records))
+            + self.record.producer.map_or(0, producer_len)
             + CHECKSUM_BYTES as u64
     }
 
@@ -559,6 +600,9 @@ impl FrameToWrite<'_> {
         }
         fields.put_nonzero(BATCH_REMAINING, u64::from(self.batch_remaining));
         fields.put_nonzero(BATCH_RECORDS, u64::from(self.batch_records));
+        if let Some(producer) = self.record.producer {
+            fields.at += put_producer(producer, &mut fields.out[fields.at..]);
+        }
     }
 }
 
@@ -610,6 +654,16 @@ impl Fields<'_> {
         field[1..].copy_from_slice(&checksum.to_le_bytes());
         self.put(&field);
     }
+}
+
+/// Puts whose record it is at the beginning of `out`, and gives how many bytes that takes. Not inlined where records
+/// mostly are no one's in particular.
+#[inline(never)]
+fn put_producer(producer: Producer<'_>, out: &mut [u8]) -> usize {
+    let mut fields = Fields { out, at: 0 };
+    fields.put_bytes(PRODUCER_ID, producer.id);
+    fields.put_nonzero(PRODUCER_SEQUENCE, producer.sequence);
+    fields.at
 }
 
 /// As [`Fields::put_number`], at the beginning of `out`: how many bytes it takes. Who calls it for a large number once
@@ -674,6 +728,10 @@ fn header_len(header: &Header) -> u64 {
     bytes_field_len(header.name.as_bytes()) + bytes_field_len(&header.value)
 }
 
+fn producer_len(producer: Producer<'_>) -> u64 {
+    bytes_field_len(producer.id) + number_field_len(producer.sequence)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -691,13 +749,17 @@ mod tests {
                 .into_iter()
                 .enumerate()
             {
-                for fields in 0..8 {
+                for fields in 0..16 {
                     let has = |field: usize| (fields >> field) & 1 == 1;
                     let record = NewRecord {
                         value,
                         key: if has(0) { &long[..n * 50] } else { &[] },
                         headers: if has(1) { &headers } else { &[] },
                         timestamp_ms: None,
+                        producer: has(3).then_some(Producer {
+                            id: &long[..1 + n * 7],
+                            sequence: number,
+                        }),
                     };
                     let batch = if has(2) {
                         u32::try_from(number).unwrap_or(0)
@@ -760,7 +822,11 @@ mod tests {
             match parse_in_order(&frame) {
                 Some(in_order) => assert_eq!(in_order, any),
                 // Nine bytes of number are taken the long way.
-                None => assert!(any.has_headers || any.offset.0.max(any.timestamp_ms) >> 56 > 0),
+                None => assert!(
+                    any.has_headers
+                        || any.has_producer
+                        || any.offset.0.max(any.timestamp_ms) >> 56 > 0
+                ),
             }
             // Of a value or a key only the ends matter.
             let interesting =
@@ -777,6 +843,8 @@ mod tests {
                     0x3a,
                     0x40,
                     0x48,
+                    0x52,
+                    0x58,
                     0x79,
                     0x7f,
                     0x80,

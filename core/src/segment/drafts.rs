@@ -1,7 +1,7 @@
 //! Batches that are framed before the log has them.
 
 use crate::{
-    Error, Header, NewRecord, Offset, Options, Record, Result,
+    Error, Header, NewRecord, Offset, Options, Producer, Record, Result,
     record::{Draft, LENGTH_BYTES, frame_bytes},
     segment::{
         Batch,
@@ -130,6 +130,16 @@ impl<'a> DraftedBatch<'a> {
         self.frames.len() as u64
     }
 
+    /// Of each record whose it is.
+    pub(crate) fn producers(&self) -> impl Iterator<Item = Option<Producer<'_>>> {
+        let mut at = 0;
+        self.drafts.iter().map(move |draft| {
+            let frame = &self.frames[at..at + draft.bytes()];
+            at += draft.bytes();
+            draft.producer(frame)
+        })
+    }
+
     /// Whether they can be finished where they stand.
     pub(crate) fn can_be(&self, first: Offset, timestamp_ms_min: u64) -> bool {
         first.0.checked_add(self.records()).is_some()
@@ -198,8 +208,9 @@ pub(crate) struct DecodedDrafts(Vec<(Record, Vec<Header>)>);
 
 impl DecodedDrafts {
     pub(crate) fn records(&self) -> Vec<NewRecord<'_>> {
-        let records = self.0.iter().map(|(record, headers)| {
-            NewRecord::new(record.value())
+        let records = self.0.iter().map(|(record, headers)| NewRecord {
+            producer: record.producer(),
+            ..NewRecord::new(record.value())
                 .key(record.key().unwrap_or_default())
                 .headers(headers)
                 .timestamp_ms(record.timestamp_ms().unwrap_or(0))

@@ -1,10 +1,10 @@
 //! What must hold of a log that is opened after a stop.
 
-use proglog::{Durability, Log, Offset};
+use proglog::{Durability, Error, Log, Offset};
 
 use crate::{
     sabotage::Disk,
-    workload::{Held, Random, Stopped, Workload},
+    workload::{Held, Random, Sent, Step, Stopped, Workload},
 };
 
 /// How the process stopped.
@@ -26,6 +26,7 @@ pub(crate) fn check(
     let found = opens(disk, workload, stopped, how)?;
     opens_again(disk, workload, &found)?;
     goes_on(&disk.power_cut(chance), workload, &found)?;
+    is_sent_again(&disk.killed(), workload, stopped, &found)?;
     stops_again(disk, workload, found, chance)
 }
 
@@ -48,9 +49,13 @@ fn opens(disk: &Disk, workload: Workload, stopped: &Stopped, how: How) -> Result
         ));
     }
     let mut held = stopped.held.clone();
-    held.ends.retain(|&end| end < found.next());
-    held.ends.push(found.next());
+    let found_next = found.next();
+    held.ends.retain(|&end| end < found_next);
+    held.ends.push(found_next);
     (held.lowest, held.values) = (found.lowest, found.values);
+    held.sent.extend(stopped.sending.clone());
+    held.sent
+        .retain(|sent| sent.first >= held.lowest && sent.next() <= found_next);
     sound(&log)?;
     disk.kill(log);
     Ok(held)
@@ -93,6 +98,58 @@ fn goes_on(disk: &Disk, workload: Workload, found: &Held) -> Result<(), String> 
     Ok(())
 }
 
+/// Has all producers send all again that they sent: what is there already is not appended, what is not is, in order.
+fn is_sent_again(
+    disk: &Disk,
+    workload: Workload,
+    stopped: &Stopped,
+    found: &Held,
+) -> Result<(), String> {
+    if matches!(stopped.in_step, Some(Step::TruncateAfter(_) | Step::Reset)) {
+        // It may have removed any part of them.
+        return Ok(());
+    }
+    let sent = stopped.held.sent.iter().chain(&stopped.sending);
+    let sent: Vec<Sent> = sent
+        .filter(|sent| sent.first >= found.lowest)
+        .cloned()
+        .collect();
+    let mut held = found.clone();
+    let mut offsets = Vec::new();
+    for round in ["sent again", "sent a third time"] {
+        let log = open(disk, workload)?;
+        for (n, batch) in sent.iter().enumerate() {
+            let first = match offsets.get(n) {
+                Some(&first) => first,
+                None if batch.next() <= found.next() => batch.first,
+                None => {
+                    let first = held.next();
+                    held.append(&batch.values);
+                    first
+                }
+            };
+            if offsets.len() == n {
+                offsets.push(first);
+            }
+            let later = &sent[n + 1..];
+            let is_remembered = later
+                .iter()
+                .filter(|later| later.producer == batch.producer);
+            let is_remembered = is_remembered.count() < 16;
+            match batch.append(&log) {
+                Ok(appended) if appended.start.0 == first => {}
+                Err(Error::SequenceConflict { .. }) if !is_remembered => {}
+                appended => {
+                    return Err(format!("{batch:?} {round} gave {appended:?}, not {first}"));
+                }
+            }
+        }
+        same(&log, &held, round)?;
+        disk.kill(log);
+    }
+    Ok(())
+}
+
 /// Stops it once more, after some steps of other promises.
 fn stops_again(disk: &Disk, workload: Workload, found: Held, chance: u64) -> Result<(), String> {
     let mut random = Random(chance);
@@ -115,7 +172,7 @@ fn stops_again(disk: &Disk, workload: Workload, found: Held, chance: u64) -> Res
     }
     let disk = disk.power_cut(chance);
     opens(&disk, workload, &stopped, How::PowerCut)
-        .map(drop)
+        .and_then(|found| is_sent_again(&disk, workload, &stopped, &found))
         .map_err(|e| format!("after another power cut: {e}"))
 }
 

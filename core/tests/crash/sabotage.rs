@@ -28,6 +28,8 @@ pub(crate) enum Bug {
     DirectorySync,
     /// No record says that it is one of a batch.
     BatchFields,
+    /// No record says whose it is.
+    ProducerFields,
     /// A store's sync leaves the length where it was before the last append.
     LengthSync,
     /// A store is not cut.
@@ -37,13 +39,14 @@ pub(crate) enum Bug {
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::StoreSync,
         Self::EveryOtherStoreSync,
         Self::IndexSync,
         Self::IndexLeads,
         Self::DirectorySync,
         Self::BatchFields,
+        Self::ProducerFields,
         Self::LengthSync,
         Self::Cut,
         Self::CutBytes,
@@ -253,7 +256,10 @@ impl BackendFile for DiskFile {
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.disk.alive()?;
         match (self.disk.bug, self.is_store()) {
-            (Bug::BatchFields, true) => self.inner.write_at(&without_batch_fields(bytes), position),
+            (Bug::BatchFields | Bug::ProducerFields, true) => {
+                let bytes = without_fields(bytes, self.disk.bug);
+                self.inner.write_at(&bytes, position)
+            }
             (Bug::IndexLeads, false) => {
                 self.inner.write_at(bytes, position)?;
                 self.inner.sync()?;
@@ -322,13 +328,13 @@ impl BackendFile for DiskFile {
             self.set_len(end)?;
         }
         let (disk, file) = (self.disk.clone(), self.inner.clone());
-        let bug = self.is_store() && self.disk.bug == Bug::BatchFields;
+        let bug = Some(self.disk.bug)
+            .filter(|bug| self.is_store() && matches!(bug, Bug::BatchFields | Bug::ProducerFields));
         let on_fill = move |at: usize, bytes: &[u8]| {
             if disk.alive().is_ok() {
-                let bytes = if bug {
-                    without_batch_fields(bytes)
-                } else {
-                    bytes.to_vec()
+                let bytes = match bug {
+                    Some(bug) => without_fields(bytes, bug),
+                    None => bytes.to_vec(),
                 };
                 if file.write_at(&bytes, position + at as u64).is_err() {
                     // A stop there is a process killed while it writes to its memory.
@@ -340,8 +346,8 @@ impl BackendFile for DiskFile {
     }
 }
 
-/// The same frames, each field that tells of a batch made one that means nothing.
-fn without_batch_fields(frames: &[u8]) -> Vec<u8> {
+/// The same frames, each field that tells of a batch, or of a producer, made one that means nothing.
+fn without_fields(frames: &[u8], bug: Bug) -> Vec<u8> {
     let mut frames = frames.to_vec();
     let mut rest = &mut frames[..];
     while let Some(length) = rest.first_chunk() {
@@ -354,8 +360,13 @@ fn without_batch_fields(frames: &[u8]) -> Vec<u8> {
         let mut at = 8;
         while at < checksum - 1 {
             let tag = frame[at];
-            if tag == 8 << 3 || tag == 9 << 3 {
-                frame[at] += 2 << 3;
+            let fields = if bug == Bug::BatchFields {
+                8..10
+            } else {
+                10..12
+            };
+            if fields.contains(&(tag >> 3)) {
+                frame[at] = 14 << 3 | tag & 7;
             }
             at += 1;
             let number = varint(frame, &mut at);

@@ -1,6 +1,10 @@
 //! What is done to a log before it stops, and what it then held.
 
-use std::{fmt, io::ErrorKind, ops::RangeInclusive};
+use std::{
+    fmt,
+    io::ErrorKind,
+    ops::{Range, RangeInclusive},
+};
 
 use proglog::{Durability, Error, Log, MemoryBackend, NewRecord, Offset, Options};
 
@@ -52,6 +56,17 @@ impl Workload {
             }
             // Some with each of the options.
             Self::Seeded(seed) => seed / 4 % 2 == 1,
+        }
+    }
+
+    /// Whether a producer appends: in every other two.
+    fn has_producers(self) -> bool {
+        match self {
+            Self::Short { steps, number } => {
+                let sum: u64 = (0..steps).map(|at| letter(number, at)).sum();
+                sum / 2 % 2 == 1
+            }
+            Self::Seeded(seed) => seed / 8 % 2 == 1,
         }
     }
 
@@ -119,6 +134,7 @@ impl Workload {
             held,
             in_step: Some(Step::Reopen),
             durability,
+            sending: None,
         };
         let Ok(mut log) = Log::open_on(disk.clone(), options.clone()) else {
             return Ok(stopped);
@@ -126,17 +142,22 @@ impl Workload {
         for at in 0..self.steps() {
             let step = self.step(at, &stopped.held, &mut random);
             stopped.in_step = Some(step.clone());
+            stopped.sending = None;
+            if let Step::Append(values) = &step {
+                let sent = stopped.held.send(values);
+                stopped.sending = Some(sent).filter(|_| self.has_producers());
+            }
             if let Step::Reopen = step {
                 let closed = log.close();
                 match closed.and_then(|()| Log::open_on(disk.clone(), options.clone())) {
                     Ok(opened) => log = opened,
                     Err(_) => return Ok(stopped),
                 }
-            } else if apply(&log, &step).is_err() || disk.is_dead() {
+            } else if apply(&log, &step, stopped.sending.as_ref()).is_err() || disk.is_dead() {
                 disk.kill(log);
                 return Ok(stopped);
             }
-            stopped.held.after(&step, &log)?;
+            stopped.held.after(&step, stopped.sending.take(), &log)?;
             stopped.durable = log.durable_offset().0;
             if stopped.durable < stopped.held.next()
                 && (durability == Durability::Synced || matches!(step, Step::Sync))
@@ -156,8 +177,9 @@ fn letter(number: u64, at: u32) -> u64 {
     number / letters.pow(at) % letters
 }
 
-fn apply(log: &Log<Disk>, step: &Step) -> proglog::Result<()> {
+fn apply(log: &Log<Disk>, step: &Step, sending: Option<&Sent>) -> proglog::Result<()> {
     match step {
+        Step::Append(_) if let Some(sending) = sending => sending.append(log).map(drop),
         Step::Append(values) => {
             let records = values
                 .iter()
@@ -177,6 +199,31 @@ fn apply(log: &Log<Disk>, step: &Step) -> proglog::Result<()> {
     }
 }
 
+/// A batch of a producer, as it can be sent again.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sent {
+    pub(crate) producer: &'static str,
+    first_sequence: u64,
+    pub(crate) values: Vec<Vec<u8>>,
+    /// Where it was appended, or will be.
+    pub(crate) first: u64,
+}
+
+impl Sent {
+    pub(crate) fn append(&self, log: &Log<Disk>) -> proglog::Result<Range<Offset>> {
+        let records = self.values.iter().zip(self.first_sequence..);
+        log.append_batch(records.map(|(value, sequence)| {
+            NewRecord::new(value)
+                .timestamp_ms(5)
+                .producer(self.producer, sequence)
+        }))
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.values.len() as u64
+    }
+}
+
 /// What a log holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Held {
@@ -188,6 +235,10 @@ pub(crate) struct Held {
     /// The beginnings of batches that were cut on purpose. They are no batches any more: where they are cut
     /// again and that is interrupted, any part of them may be left.
     pub(crate) cut: Vec<RangeInclusive<u64>>,
+    /// The batches of producers, none of them cut.
+    pub(crate) sent: Vec<Sent>,
+    /// How many records were ever to be appended.
+    pub(crate) sequences: u64,
 }
 
 impl Held {
@@ -200,13 +251,29 @@ impl Held {
         self.ends.push(self.next());
     }
 
+    /// The batch that is sent next, of one of two producers.
+    fn send(&mut self, values: &[Vec<u8>]) -> Sent {
+        let first_sequence = self.sequences;
+        self.sequences += values.len() as u64;
+        Sent {
+            producer: ["a", "b"][first_sequence as usize / 2 % 2],
+            first_sequence,
+            values: values.to_vec(),
+            first: self.next(),
+        }
+    }
+
     /// What a step leaves, of which the log says how much it took away.
-    fn after(&mut self, step: &Step, log: &Log<Disk>) -> Result<(), String> {
+    fn after(&mut self, step: &Step, sent: Option<Sent>, log: &Log<Disk>) -> Result<(), String> {
         match step {
-            Step::Append(values) => self.append(values),
+            Step::Append(values) => {
+                self.append(values);
+                self.sent.extend(sent);
+            }
             Step::TruncateAfter(offset) => {
                 let next = offset + 1;
                 self.values.truncate((next - self.lowest) as usize);
+                self.sent.retain(|sent| sent.next() <= next);
                 let whole = self.ends.contains(&next);
                 self.ends.retain(|&end| end < next);
                 if !whole {
@@ -215,7 +282,12 @@ impl Held {
                 }
                 self.ends.push(next);
             }
-            Step::Reset => *self = Self::default(),
+            Step::Reset => {
+                *self = Self {
+                    sequences: self.sequences,
+                    ..Self::default()
+                }
+            }
             Step::Sync | Step::TruncateBefore(_) | Step::Reopen | Step::Reserve(_) => {}
         }
         let (lowest, next) = (log.lowest_offset().0, log.next_offset().0);
@@ -230,6 +302,7 @@ impl Held {
         }
         self.values.drain(..(lowest - self.lowest) as usize);
         self.lowest = lowest;
+        self.sent.retain(|sent| sent.first >= lowest);
         Ok(())
     }
 }
@@ -242,6 +315,8 @@ pub(crate) struct Stopped {
     /// The log's own word for what was on stable storage.
     pub(crate) durable: u64,
     pub(crate) durability: Durability,
+    /// What a producer was appending.
+    pub(crate) sending: Option<Sent>,
 }
 
 impl Stopped {

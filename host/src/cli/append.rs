@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::Args;
-use proglog::{Header, NewRecord, Offset};
+use proglog::{AppendOptions, Header, NewRecord, Offset, Producer};
 use proglog_host::{Engine, Error, ErrorKind};
 use serde_json::json;
 
@@ -45,6 +45,7 @@ Examples:
   proglog append ./log access.log
   printf 'a\\0b' | proglog append ./log --null
   echo paid | proglog append ./log --key order-7 --header trace=4bf9
+  proglog append ./log day.log --producer-id day-1    # again and again: each line is there once
   generate | proglog append ./log --acks    # prints 41 once record 41 and all before it are kept")]
 pub(crate) struct Append {
     /// The directory of the log
@@ -63,6 +64,23 @@ pub(crate) struct Append {
     /// The timestamp of every record, in milliseconds since 1970; 0 for none [default: now]
     #[arg(long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true)]
     timestamp_ms: Option<u64>,
+    /// Whose records they are: a line that the log has of this producer already is passed over, so that the same
+    /// input can be appended again when no answer came. At most 32 bytes
+    #[arg(long, value_name = "ID", value_parser = parse_producer_id)]
+    producer_id: Option<String>,
+    /// The producer's sequence of the first line; that of each next one is one higher
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = parse_number,
+        allow_negative_numbers = true,
+        default_value_t = 0,
+        requires = "producer_id"
+    )]
+    producer_sequence: u64,
+    /// Append nothing, and exit with 6, unless the first line gets this offset
+    #[arg(long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true)]
+    expect_next: Option<u64>,
     /// Print the last offset of each batch, a line each, as soon as it is acknowledged, that is kept as
     /// --durability says; the summary then goes to standard error
     #[arg(long)]
@@ -97,10 +115,15 @@ impl Append {
             first: None,
             next: Offset(0),
             appended: 0,
+            known: 0,
+            last_sequence: None,
             progress: Progress::of_input(&input),
         };
-        let done = appender.append_all(&input, &stopped);
+        let done = appender
+            .find_last()
+            .and_then(|()| appender.append_all(&input, &stopped));
         appender.progress.clear();
+        appender.tell_known();
         let (first, next) = (appender.first, appender.next);
         let closed = log.close();
         let told = self.tell_summary(first, next, done.is_ok() && closed.is_ok());
@@ -110,15 +133,25 @@ impl Append {
         Ok(exit)
     }
 
-    fn new_record<'a>(&'a self, value: &'a [u8]) -> NewRecord<'a> {
+    /// The record of a line, of which so many were before it.
+    fn new_record<'a>(&'a self, value: &'a [u8], before: u64) -> Result<NewRecord<'a>, Failure> {
         let mut record = NewRecord::new(value).headers(&self.headers);
+        if let Some(id) = &self.producer_id {
+            record = record.producer(id, self.sequence(before)?);
+        }
         if let Some(key) = &self.key {
             record = record.key(key);
         }
         match self.timestamp_ms {
-            Some(timestamp_ms) => record.timestamp_ms(timestamp_ms),
-            None => record,
+            Some(timestamp_ms) => Ok(record.timestamp_ms(timestamp_ms)),
+            None => Ok(record),
         }
+    }
+
+    fn sequence(&self, before: u64) -> Result<u64, Failure> {
+        self.producer_sequence.checked_add(before).ok_or_else(|| {
+            Failure::usage("the sequences after --producer-sequence are used up; give a lower one")
+        })
     }
 
     /// What a record takes in the store besides its value, at most.
@@ -128,7 +161,8 @@ impl Append {
             .iter()
             .map(|h| h.name.len() + h.value.len() + 12);
         let key = self.key.as_ref().map_or(0, String::len);
-        FRAME_OVERHEAD_BYTES + (key + headers.sum::<usize>()) as u64
+        let producer = self.producer_id.as_ref().map_or(0, |id| id.len() + 13);
+        FRAME_OVERHEAD_BYTES + (key + headers.sum::<usize>() + producer) as u64
     }
 
     fn tell_ack(&self, last: Offset) -> Result<(), Failure> {
@@ -189,10 +223,49 @@ struct Appender<'a> {
     next: Offset,
     /// How many records of the input were appended: one less than the number of the next.
     appended: u64,
+    /// How many of those the log had already.
+    known: u64,
+    /// The sequence of the producer's last record, before any is appended here.
+    last_sequence: Option<u64>,
     progress: Progress,
 }
 
 impl Appender<'_> {
+    fn find_last(&mut self) -> Result<(), Failure> {
+        if let Some(id) = &self.append.producer_id {
+            let last = self.log.producer_last(id.as_bytes())?;
+            self.last_sequence = last.map(|last| last.sequence);
+        }
+        Ok(())
+    }
+
+    fn tell_known(&self) {
+        if self.known > 0 {
+            let noun = if self.append.null { "record" } else { "line" };
+            note(&format!(
+                "{} in the log already, and passed over",
+                match self.known {
+                    1 => format!("1 {noun} was"),
+                    known => format!("{} were", count(known, noun)),
+                }
+            ));
+        }
+    }
+
+    /// Passes over those of the first lines that the log has already, and gives how many of them it has not.
+    fn pass_over_known(&mut self, records: usize) -> Result<usize, Failure> {
+        let Some(last) = self.last_sequence else {
+            return Ok(records);
+        };
+        let first = self.append.sequence(self.appended)?;
+        let known = last.saturating_add(1).saturating_sub(first);
+        let known = usize::try_from(known).unwrap_or(records).min(records);
+        self.records.drop_first(known);
+        self.appended += known as u64;
+        self.known += known as u64;
+        Ok(records - known)
+    }
+
     fn append_all(&mut self, input: &Input, stopped: &AtomicU8) -> Done {
         loop {
             let exit = stopped.load(Ordering::Relaxed);
@@ -270,16 +343,19 @@ impl Appender<'_> {
     }
 
     fn append_first(&mut self, records: usize) -> Result<(), Failure> {
-        let batch: Vec<_> = self
-            .records
-            .whole()
-            .take(records)
-            .map(|value| self.append.new_record(value))
-            .collect();
+        let records = self.pass_over_known(records)?;
+        let whole = self.records.whole().take(records).zip(self.appended..);
+        let batch: Vec<_> = whole
+            .map(|(value, before)| self.append.new_record(value, before))
+            .collect::<Result<_, _>>()?;
         if batch.is_empty() {
             return Ok(());
         }
-        let offsets = match self.log.append_batch(&batch) {
+        let mut options = AppendOptions::new();
+        if let Some(first) = self.append.expect_next {
+            options = options.expected_next_offset(Offset(first).plus(self.appended));
+        }
+        let offsets = match self.log.append_batch_with(&batch, options) {
             Ok(offsets) => offsets,
             // All or nothing: halves find the one that is too large, and append those before it.
             Err(error) if error.kind() == ErrorKind::TooLarge && batch.len() > 1 => {
@@ -327,6 +403,16 @@ fn not_acknowledged(error: Error) -> Failure {
         )
     } else {
         failure
+    }
+}
+
+fn parse_producer_id(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=Producer::ID_BYTES_MAX => Ok(text.to_owned()),
+        bytes => Err(format!(
+            "it has {bytes} bytes; give 1 to {}",
+            Producer::ID_BYTES_MAX
+        )),
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     process::ExitCode,
 };
 
-use proglog_host::{Error, ErrorKind, http::kind_name};
+use proglog_host::{
+    Error, ErrorKind,
+    http::{ConflictJson, kind_name},
+};
 use serde_json::json;
 
 /// The exit codes, which every `--help` lists.
@@ -16,6 +19,7 @@ pub(crate) mod exit {
     pub(crate) const OFFSET_OUT_OF_RANGE: u8 = 3;
     pub(crate) const FAILED: u8 = 4;
     pub(crate) const LOCKED: u8 = 5;
+    pub(crate) const CONFLICT: u8 = 6;
 }
 
 /// Why a verb failed.
@@ -28,6 +32,7 @@ pub(crate) enum Failure {
         exit: u8,
         kind: &'static str,
         message: String,
+        conflict: Option<ConflictJson>,
     },
 }
 
@@ -37,6 +42,7 @@ impl Failure {
             exit,
             kind,
             message: without_error_number(message.into()),
+            conflict: None,
         }
     }
 
@@ -116,9 +122,13 @@ impl Failure {
                 exit,
                 kind,
                 message,
+                conflict,
             } => {
                 let line = if as_json {
-                    json!({ "error": message, "kind": kind }).to_string()
+                    let mut line = json!(conflict);
+                    line["error"] = json!(message);
+                    line["kind"] = json!(kind);
+                    line.to_string()
                 } else {
                     format!("proglog: {message}")
                 };
@@ -201,9 +211,15 @@ impl From<Error> for Failure {
             ErrorKind::Corrupt => exit::DAMAGED,
             ErrorKind::OffsetOutOfRange => exit::OFFSET_OUT_OF_RANGE,
             ErrorKind::Locked => exit::LOCKED,
+            ErrorKind::Conflict | ErrorKind::SequenceConflict => exit::CONFLICT,
             _ => exit::FAILED,
         };
-        Self::told(exit, kind_name(error.kind()), in_flags(&error))
+        Self::Told {
+            exit,
+            kind: kind_name(error.kind()),
+            message: without_error_number(in_flags(&error)),
+            conflict: error.conflict().map(ConflictJson::from),
+        }
     }
 }
 

@@ -366,7 +366,7 @@ impl Importer<'_> {
             return Ok(());
         };
         let records: Vec<NewRecord<'_>> = self.batch.iter().map(Carried::to_append).collect();
-        let offsets = match log.append_batch_with(&records, Durability::Buffered) {
+        let offsets = match log.append_batch_with(&records, Durability::Buffered.into()) {
             Ok(offsets) => offsets,
             Err(error) => return Err(self.not_appended(error)),
         };

@@ -6,15 +6,19 @@ use axum::{
 };
 use serde::Serialize;
 
+use proglog::Offset;
+use proglog_wasm::abi::Conflict;
+
 use super::{body::BodyLimit, json};
 use crate::{Error, ErrorKind};
 
-/// An error as an answer: `{"error":"…","kind":"…"}`.
+/// An error as an answer: `{"error":"…","kind":"…"}`, and the numbers of a conflict.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
     kind: &'static str,
     pub(super) message: String,
+    conflict: Option<Conflict>,
 }
 
 impl Problem {
@@ -23,6 +27,7 @@ impl Problem {
             status,
             kind,
             message: message.into(),
+            conflict: None,
         }
     }
 
@@ -64,6 +69,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    pub(super) fn no_such_producer() -> Self {
+        let message = "the log remembers no record of this producer; append its first";
+        Self::new(StatusCode::NOT_FOUND, "producer_not_found", message)
+    }
+
     pub(super) fn method_not_allowed(method: &Method) -> Self {
         let message = format!("{method} does nothing here; the Allow header says what does");
         Self::new(
@@ -80,6 +90,7 @@ impl From<Error> for Problem {
             ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
             ErrorKind::OffsetOutOfRange => StatusCode::NOT_FOUND,
             ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorKind::Conflict | ErrorKind::SequenceConflict => StatusCode::CONFLICT,
             ErrorKind::Poisoned | ErrorKind::Trapped | ErrorKind::Locked | ErrorKind::Closed => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -87,7 +98,10 @@ impl From<Error> for Problem {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        Self::new(status, kind_name(error.kind()), error.to_string())
+        Self {
+            conflict: error.conflict(),
+            ..Self::new(status, kind_name(error.kind()), error.to_string())
+        }
     }
 }
 
@@ -97,14 +111,58 @@ impl IntoResponse for Problem {
         struct ProblemJson<'a> {
             error: &'a str,
             kind: &'a str,
+            #[serde(flatten)]
+            conflict: Option<ConflictJson>,
         }
         json(
             self.status,
             &ProblemJson {
                 error: &self.message,
                 kind: self.kind,
+                conflict: self.conflict.map(ConflictJson::from),
             },
         )
+    }
+}
+
+/// The numbers of a conflict, as the JSON of the server and of the command line names them.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub enum ConflictJson {
+    /// The offset that was expected, and the one that the next record would have got.
+    Offset {
+        /// The offset that was expected.
+        expected_next_offset: Offset,
+        /// The one that the next record would have got.
+        next_offset: Offset,
+    },
+    /// The producer's last record.
+    Sequence {
+        /// Its sequence.
+        last_sequence: u64,
+        /// Its offset.
+        last_offset: Offset,
+    },
+}
+
+impl From<Conflict> for ConflictJson {
+    fn from(conflict: Conflict) -> Self {
+        match conflict {
+            Conflict::Offset {
+                expected,
+                next_offset,
+            } => Self::Offset {
+                expected_next_offset: expected,
+                next_offset,
+            },
+            Conflict::Sequence {
+                last_sequence,
+                last_offset,
+            } => Self::Sequence {
+                last_sequence,
+                last_offset,
+            },
+        }
     }
 }
 
@@ -120,6 +178,8 @@ pub fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::ReadOnly => "read_only",
         ErrorKind::Closed => "closed",
         ErrorKind::TooLarge => "too_large",
+        ErrorKind::Conflict => "conflict",
+        ErrorKind::SequenceConflict => "sequence_conflict",
         ErrorKind::Io => "io",
         ErrorKind::Trapped => "trapped",
     }

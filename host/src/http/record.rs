@@ -1,7 +1,7 @@
 //! A record as JSON.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use proglog::{Offset, Record};
+use proglog::{Offset, Producer, Record};
 use serde::Serialize;
 
 /// A record as the REST server answers it and `proglog read --json` prints it: the book's `value` and
@@ -16,6 +16,14 @@ pub struct RecordJson {
     key: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     headers: Vec<HeaderJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    producer: Option<ProducerJson>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ProducerJson {
+    id: String,
+    sequence: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -36,6 +44,16 @@ impl From<&Record> for RecordJson {
             timestamp_ms: record.timestamp_ms(),
             key: record.key().map(|key| STANDARD.encode(key)),
             headers: headers.collect(),
+            producer: record.producer().map(ProducerJson::from),
+        }
+    }
+}
+
+impl From<Producer<'_>> for ProducerJson {
+    fn from(producer: Producer<'_>) -> Self {
+        Self {
+            id: STANDARD.encode(producer.id),
+            sequence: producer.sequence,
         }
     }
 }

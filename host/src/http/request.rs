@@ -4,9 +4,12 @@ use std::{fmt, marker::PhantomData};
 
 use base64::{
     DecodeError, Engine as _, alphabet,
-    engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig},
+    engine::{
+        DecodePaddingMode,
+        general_purpose::{GeneralPurpose, GeneralPurposeConfig},
+    },
 };
-use proglog::{Header, NewRecord, Offset};
+use proglog::{AppendOptions, Header, NewRecord, Offset};
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -19,12 +22,22 @@ use super::problem::Problem;
 #[serde(deny_unknown_fields)]
 pub(super) struct AppendRequest {
     pub(super) record: PostedRecord,
+    expected_next_offset: Option<WholeNumber>,
 }
 
 impl AppendRequest {
     pub(super) fn parse(body: &[u8]) -> Result<Self, Problem> {
         let Object(request) = parse_json(body, r#"{"record":{"value":"<base64>"}}"#)?;
         Ok(request)
+    }
+
+    pub(super) fn options(&self) -> AppendOptions {
+        let mut options = AppendOptions::new();
+        options.expected_next_offset = self
+            .expected_next_offset
+            .as_ref()
+            .map(|offset| Offset(offset.0));
+        options
     }
 }
 
@@ -57,6 +70,19 @@ pub(super) fn parse_offset(query: &str, body: &[u8]) -> Result<Offset, Problem> 
             "which record? ask with GET /?offset=0, or with the body {\"offset\":0}",
         )),
     }
+}
+
+/// The id of a producer in a path.
+pub(super) fn parse_producer_id(id: &str) -> Result<Vec<u8>, Problem> {
+    const OF_URLS: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::URL_SAFE,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    OF_URLS.decode(id).map_err(|error| {
+        Problem::bad_request(format!(
+            "{id} is no producer's id: {error}; give it as base64 with - and _ in place of + and /"
+        ))
+    })
 }
 
 fn parse_query(query: &str) -> Result<Offset, Problem> {
@@ -95,13 +121,17 @@ pub(super) struct PostedRecord {
     key: Vec<u8>,
     headers: Vec<Header>,
     timestamp_ms: Option<u64>,
+    producer: Option<(Vec<u8>, u64)>,
 }
 
 impl PostedRecord {
     pub(super) fn as_new_record(&self) -> NewRecord<'_> {
-        let record = NewRecord::new(&self.value)
+        let mut record = NewRecord::new(&self.value)
             .key(&self.key)
             .headers(&self.headers);
+        if let Some((id, sequence)) = &self.producer {
+            record = record.producer(id, *sequence);
+        }
         match self.timestamp_ms {
             Some(timestamp_ms) => record.timestamp_ms(timestamp_ms),
             None => record,
@@ -136,6 +166,7 @@ impl<'de> Deserialize<'de> for PostedRecord {
                         .map(|Object(h)| Header::new(h.name, h.value.0))
                         .collect(),
                     timestamp_ms: fields.timestamp_ms.map(|ms| ms.0),
+                    producer: fields.producer.map(|Object(p)| (p.id.0, p.sequence.0)),
                 })
             }
         }
@@ -151,6 +182,7 @@ struct RecordFields {
     key: Base64,
     headers: Option<Vec<Object<HeaderFields>>>,
     timestamp_ms: Option<WholeNumber>,
+    producer: Option<Object<ProducerFields>>,
     /// A program built on the book's `Record` sends it, and the log gives its own, as the book's does.
     #[serde(rename = "offset")]
     _offset: Option<WholeNumber>,
@@ -166,6 +198,17 @@ struct HeaderFields {
 
 impl Fields for HeaderFields {
     const EXPECTED: &'static str = "a header: an object with `name` and `value`";
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProducerFields {
+    id: Base64,
+    sequence: WholeNumber,
+}
+
+impl Fields for ProducerFields {
+    const EXPECTED: &'static str = "a producer: an object with `id` and `sequence`";
 }
 
 /// The fields of an object.
@@ -252,6 +295,7 @@ fn decode<E: de::Error>(text: &str) -> Result<Vec<u8>, E> {
 const WHOLE_NUMBER: &str = "a whole number from 0 to 18446744073709551615";
 
 /// A `u64` whose errors say so.
+#[derive(Debug)]
 struct WholeNumber(u64);
 
 impl<'de> Deserialize<'de> for WholeNumber {
@@ -274,7 +318,7 @@ impl<'de> Deserialize<'de> for WholeNumber {
 
 #[cfg(test)]
 mod tests {
-    use super::{AppendRequest, parse_offset};
+    use super::{AppendRequest, parse_offset, parse_producer_id};
     use proglog::Offset;
 
     fn value(body: &str) -> Vec<u8> {
@@ -340,11 +384,34 @@ mod tests {
                 r#"{"record":{"value":"","headers":[{"value":""}]}}"#,
                 "missing field `name`",
             ),
+            (
+                r#"{"record":{"value":"","producer":{"id":"YQ=="}}}"#,
+                "missing field `sequence`",
+            ),
+            (
+                r#"{"record":{"value":"","producer":["YQ==",1]}}"#,
+                "a producer: an object with `id`",
+            ),
+            (
+                r#"{"record":"","expected_next_offset":-1}"#,
+                "a whole number from 0",
+            ),
             (r#"{"record":""} {}"#, "trailing characters"),
         ] {
             let message = refused(body);
             assert!(message.contains(said), "{body}: {message}");
             assert!(message.contains("send JSON like"), "{message}");
+        }
+    }
+
+    #[test]
+    fn reads_a_producer_from_a_path() {
+        for id in ["_-8", "_-8="] {
+            assert_eq!(parse_producer_id(id).unwrap(), [0xff, 0xef]);
+        }
+        for id in ["/+8=", "a", "%"] {
+            let message = parse_producer_id(id).unwrap_err().message;
+            assert!(message.contains("base64"), "{message}");
         }
     }
 

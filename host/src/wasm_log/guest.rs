@@ -5,8 +5,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use proglog::{Drafts, Durability, Frames, Location, NewRecord, Offset, Options, Record};
-use proglog_wasm::abi::{self, Flags, Promise, Span, Status};
+use proglog::{
+    AppendOptions, Drafts, Frames, Location, NewRecord, Offset, Options, ProducerLast, Record,
+};
+use proglog_wasm::abi::{self, Conflict, Expected, Flags, Promise, Span, Status};
 use serde::de::DeserializeOwned;
 use wasmtime::{
     Instance, Memory, Store, StoreLimitsBuilder, Trap, TypedFunc, UpdateDeadline, WasmParams,
@@ -161,35 +163,45 @@ impl Guest {
     pub(super) fn append_batch(
         &mut self,
         records: &[NewRecord<'_>],
-        durability: Option<Durability>,
+        how: AppendOptions,
         options: &Options,
     ) -> Result<Offset> {
-        let promise = Promise(durability).encode();
+        let terms = (
+            Promise(how.durability).encode(),
+            Expected(how.expected_next_offset).encode(),
+        );
         // After a failure it is not known.
         let expected = self.next.take();
         let result = match (records, expected) {
-            ([record], _) if record.key.is_empty() && record.headers.is_empty() => {
-                self.append_value(record, promise, options)?
+            ([record], _)
+                if record.key.is_empty()
+                    && record.headers.is_empty()
+                    && record.producer.is_none() =>
+            {
+                self.append_value(record, terms, options)?
             }
             ([_, ..], Some(first)) => match Drafts::new(records, first, options) {
-                Ok(drafts) => self.append_drafts(&drafts, promise)?,
+                Ok(drafts) => self.append_drafts(&drafts, terms)?,
                 // The guest says what is wrong, unless something else is.
-                Err(_) => self.append_entries(records, promise, options)?,
+                Err(_) => self.append_entries(records, terms, options)?,
             },
-            _ => self.append_entries(records, promise, options)?,
+            _ => self.append_entries(records, terms, options)?,
         };
         if self.request.len > REQUEST_BYTES_KEPT {
             self.release_request()?;
         }
         let first = self.offset(result)?;
-        self.next = first.0.checked_add(records.len() as u64).map(Offset);
+        // What a producer had appended before tells nothing of what comes next.
+        if expected.is_none_or(|expected| first >= expected) {
+            self.next = first.0.checked_add(records.len() as u64).map(Offset);
+        }
         Ok(first)
     }
 
     fn append_value(
         &mut self,
         record: &NewRecord<'_>,
-        promise: i32,
+        terms: Terms,
         options: &Options,
     ) -> Result<i64> {
         let timestamp_ms = record
@@ -197,29 +209,29 @@ impl Guest {
             .or_else(|| options.clock.now_ms())
             .unwrap_or(0);
         let Ok(timestamp_ms) = i64::try_from(timestamp_ms) else {
-            return self.append_entries(std::slice::from_ref(record), promise, options);
+            return self.append_entries(std::slice::from_ref(record), terms, options);
         };
         let request = self.request(record.value.len() as u64)?;
         self.span_mut(request)?.copy_from_slice(record.value);
         let (ptr, len) = (request.ptr.cast_signed(), request.len.cast_signed());
         self.call(
             |exports| &exports.append,
-            (self.handle, ptr, len, timestamp_ms, promise),
+            (self.handle, ptr, len, timestamp_ms, terms.0, terms.1),
         )
     }
 
-    fn append_drafts(&mut self, drafts: &Drafts<'_>, promise: i32) -> Result<i64> {
+    fn append_drafts(&mut self, drafts: &Drafts<'_>, terms: Terms) -> Result<i64> {
         let request = self.request(drafts.bytes())?;
         drafts.write(self.span_mut(request)?);
         let (ptr, len) = (request.ptr.cast_signed(), request.len.cast_signed());
-        let params = (self.handle, ptr, len, promise);
+        let params = (self.handle, ptr, len, terms.0, terms.1);
         self.call(|exports| &exports.append_drafts, params)
     }
 
     fn append_entries(
         &mut self,
         records: &[NewRecord<'_>],
-        promise: i32,
+        terms: Terms,
         options: &Options,
     ) -> Result<i64> {
         // Asked once: the records of a batch are of the same time. 0 is none.
@@ -234,8 +246,24 @@ impl Guest {
             abi::put_entry(record, timestamp_ms(record), &mut out);
         }
         let (ptr, len) = (request.ptr.cast_signed(), request.len.cast_signed());
-        let params = (self.handle, ptr, len, promise);
+        let params = (self.handle, ptr, len, terms.0, terms.1);
         self.call(|exports| &exports.append_batch, params)
+    }
+
+    pub(super) fn producer_last(&mut self, id: &[u8]) -> Result<Option<ProducerLast>> {
+        let request = self.request(id.len() as u64)?;
+        self.span_mut(request)?.copy_from_slice(id);
+        let (ptr, len) = (request.ptr.cast_signed(), request.len.cast_signed());
+        let params = (self.handle, ptr, len);
+        let result = self.scan(|exports| &exports.producer_last, params)?;
+        let last = self.bytes(result)?;
+        match abi::pair(last) {
+            Some([sequence, offset]) => Ok(Some(ProducerLast::new(sequence, Offset(offset)))),
+            None if last.is_empty() => Ok(None),
+            None => Err(Fault::Broken(
+                "it gave a producer's last record that is not 16 bytes".to_owned(),
+            )),
+        }
     }
 
     pub(super) fn read(&mut self, offset: Offset) -> Result<Record> {
@@ -434,7 +462,21 @@ impl Guest {
             Status::OutOfMemory => format!("{message}; it may use {} bytes", self.memory_bytes_max),
             _ => message,
         };
-        Err(Fault::Refused(Error::new(status.into(), message)))
+        let conflict = match status {
+            Status::Conflict | Status::SequenceConflict => Some(self.last_conflict(status)?),
+            _ => None,
+        };
+        Err(Fault::Refused(
+            Error::new(status.into(), message).with_conflict(conflict),
+        ))
+    }
+
+    fn last_conflict(&mut self, status: Status) -> Result<Conflict> {
+        let packed = self.call(|exports| &exports.last_conflict, ())?;
+        Span::unpack(packed)
+            .and_then(|span| bytes_of(self.memory.data(&self.store), span))
+            .and_then(|bytes| Conflict::decode(status, bytes))
+            .ok_or_else(|| Fault::Broken("it gave a conflict that is not 16 bytes".to_owned()))
     }
 
     fn offset(&mut self, result: i64) -> Result<Offset> {
@@ -533,6 +575,9 @@ impl Guest {
     }
 }
 
+/// What an append promises, and where it is expected.
+type Terms = (i32, i64);
+
 type OpenParams = (i32, i32, i32, i64, i64, i64, i64);
 
 /// The functions that a guest exports, as [`proglog_wasm::abi`] describes them.
@@ -541,9 +586,10 @@ struct Exports {
     alloc: TypedFunc<i32, i32>,
     dealloc: TypedFunc<(i32, i32), i32>,
     open: TypedFunc<OpenParams, i32>,
-    append: TypedFunc<(i32, i32, i32, i64, i32), i64>,
-    append_batch: TypedFunc<(i32, i32, i32, i32), i64>,
-    append_drafts: TypedFunc<(i32, i32, i32, i32), i64>,
+    append: TypedFunc<(i32, i32, i32, i64, i32, i64), i64>,
+    append_batch: TypedFunc<(i32, i32, i32, i32, i64), i64>,
+    append_drafts: TypedFunc<(i32, i32, i32, i32, i64), i64>,
+    producer_last: TypedFunc<(i32, i32, i32), i64>,
     read: TypedFunc<(i32, i64), i64>,
     read_batch: TypedFunc<(i32, i64, i32), i64>,
     truncate_before: TypedFunc<(i32, i64), i32>,
@@ -560,6 +606,7 @@ struct Exports {
     verify: TypedFunc<i32, i64>,
     segments: TypedFunc<i32, i64>,
     last_error: TypedFunc<(), i64>,
+    last_conflict: TypedFunc<(), i64>,
 }
 
 impl Exports {
@@ -579,6 +626,7 @@ impl Exports {
             append,
             append_batch,
             append_drafts,
+            producer_last,
             read,
             read_batch,
             truncate_before,
@@ -595,6 +643,7 @@ impl Exports {
             verify,
             segments,
             last_error,
+            last_conflict,
         ))
     }
 }

@@ -250,7 +250,7 @@ fn an_append_has_a_promise_of_its_own() {
     let records = [NewRecord::new("a"), NewRecord::new("b").key("k")];
     let (one, both) = (&records[..1], &records[..]);
     for (records, next) in [(one, 1), (both, 3), (both, 5)] {
-        let offsets = log.append_batch_with(records, Durability::Buffered);
+        let offsets = log.append_batch_with(records, Durability::Buffered.into());
         assert_eq!(offsets.unwrap().end, Offset(next));
         assert_eq!(log.durable_offset(), Ok(Offset(0)));
     }
@@ -282,7 +282,7 @@ fn weaker_promises_are_synced_in_time() {
         let began = Instant::now();
         for _ in 0..3 {
             let records = [NewRecord::new("in"), NewRecord::new("time")];
-            let offsets = log.append_batch_with(&records, durability).unwrap();
+            let offsets = log.append_batch_with(&records, durability.into()).unwrap();
             next = offsets.end.0;
         }
         while log.durable_offset().unwrap() < Offset(next) {
@@ -294,7 +294,7 @@ fn weaker_promises_are_synced_in_time() {
 
     // If the guest breaks just then, who appends next is told.
     let records = [NewRecord::new("x")];
-    log.append_batch_with(&records, Durability::Buffered)
+    log.append_batch_with(&records, Durability::Buffered.into())
         .unwrap();
     match &mut *log.shared.state() {
         State::Open(guest) => guest.overwrite_memory(0xa5),
@@ -314,7 +314,7 @@ fn weaker_promises_are_synced_in_time() {
     drop(log);
     let options = Options::new().sync_interval(Duration::from_secs(3600));
     let log = WasmLog::open(directory.path(), Mode::Write, options).unwrap();
-    log.append_batch_with(&records, Durability::Written)
+    log.append_batch_with(&records, Durability::Written.into())
         .unwrap();
     let began = Instant::now();
     Box::new(log).close().unwrap();
@@ -388,6 +388,8 @@ fn a_guest_that_lies_is_replaced() {
     assert_discarded(&log, log.truncate_after(Offset(0)), "no status");
     assert_discarded(&log, log.lowest_offset(), "no status");
     assert_discarded(&log, log.locate(Offset(0)), "not 16 bytes");
+    assert_discarded(&log, log.producer_last(b"a"), "not 16 bytes");
+    assert_discarded(&log, log.producer_last(b"ab"), "a conflict that is not");
     assert_discarded(&log, log.recovery_report(), "report that cannot be read");
     assert_discarded(&log, log.segments(), "report that cannot be read");
     assert_discarded(

@@ -33,7 +33,7 @@
   (func $for_ever (loop $again (br $again)))
   (func $deeper (result i64) (i64.add (i64.const 1) (call $deeper)))
 
-  (func (export "abi_version") (result i32) (i32.const 2))
+  (func (export "abi_version") (result i32) (i32.const 3))
   ;; A small buffer is in its memory, a large one is not.
   (func (export "alloc") (param $len i32) (result i32)
     (if (result i32) (i32.gt_u (local.get $len) (i32.const 0x20000))
@@ -42,11 +42,17 @@
   (func (export "dealloc") (param i32 i32) (result i32) (i32.const 0))
   (func (export "open") (param i32 i32 i32 i64 i64 i64 i64) (result i32) (i32.const 1))
   ;; It fails, and its message is not text.
-  (func (export "append") (param i32 i32 i32 i64 i32) (result i64)
+  (func (export "append") (param i32 i32 i32 i64 i32 i64) (result i64)
     (global.set $message (call $packed (i64.const 32) (i64.const 2)))
     (i64.const -10))
-  (func (export "append_batch") (param i32 i32 i32 i32) (result i64) (i64.const -8))
-  (func (export "append_drafts") (param i32 i32 i32 i32) (result i64) (i64.const -8))
+  (func (export "append_batch") (param i32 i32 i32 i32 i64) (result i64) (i64.const -8))
+  (func (export "append_drafts") (param i32 i32 i32 i32 i64) (result i64) (i64.const -8))
+  ;; To an id of one byte as few bytes as it likes; to others a conflict without numbers.
+  (func (export "producer_last") (param $handle i32) (param $id i32) (param $id_len i32) (result i64)
+    (if (result i64) (i32.eq (local.get $id_len) (i32.const 1))
+      (then (call $packed (i64.const 64) (i64.const 15)))
+      (else (i64.const -13))))
+  (func (export "last_conflict") (result i64) (call $packed (i64.const 64) (i64.const 17)))
 
   (func (export "read") (param $handle i32) (param $offset i64) (result i64)
     (block $3 (block $4 (block $5 (block $6 (block $7 (block $8 (block $9 (block $10

@@ -2,8 +2,9 @@
 
 use super::{
     BATCH_RECORDS, BATCH_REMAINING, CHECKSUM, CHECKSUM_BYTES, Field, HEADER_NAME, HEADER_VALUE,
-    HEADERS, KEY, LENGTH_BYTES, Layout, OFFSET, TIMESTAMP_MS, VALUE, bytes_field_len, bytes_len,
-    encode_varint, encoded_len_varint, frame_bytes, next_field, number_field_len, span, xxh3_64,
+    HEADERS, KEY, LENGTH_BYTES, Layout, OFFSET, PRODUCER_ID, PRODUCER_SEQUENCE, Producer,
+    TIMESTAMP_MS, VALUE, bytes_field_len, bytes_len, encode_varint, encoded_len_varint,
+    frame_bytes, next_field, number_field_len, span, xxh3_64,
 };
 use crate::{Offset, Record};
 use bytes::Bytes;
@@ -50,6 +51,7 @@ impl Draft {
         };
         let layout = &mut draft.layout;
         let mut headers_bytes = 0;
+        let mut producer = (&[][..], 0);
         let mut rest = &frame[LENGTH_BYTES..fields_end];
         let mut last_tag = 0;
         while !rest.is_empty() {
@@ -73,6 +75,14 @@ impl Draft {
                 }
                 (BATCH_REMAINING, Field::Varint(records)) => draft.batch_remaining = records,
                 (BATCH_RECORDS, Field::Varint(records)) => draft.batch_records = records,
+                (PRODUCER_ID, Field::Bytes(id)) => {
+                    layout.has_producer = true;
+                    producer.0 = id;
+                }
+                // Of no one, it is nothing.
+                (PRODUCER_SEQUENCE, Field::Varint(sequence)) if layout.has_producer => {
+                    producer.1 = sequence;
+                }
                 _ => return None,
             }
         }
@@ -82,10 +92,12 @@ impl Draft {
             draft.timestamp_ms.number,
             draft.batch_remaining,
             draft.batch_records,
+            producer.1,
         ];
         let least = bytes_field_len(layout.value.of(frame))
             + bytes_field_len(layout.key.of(frame))
             + headers_bytes
+            + bytes_field_len(producer.0)
             + numbers.into_iter().map(number_field_len).sum::<u64>()
             + CHECKSUM_BYTES as u64;
         (least == record_bytes as u64).then_some(draft)
@@ -99,6 +111,11 @@ impl Draft {
     /// Its timestamp in milliseconds, 0 if it has none.
     pub(crate) fn timestamp_ms(&self) -> u64 {
         self.timestamp_ms.number
+    }
+
+    /// Whose record it is.
+    pub(crate) fn producer<'a>(&self, frame: &'a [u8]) -> Option<Producer<'a>> {
+        self.layout.producer(frame)
     }
 
     /// Whether it can have this offset and this timestamp where it stands, which takes numbers of the same

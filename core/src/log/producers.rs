@@ -1,0 +1,499 @@
+//! Who appended what last, so that what is appended again is there once.
+//!
+//! Nothing of it is on disk but what the records themselves say: it is read from the end of the log when it is first
+//! needed, and then kept up by appends.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+    sync::{Arc, MutexGuard, PoisonError},
+};
+
+use super::{Shared, append::Writer};
+use crate::{Backend, Damaged, Durability, Error, Offset, Producer, ProducerLast, Record, Result};
+
+/// So many producers are remembered: those that appended last.
+const PRODUCERS_MAX: usize = 1024;
+/// And of each so many batches, or records that were appended alone.
+const BATCHES_MAX: usize = 16;
+/// They are found in this part of the log.
+const WINDOW: Window = Window {
+    bytes: 256 << 20,
+    records: 1_000_000,
+};
+/// How much of them is read at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// The end of a log: so many bytes of frames, and so many records, at most.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    bytes: u64,
+    records: u64,
+}
+
+/// A producer's id, with zeros after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Id([u8; Producer::ID_BYTES_MAX], u8);
+
+impl Id {
+    fn of(id: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Producer::ID_BYTES_MAX];
+        bytes.get_mut(..id.len())?.copy_from_slice(id);
+        Some(Self(bytes, u8::try_from(id.len()).ok()?))
+    }
+
+    /// That of one who appends, or asks.
+    pub(super) fn checked(id: &[u8]) -> Result<Self> {
+        Self::of(id).filter(|_| !id.is_empty()).ok_or_else(|| {
+            Error::InvalidArgument(format!(
+                "a producer's id has {} bytes; give 1 to {}",
+                id.len(),
+                Producer::ID_BYTES_MAX
+            ))
+        })
+    }
+}
+
+/// Records of one producer that are appended together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbered {
+    id: Id,
+    sequences: Sequences,
+}
+
+/// How a producer numbers such records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sequences {
+    first: u64,
+    last: u64,
+    count: u64,
+}
+
+impl Sequences {
+    fn one(sequence: u64) -> Self {
+        Self {
+            first: sequence,
+            last: sequence,
+            count: 1,
+        }
+    }
+
+    fn and(self, later: Self) -> Self {
+        Self {
+            first: self.first,
+            last: later.last,
+            count: self.count + later.count,
+        }
+    }
+}
+
+impl Numbered {
+    /// Of records with these producers: `None` if they have none.
+    pub(super) fn of<'a>(
+        mut producers: impl Iterator<Item = Option<Producer<'a>>>,
+    ) -> Result<Option<Self>> {
+        let refuse = |what: &str| Err(Error::InvalidArgument(what.to_owned()));
+        let mixed = "the records of the batch are not all of one producer; append those of each by themselves";
+        let Some(Some(first)) = producers.next() else {
+            return if producers.all(|producer| producer.is_none()) {
+                Ok(None)
+            } else {
+                refuse(mixed)
+            };
+        };
+        let mut numbered = Self {
+            id: Id::checked(first.id)?,
+            sequences: Sequences::one(first.sequence),
+        };
+        for producer in producers {
+            let Some(Producer { sequence, .. }) =
+                producer.filter(|producer| Id::of(producer.id) == Some(numbered.id))
+            else {
+                return refuse(mixed);
+            };
+            if sequence <= numbered.sequences.last {
+                return refuse(
+                    "the producer's sequence does not increase from each record of the batch to the next; \
+                     give each a higher one than the one before",
+                );
+            }
+            numbered.sequences = numbered.sequences.and(Sequences::one(sequence));
+        }
+        Ok(Some(numbered))
+    }
+}
+
+/// Records that were appended together, and where.
+#[derive(Clone, Copy, Debug)]
+struct Appended {
+    sequences: Sequences,
+    first: Offset,
+}
+
+impl Appended {
+    fn end(&self) -> Offset {
+        self.first.plus(self.sequences.count)
+    }
+
+    fn last(&self) -> ProducerLast {
+        let offset = Offset(self.end().0.saturating_sub(1));
+        ProducerLast::new(self.sequences.last, offset)
+    }
+}
+
+/// What is known of records that are to be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// They come after all that their producer appended.
+    New,
+    /// They were appended, from this offset on.
+    Before(Offset),
+    /// They do not, and are not remembered.
+    Passed(ProducerLast),
+}
+
+/// The producers that appended last.
+#[derive(Debug, Default)]
+pub(super) struct Producers {
+    /// What each of them appended last, oldest first: never nothing.
+    appended: BTreeMap<Id, VecDeque<Appended>>,
+    /// Where the last record of each ends, to find who has not appended for longest.
+    by_end: BTreeMap<Offset, Id>,
+}
+
+impl Producers {
+    fn known(&self, numbered: &Numbered) -> Known {
+        let sequences = numbered.sequences;
+        let Some(appended) = self.appended.get(&numbered.id) else {
+            return Known::New;
+        };
+        let last = match appended.back().map(Appended::last) {
+            Some(last) if sequences.first <= last.sequence => last,
+            _ => return Known::New,
+        };
+        // As they were appended; or in parts, with nothing of others between them.
+        for (at, first) in appended.iter().enumerate() {
+            let mut whole = *first;
+            let mut later = appended.range(at + 1..);
+            while whole.sequences != sequences
+                && let Some(next) = later.next()
+                && next.first == whole.end()
+            {
+                whole.sequences = whole.sequences.and(next.sequences);
+            }
+            if whole.sequences == sequences {
+                return Known::Before(whole.first);
+            }
+        }
+        Known::Passed(last)
+    }
+
+    /// The last record of a producer.
+    pub(super) fn last(&self, id: Id) -> Option<ProducerLast> {
+        Some(self.appended.get(&id)?.back()?.last())
+    }
+
+    /// Remembers records that were appended after all others.
+    pub(super) fn note(&mut self, numbered: &Numbered, first: Offset) {
+        let Numbered { id, sequences } = *numbered;
+        let new = Appended { sequences, first };
+        let appended = self.appended.entry(id).or_default();
+        if let Some(last) = appended.back() {
+            self.by_end.remove(&last.end());
+            if last.sequences.last >= sequences.first {
+                // When these were appended, those before were forgotten.
+                appended.clear();
+            }
+        }
+        if appended.len() == BATCHES_MAX {
+            appended.pop_front();
+        }
+        appended.push_back(new);
+        self.by_end.insert(new.end(), id);
+        if self.appended.len() > PRODUCERS_MAX
+            && let Some((_, forgotten)) = self.by_end.pop_first()
+        {
+            self.appended.remove(&forgotten);
+        }
+    }
+}
+
+/// Whether records may be appended.
+pub(super) enum Admitted<'a, B: Backend> {
+    /// By who holds this.
+    Now(MutexGuard<'a, Writer<B>>),
+    /// They were already.
+    Before(Range<Offset>),
+}
+
+impl<B: Backend> Shared<B> {
+    /// Lets records be appended that come where they are expected and were not appended before. What it tells of
+    /// others is as durable as was asked.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        numbered: Option<&Numbered>,
+        expected: Option<Offset>,
+        durability: Durability,
+    ) -> Result<Admitted<'_, B>> {
+        let mut writer = match numbered {
+            Some(_) => self.writer_with_producers()?,
+            None => self.writer()?,
+        };
+        // First, for what was appended is no longer where it would come.
+        if let (Some(numbered), Some(producers)) = (numbered, writer.producers()) {
+            match producers.known(numbered) {
+                Known::New => {}
+                Known::Before(first) => {
+                    let end = first.plus(numbered.sequences.count);
+                    self.keep_promise_of_before(writer, end, durability)?;
+                    return Ok(Admitted::Before(first..end));
+                }
+                Known::Passed(last) => {
+                    self.keep_promise_of_before(writer, last.offset.next(), durability)?;
+                    return Err(Error::SequenceConflict {
+                        sequence: numbered.sequences.first,
+                        last_sequence: last.sequence,
+                        last_offset: last.offset,
+                    });
+                }
+            }
+        }
+        let next_offset = writer.active().next_offset();
+        match expected {
+            Some(expected) if expected != next_offset => {
+                self.keep_promise_of_before(writer, next_offset, durability)?;
+                Err(Error::Conflict {
+                    expected,
+                    next_offset,
+                })
+            }
+            _ => Ok(Admitted::Now(writer)),
+        }
+    }
+
+    /// The last record of a producer, once it is as durable as the log promises.
+    pub(super) fn producer_last(self: &Arc<Self>, id: &[u8]) -> Result<Option<ProducerLast>> {
+        let id = Id::checked(id)?;
+        if self.read_only {
+            return Ok(self.find_producers()?.last(id));
+        }
+        let mut writer = self.writer_with_producers()?;
+        let last = writer.producers().and_then(|producers| producers.last(id));
+        if let Some(last) = last {
+            self.keep_promise_of_before(writer, last.offset.next(), self.options.durability)?;
+        }
+        Ok(last)
+    }
+
+    /// The writer, once it knows who appended what.
+    fn writer_with_producers(&self) -> Result<MutexGuard<'_, Writer<B>>> {
+        loop {
+            let mut writer = self.writer()?;
+            if writer.producers().is_some() {
+                return Ok(writer);
+            }
+            drop(writer);
+            // Not by who holds the writer: what is read may have to be mended first, and others append meanwhile.
+            // None of them as a producer, for all of those wait here.
+            let _finding = self
+                .finding_producers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let mut writer = self.writer()?;
+            if writer.producers().is_some() {
+                return Ok(writer);
+            }
+            let removals = writer.removals();
+            drop(writer);
+            let found = self.find_producers()?;
+            self.writer()?.producers_are(found, removals);
+        }
+    }
+
+    /// Reads who appended what from the end of the log. Damaged records are stepped over.
+    fn find_producers(&self) -> Result<Producers> {
+        let next = self.view.load().next_offset();
+        let mut found = Finding::default();
+        let mut at = self.window_start(next, WINDOW)?;
+        let mut read_bytes = READ_BYTES;
+        while at < next {
+            if self.view.load().bases().binary_search(&at).is_ok() {
+                // No batch goes on in another segment; but a truncated one may seem to.
+                found.end_batch();
+            }
+            match self.in_segment(at, |segment| segment.read_batch(at, read_bytes)) {
+                Ok(frames) => {
+                    read_bytes = READ_BYTES;
+                    for record in frames {
+                        if let Ok(record) = &record {
+                            found.note(record);
+                        }
+                        at = at.next();
+                    }
+                }
+                Err(
+                    e @ Error::Corrupt {
+                        reason: Damaged::Missing,
+                        ..
+                    },
+                ) => {
+                    let after = self.after_damage(&e).unwrap_or(next);
+                    at = after.max(at.next());
+                }
+                Err(Error::Corrupt { position, .. }) => {
+                    // It may be one of many.
+                    read_bytes = 0;
+                    at = self.after_bad_bytes(at, position)?;
+                }
+                // They were truncated meanwhile.
+                Err(Error::OffsetOutOfRange { lowest, .. }) if at < lowest => at = lowest,
+                Err(Error::OffsetOutOfRange { .. }) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        found.end_batch();
+        Ok(found.producers)
+    }
+
+    /// The record after a damaged one that is not a part of the same bad bytes.
+    fn after_bad_bytes(&self, damaged: Offset, bad_position: u64) -> Result<Offset> {
+        let view = self.view.load_full();
+        let Some(slot) = view.slot_of(damaged) else {
+            return Ok(damaged.next());
+        };
+        let segment = self.open_segment(slot, false)?;
+        let is_in_it = |offset| {
+            segment
+                .position(offset)
+                .is_ok_and(|position| position <= bad_position)
+        };
+        let end = segment.next_offset().max(damaged.next());
+        Ok(first_in(damaged.next()..end, |offset| !is_in_it(offset)))
+    }
+
+    /// Where the records begin that are looked through.
+    fn window_start(&self, next: Offset, window: Window) -> Result<Offset> {
+        let view = self.view.load_full();
+        let from = Offset(next.0.saturating_sub(window.records)).max(view.lowest());
+        let mut bytes_left = window.bytes;
+        for slot in view.slots().iter().rev() {
+            let end = slot.next.unwrap_or(next);
+            if end <= from {
+                break;
+            }
+            let segment = self.open_segment(slot, false)?;
+            let bytes = segment.store_bytes();
+            if bytes <= bytes_left {
+                bytes_left -= bytes;
+                continue;
+            }
+            // Where the index cannot be read, more is looked through.
+            let is_before = |offset| {
+                segment
+                    .position(offset)
+                    .is_ok_and(|position| position < bytes - bytes_left)
+            };
+            return Ok(first_in(slot.base.max(from)..end, |offset| {
+                !is_before(offset)
+            }));
+        }
+        Ok(from)
+    }
+}
+
+/// The first offset of a range from which on `holds` does, found by halving; its end if there is none.
+fn first_in(range: Range<Offset>, holds: impl Fn(Offset) -> bool) -> Offset {
+    let Range {
+        start: mut low,
+        end: mut high,
+    } = range;
+    while low < high {
+        let middle = Offset(low.0 + (high.0 - low.0) / 2);
+        if holds(middle) {
+            high = middle;
+        } else {
+            low = middle.next();
+        }
+    }
+    low
+}
+
+/// Producers that are being found, record by record.
+#[derive(Debug, Default)]
+struct Finding {
+    producers: Producers,
+    /// The beginning of a batch, and how many of it follow.
+    begun: Option<(Numbered, Offset, u32)>,
+}
+
+impl Finding {
+    fn note(&mut self, record: &Record) {
+        let Some(Producer { id, sequence }) = record.producer() else {
+            return;
+        };
+        // A longer one was not written by an append.
+        let Some(id) = Id::of(id) else { return };
+        let (offset, remaining) = (record.offset(), record.batch_remaining());
+        let one = Sequences::one(sequence);
+        let (mut numbered, mut first) = (Numbered { id, sequences: one }, offset);
+        if let Some((begun, begun_at, following)) = self.begun.take() {
+            let goes_on = begun.id == id
+                && begun.sequences.last < sequence
+                && begun_at.plus(begun.sequences.count) == offset
+                && remaining.checked_add(1) == Some(following);
+            if goes_on {
+                numbered.sequences = begun.sequences.and(one);
+                first = begun_at;
+            } else {
+                // Some between are damaged.
+                self.producers.note(&begun, begun_at);
+            }
+        }
+        if remaining == 0 {
+            self.producers.note(&numbered, first);
+        } else {
+            self.begun = Some((numbered, first, remaining));
+        }
+    }
+
+    /// Of what is begun nothing follows.
+    fn end_batch(&mut self) {
+        if let Some((begun, at, _)) = self.begun.take() {
+            self.producers.note(&begun, at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Log, MemoryBackend, Options};
+
+    #[test]
+    fn the_window_has_as_many_whole_records_as_fit() {
+        let options = Options::new().segment_bytes_max(300);
+        let log = Log::open_on(MemoryBackend::new(), options).unwrap();
+        let values: Vec<_> = (0..40).map(|n| vec![0; n * 7 % 90]).collect();
+        for value in &values {
+            log.append(value).unwrap();
+        }
+        assert!(log.segments().len() > 5);
+        let frames: Vec<u64> = (0..40)
+            .map(|n| log.read(Offset(n)).unwrap().frame().len() as u64)
+            .collect();
+        for bytes in 0..frames.iter().sum::<u64>() + 2 {
+            for records in [0, 1, 7, 39, 40, 1000] {
+                let window = Window { bytes, records };
+                let mut room = bytes;
+                let fits = frames.iter().rev().take_while(|&&frame| {
+                    let is_in_it = frame <= room;
+                    room = room.saturating_sub(frame);
+                    is_in_it
+                });
+                let count = (fits.count() as u64).min(records);
+                let start = log.shared.window_start(Offset(40), window).unwrap();
+                assert_eq!(start, Offset(40 - count), "{window:?}");
+            }
+        }
+    }
+}
