@@ -45,7 +45,7 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  */
 
 /** The version of the exports that this file calls. */
-const ABI_VERSION = 2;
+const ABI_VERSION = 3;
 
 /** What went wrong, by status. Each is something that a caller would act on in its own way. */
 const KINDS = /** @type {const} */ ({
@@ -60,6 +60,7 @@ const KINDS = /** @type {const} */ ({
   "-9": "IndexFull",
   "-10": "Io",
   "-11": "OutOfMemory",
+  "-12": "Gap",
 });
 
 /** @typedef {"synced" | "written" | "buffered"} Durability */

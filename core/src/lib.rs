@@ -70,6 +70,7 @@
 
 mod backend;
 mod error;
+mod gap;
 mod index;
 mod log;
 mod offset;
@@ -97,12 +98,15 @@ pub use backend::{
     memory::{MemoryBackend, MemoryFile},
 };
 pub use error::{Damaged, Error, Result};
+pub use gap::{Gap, GapCause};
 pub use index::Index;
 pub use log::{Log, Scan};
 pub use offset::Offset;
 pub use options::{Clock, Durability, Options, Verify};
 pub use record::{Frames, Header, NewRecord, Record};
-pub use report::{Damage, IndexState, Location, Report, SegmentReport, SegmentSummary, TornTail};
+pub use report::{
+    Damage, Gaps, IndexState, Location, Report, SegmentReport, SegmentSummary, TornTail,
+};
 pub use segment::{Drafts, Segment};
 pub use store::Store;
 pub use tail::Tail;

@@ -16,7 +16,8 @@ pub(crate) use self::{
     batch::Batch,
     drafts::DraftedBatch,
     files::{
-        cut_name, index_base, remove_files, remove_index, remove_store, store_base, sync_directory,
+        cut_name, index_base, is_rewritten, remove_files, remove_index, remove_store, store_base,
+        sync_directory,
     },
     open::{Opened, Place},
     prepared::{PreparedStore, is_prepared},

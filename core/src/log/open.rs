@@ -5,8 +5,8 @@ use std::{io, ops::RangeInclusive};
 use crate::{
     Access, Backend, BackendFile, Error, Offset, Options, Report, Result,
     segment::{
-        Opened, Place, Segment, cut_name, index_base, is_prepared, remove_files, store_base,
-        sync_directory,
+        Opened, Place, Segment, cut_name, index_base, is_prepared, is_rewritten, remove_files,
+        store_base, sync_directory,
     },
 };
 
@@ -203,7 +203,8 @@ fn open_unsealed<B: Backend>(
             .as_ref()
             .is_some_and(|report| report.torn_tail.as_ref().is_some_and(|tail| !tail.zeros));
         report.segments.extend(opened.report.take());
-        if opened.segment.next_offset() == next && !torn {
+        let reaches_to = Segment::gap_before(backend, next)?.unwrap_or(next);
+        if opened.segment.next_offset() == reaches_to && !torn {
             if writable {
                 opened.segment.seal_where_space()?;
             }
@@ -261,7 +262,8 @@ fn first_unsealed<B: Backend>(
 }
 
 /// A truncation that was interrupted may have left the index of a segment that is gone, or the
-/// beginning of a copy; and a log that was not closed, space for records to come.
+/// beginning of a copy; a rewriting, what would have taken another's place; and a log that was not closed, space for
+/// records to come.
 fn remove_leftovers<B: Backend>(
     backend: &B,
     names: &[String],
@@ -271,6 +273,7 @@ fn remove_leftovers<B: Backend>(
     for name in names {
         if index_base(name).is_some_and(|base| !held.contains(&base))
             || cut_name(name).is_some()
+            || is_rewritten(name)
             || is_prepared(name)
         {
             // It does no harm if it stays.

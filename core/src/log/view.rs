@@ -115,6 +115,12 @@ impl<B: Backend> View<B> {
         self.slots.get(after.checked_sub(1)?)
     }
 
+    /// The first segment that begins after an offset.
+    pub(super) fn slot_after(&self, offset: Offset) -> Option<&Arc<Slot<B>>> {
+        self.slots
+            .get(self.bases.partition_point(|&base| base <= offset))
+    }
+
     /// Whether this very slot is one of them.
     fn has(&self, slot: &Arc<Slot<B>>) -> bool {
         self.slot_of(slot.base)

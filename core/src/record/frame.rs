@@ -3,13 +3,17 @@
 //! Protobuf's wire format is described at <https://protobuf.dev/programming-guides/encoding/>.
 
 mod draft;
+mod gap;
 
 use std::ops::Range;
 
 use prost::encoding::{encode_varint, encoded_len_varint};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-pub(crate) use self::draft::Draft;
+pub(crate) use self::{
+    draft::Draft,
+    gap::{Framed, GAP_FRAME_BYTES_MAX, GAP_FRAME_BYTES_MIN, encode_gap, parse_framed, parse_gap},
+};
 use super::{Header, NewRecord};
 use crate::{Offset, error::Damaged};
 
@@ -34,6 +38,8 @@ const KEY: u8 = (6 << 3) | BYTES;
 const HEADERS: u8 = (7 << 3) | BYTES;
 const BATCH_REMAINING: u8 = (8 << 3) | VARINT;
 const BATCH_RECORDS: u8 = (9 << 3) | VARINT;
+const GAP_RECORDS: u8 = (12 << 3) | VARINT;
+const GAP_CAUSE: u8 = (13 << 3) | VARINT;
 pub(crate) const CHECKSUM: u8 = (15 << 3) | FIXED64;
 const HEADER_NAME: u8 = (1 << 3) | BYTES;
 const HEADER_VALUE: u8 = (2 << 3) | BYTES;
@@ -126,6 +132,7 @@ pub(crate) fn is_field_tag(byte: u8) -> bool {
             | HEADERS
             | BATCH_REMAINING
             | BATCH_RECORDS
+            | GAP_RECORDS
             | CHECKSUM
     )
 }
@@ -275,6 +282,8 @@ fn parse_checked(frame: &[u8], fields_end: usize) -> Option<Layout> {
             (BATCH_RECORDS, Field::Varint(n)) => layout.batch_records = u32::try_from(n).ok()?,
             // A known field of another type is no record; a field of a later version is skipped.
             (tag, _) if (1..=9).contains(&(tag >> 3)) && !matches!(tag >> 3, 3 | 4) => return None,
+            // A frame that tells of a gap is none either.
+            (tag, _) if matches!(tag >> 3, 12 | 13) => return None,
             _ => {}
         }
     }

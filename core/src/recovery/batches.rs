@@ -1,7 +1,11 @@
 //! Which batches of a scan are whole.
 
 use super::{End, Scanned};
-use crate::{Offset, record::Layout, report::TornTail};
+use crate::{
+    Offset,
+    record::Layout,
+    report::{GapCounts, TornTail},
+};
 
 /// A state of the scan to go back to.
 #[derive(Clone, Copy)]
@@ -12,6 +16,8 @@ pub(super) struct Mark {
     records: u64,
     unchecked_records: u64,
     damage: usize,
+    gaps: GapCounts,
+    ends_in_gap: bool,
     /// Whether a batch goes on here.
     in_batch: bool,
 }
@@ -25,6 +31,8 @@ impl Mark {
             records: scanned.records,
             unchecked_records: scanned.unchecked_records,
             damage: scanned.damage.len(),
+            gaps: scanned.gaps.counts(),
+            ends_in_gap: scanned.ends_in_gap,
             in_batch: false,
         }
     }
@@ -50,6 +58,8 @@ impl Mark {
         scanned.records = self.records;
         scanned.unchecked_records = self.unchecked_records;
         scanned.damage.truncate(self.damage);
+        scanned.gaps.go_back(&self.gaps);
+        scanned.ends_in_gap = self.ends_in_gap;
         scanned.ends_in_batch = self.in_batch;
     }
 }
@@ -111,6 +121,16 @@ impl Batches {
             // A later batch is whole, so the bytes before it were whole once.
             self.holed = None;
         }
+    }
+
+    /// Offsets that are deliberately not there: as far as a batch goes on, they were of it, and it is whole without
+    /// them.
+    pub(super) fn gap(&mut self, offsets: u64, before: &Scanned) {
+        self.pass(Mark::of(before));
+        self.open = self.open.and_then(|(mark, remaining)| {
+            let remaining = u64::from(remaining).checked_sub(offsets)?;
+            Some((mark, u32::try_from(remaining).ok()?))
+        });
     }
 
     pub(super) fn damage(&mut self, before: Mark, next: Offset) {

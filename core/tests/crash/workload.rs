@@ -10,8 +10,9 @@ use crate::sabotage::Disk;
 const STEPS: usize = 10;
 
 /// The steps of short workloads, all of which are tried.
-const ALPHABET: [&str; 10] = [
+const ALPHABET: [&str; 11] = [
     "small", "large", "batch", "huge", "sync", "before", "after", "reset", "reopen", "reserve",
+    "skip",
 ];
 
 /// One step of a workload.
@@ -24,6 +25,7 @@ pub(crate) enum Step {
     Reset,
     Reopen,
     Reserve(u64),
+    SkipTo(u64),
 }
 
 /// A workload, by the number that tells all of it.
@@ -95,6 +97,7 @@ impl Workload {
                     }
                     "reset" => Step::Reset,
                     "reserve" => Step::Reserve(4000),
+                    "skip" => Step::SkipTo(held.next() + 3),
                     _ => Step::Reopen,
                 }
             }
@@ -173,6 +176,7 @@ fn apply(log: &Log<Disk>, step: &Step) -> proglog::Result<()> {
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => Ok(()),
             reserved => reserved,
         },
+        Step::SkipTo(next) => log.skip_to(Offset(*next)),
         Step::Reopen => Ok(()),
     }
 }
@@ -181,8 +185,8 @@ fn apply(log: &Log<Disk>, step: &Step) -> proglog::Result<()> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Held {
     pub(crate) lowest: u64,
-    /// From the lowest offset on.
-    pub(crate) values: Vec<Vec<u8>>,
+    /// From the lowest offset on; none of those that are not there.
+    pub(crate) values: Vec<Option<Vec<u8>>>,
     /// The offsets after which no batch goes on.
     pub(crate) ends: Vec<u64>,
     /// The beginnings of batches that were cut on purpose. They are no batches any more: where they are cut
@@ -196,8 +200,25 @@ impl Held {
     }
 
     pub(crate) fn append(&mut self, values: &[Vec<u8>]) {
-        self.values.extend_from_slice(values);
+        self.values.extend(values.iter().cloned().map(Some));
         self.ends.push(self.next());
+    }
+
+    fn skip_to(&mut self, next: u64) {
+        self.values.resize((next - self.lowest) as usize, None);
+        self.ends.push(next);
+    }
+
+    /// Where the offsets begin that are not there, of which this is the last; the one after it if it is there.
+    fn gap_to(&self, last: u64) -> u64 {
+        let before = &self.values[..=(last - self.lowest) as usize];
+        let gone = before.iter().rev().take_while(|value| value.is_none());
+        last + 1 - gone.count() as u64
+    }
+
+    pub(crate) fn lengths(&self) -> Vec<Option<usize>> {
+        let length = |value: &Option<Vec<u8>>| value.as_ref().map(Vec::len);
+        self.values.iter().map(length).collect()
     }
 
     /// What a step leaves, of which the log says how much it took away.
@@ -216,6 +237,7 @@ impl Held {
                 self.ends.push(next);
             }
             Step::Reset => *self = Self::default(),
+            Step::SkipTo(next) => self.skip_to(*next),
             Step::Sync | Step::TruncateBefore(_) | Step::Reopen | Step::Reserve(_) => {}
         }
         let (lowest, next) = (log.lowest_offset().0, log.next_offset().0);
@@ -261,8 +283,13 @@ impl Stopped {
             Some(Step::TruncateBefore(offset)) => lowest_max = *offset,
             Some(Step::TruncateAfter(offset)) => {
                 most.ends.push(offset + 1);
+                // What tells of offsets that are not there goes whole, before what is left of them is told anew.
+                if (most.lowest..most.next()).contains(offset) {
+                    kept = kept.min(most.gap_to(*offset));
+                }
                 kept = kept.min(offset + 1);
             }
+            Some(Step::SkipTo(next)) => most.skip_to(*next),
             Some(Step::Reset) if found.lowest == 0 && found.values.is_empty() => return true,
             Some(Step::Reset) => kept = 0,
             None | Some(Step::Sync | Step::Reopen | Step::Reserve(_)) => {}
@@ -277,21 +304,18 @@ impl Stopped {
 
 impl fmt::Debug for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lengths = |values: &[Vec<u8>]| -> Vec<usize> { values.iter().map(Vec::len).collect() };
-        let Held {
-            lowest,
-            values,
-            ends,
-            ..
-        } = &self.held;
+        let Held { lowest, ends, .. } = &self.held;
         write!(
             f,
             "held from {lowest} on values of {:?} bytes in batches that end before {ends:?}, {} durable, ",
-            lengths(values),
+            self.held.lengths(),
             self.durable
         )?;
         match &self.in_step {
-            Some(Step::Append(values)) => write!(f, "in an append of {:?}", lengths(values)),
+            Some(Step::Append(values)) => {
+                let lengths: Vec<_> = values.iter().map(Vec::len).collect();
+                write!(f, "in an append of {lengths:?}")
+            }
             step => write!(f, "in {step:?}"),
         }
     }
@@ -310,7 +334,7 @@ impl Random {
     }
 
     fn step(&mut self, held: &Held) -> Step {
-        match self.below(24) {
+        match self.below(26) {
             0..14 => {
                 let count = [1, 1, 2, 4][self.below(4) as usize];
                 Step::Append((0..count).map(|_| self.sized_value(held)).collect())
@@ -322,6 +346,7 @@ impl Random {
             }
             21 => Step::Reset,
             22 => Step::Reserve(self.below(9000)),
+            23 | 24 => Step::SkipTo(held.next() + [1, 3, 60][self.below(3) as usize]),
             _ => Step::Reopen,
         }
     }

@@ -387,7 +387,7 @@ fn a_guest_that_lies_is_replaced() {
     assert_discarded(&log, log.truncate_before(Offset(0)), "5 for a status");
     assert_discarded(&log, log.truncate_after(Offset(0)), "no status");
     assert_discarded(&log, log.lowest_offset(), "no status");
-    assert_discarded(&log, log.locate(Offset(0)), "not 16 bytes");
+    assert_discarded(&log, log.locate(Offset(0)), "a place that is none");
     assert_discarded(&log, log.recovery_report(), "report that cannot be read");
     assert_discarded(&log, log.segments(), "report that cannot be read");
     assert_discarded(
