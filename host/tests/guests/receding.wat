@@ -6,7 +6,7 @@
   (data (i32.const 64) "\00\00\00\00\00\00\00\05\0a\01x\10\03")
   (global $lowest (mut i64) (i64.const 3))
 
-  (func (export "abi_version") (result i32) (i32.const 2))
+  (func (export "abi_version") (result i32) (i32.const 3))
   (func (export "alloc") (param i32) (result i32) (i32.const 0x10000))
   (func (export "dealloc") (param i32 i32) (result i32) (i32.const 0))
   (func (export "open") (param i32 i32 i32 i64 i64 i64 i64) (result i32) (i32.const 1))

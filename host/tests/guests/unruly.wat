@@ -33,7 +33,7 @@
   (func $for_ever (loop $again (br $again)))
   (func $deeper (result i64) (i64.add (i64.const 1) (call $deeper)))
 
-  (func (export "abi_version") (result i32) (i32.const 2))
+  (func (export "abi_version") (result i32) (i32.const 3))
   ;; A small buffer is in its memory, a large one is not.
   (func (export "alloc") (param $len i32) (result i32)
     (if (result i32) (i32.gt_u (local.get $len) (i32.const 0x20000))
