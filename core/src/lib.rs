@@ -100,7 +100,7 @@ pub use backend::{
 pub use error::{Damaged, Error, Result};
 pub use gap::{Gap, GapCause};
 pub use index::Index;
-pub use log::{Log, Scan};
+pub use log::{Compacted, CompactedSegment, Compaction, LeftAlone, LeftAloneReason, Log, Scan};
 pub use offset::Offset;
 pub use options::{Clock, Durability, Options, Verify};
 pub use record::{Frames, Header, NewRecord, Record};

@@ -2,12 +2,14 @@
 
 mod append;
 mod commit;
+mod compact;
 mod follow;
 #[cfg_attr(target_family = "wasm", path = "log/gather/alone.rs")]
 mod gather;
 mod open;
 mod read;
 mod reserve;
+mod rewrite;
 mod scan;
 mod skip;
 #[cfg(not(target_family = "wasm"))]
@@ -31,7 +33,6 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use self::scan::Scan;
 use self::{
     append::Writer,
     commit::Commit,
@@ -40,6 +41,10 @@ use self::{
     reserve::Reserve,
     view::{OpenedSegments, View},
     worker::Worker,
+};
+pub use self::{
+    compact::{Compacted, CompactedSegment, Compaction, LeftAlone, LeftAloneReason},
+    scan::Scan,
 };
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use crate::FsBackend;
@@ -92,6 +97,8 @@ struct Shared<B: Backend> {
     commit: Commit<B>,
     worker: Worker<B>,
     reserve: Reserve,
+    /// Held by who writes segments anew.
+    compacting: Mutex<()>,
     /// The failure after which it is unknown what the files hold.
     poison: OnceLock<String>,
     closed: AtomicBool,
@@ -203,6 +210,7 @@ impl<B: Backend> Log<B> {
             commit: Commit::default(),
             worker: Worker::default(),
             reserve: Reserve::default(),
+            compacting: Mutex::default(),
             poison: OnceLock::new(),
             closed: false.into(),
         });

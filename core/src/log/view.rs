@@ -283,6 +283,24 @@ impl<B: Backend> OpenedSegments<B> {
         Ok(reader)
     }
 
+    /// Has files put in the place of a segment's, while it is not opened, if it is still in the view there is by now.
+    /// Whoever reads it goes on with the old ones.
+    pub(super) fn replace_files(
+        &self,
+        view: &ArcSwap<View<B>>,
+        slot: &Arc<Slot<B>>,
+        put_in_place: impl FnOnce() -> Result<()>,
+    ) -> Result<bool> {
+        let mut opened = self.lock();
+        if !view.load().has(slot) {
+            return Ok(false);
+        }
+        opened.retain(|other| !Arc::ptr_eq(other, slot));
+        let put = put_in_place();
+        slot.forget();
+        put.map(|()| true)
+    }
+
     /// Closes all. Held while files are removed or cut, so that none is opened meanwhile.
     pub(super) fn close(&self) -> impl Sized + '_ {
         let mut opened = self.lock();

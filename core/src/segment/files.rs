@@ -34,10 +34,10 @@ pub(super) fn rewritten_name(name: &str) -> String {
     format!("{name}.rewritten")
 }
 
-/// Whether a file of this name was about to take the place of a store or an index.
-pub(crate) fn is_rewritten(name: &str) -> bool {
-    let replaced = name.strip_suffix(".rewritten");
-    replaced.is_some_and(|name| store_base(name).is_some() || index_base(name).is_some())
+/// The name that a file of this name was about to have, if it was.
+pub(crate) fn rewritten_to(name: &str) -> Option<&str> {
+    let to = name.strip_suffix(".rewritten")?;
+    (store_base(to).is_some() || index_base(to).is_some()).then_some(to)
 }
 
 /// Gives a file the name of another, in whose place it is then.

@@ -201,10 +201,18 @@ impl<F: BackendFile> SegmentReader<F> {
     /// The bytes from a record on that can be had at once: all where they are in memory, else about
     /// `bytes_max`. They may end anywhere.
     pub(crate) fn chunk(&self, from: Offset, bytes_max: usize) -> Result<Bytes> {
-        let position = self.position(from)?;
+        self.bytes_from(self.position(from)?, bytes_max)
+    }
+
+    /// The store's bytes from a position on: all where they are in memory, else `bytes_max`.
+    pub(super) fn bytes_from(&self, position: u64, bytes_max: usize) -> Result<Bytes> {
         let room = self.store.len().saturating_sub(position);
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         self.store.read_some(position, room, bytes_max)
+    }
+
+    pub(super) fn store_file(&self) -> &str {
+        self.store.name()
     }
 
     /// What the record holds that starts `bytes`, and the bytes of its frame, if it is whole, right and has the

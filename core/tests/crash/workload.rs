@@ -1,8 +1,8 @@
 //! What is done to a log before it stops, and what it then held.
 
-use std::{fmt, io::ErrorKind, ops::RangeInclusive};
+use std::{fmt, io::ErrorKind, ops::RangeInclusive, time::Duration};
 
-use proglog::{Durability, Error, Log, MemoryBackend, NewRecord, Offset, Options};
+use proglog::{Compaction, Durability, Error, Log, MemoryBackend, NewRecord, Offset, Options};
 
 use crate::sabotage::Disk;
 
@@ -10,9 +10,9 @@ use crate::sabotage::Disk;
 const STEPS: usize = 10;
 
 /// The steps of short workloads, all of which are tried.
-const ALPHABET: [&str; 11] = [
+const ALPHABET: [&str; 12] = [
     "small", "large", "batch", "huge", "sync", "before", "after", "reset", "reopen", "reserve",
-    "skip",
+    "skip", "compact",
 ];
 
 /// One step of a workload.
@@ -26,6 +26,7 @@ pub(crate) enum Step {
     Reopen,
     Reserve(u64),
     SkipTo(u64),
+    Compact,
 }
 
 /// A workload, by the number that tells all of it.
@@ -98,6 +99,7 @@ impl Workload {
                     "reset" => Step::Reset,
                     "reserve" => Step::Reserve(4000),
                     "skip" => Step::SkipTo(held.next() + 3),
+                    "compact" => Step::Compact,
                     _ => Step::Reopen,
                 }
             }
@@ -164,7 +166,7 @@ fn apply(log: &Log<Disk>, step: &Step) -> proglog::Result<()> {
         Step::Append(values) => {
             let records = values
                 .iter()
-                .map(|value| NewRecord::new(value).timestamp_ms(5));
+                .map(|value| NewRecord::new(value).key(key_of(value)).timestamp_ms(5));
             log.append_batch(records).map(drop)
         }
         Step::Sync => log.sync(),
@@ -177,7 +179,25 @@ fn apply(log: &Log<Disk>, step: &Step) -> proglog::Result<()> {
             reserved => reserved,
         },
         Step::SkipTo(next) => log.skip_to(Offset(*next)),
+        Step::Compact => {
+            let compaction = Compaction::new().tombstones_kept(Duration::ZERO);
+            let compacted = log.compact(&compaction)?;
+            match compacted.left_alone.first() {
+                // The disk is full, or broken.
+                Some(left) => Err(Error::InvalidArgument(format!("{left:?}"))),
+                None => Ok(()),
+            }
+        }
         Step::Reopen => Ok(()),
+    }
+}
+
+/// The key of the record of a value. An empty one deletes it.
+fn key_of(value: &[u8]) -> &'static [u8] {
+    match value.first() {
+        Some(first) if first % 3 == 0 => b"",
+        Some(first) if first % 3 == 1 => b"other",
+        _ => b"key",
     }
 }
 
@@ -216,6 +236,58 @@ impl Held {
         last + 1 - gone.count() as u64
     }
 
+    /// Takes away what a compaction has, if it may have.
+    fn compacted(&mut self, log: &Log<Disk>) -> Result<(), String> {
+        let mut found = self.clone();
+        for (offset, value) in (self.lowest..).zip(&mut found.values) {
+            if matches!(log.read(Offset(offset)), Err(Error::Gap { .. })) {
+                *value = None;
+            }
+        }
+        if !self.may_become(&found) {
+            return Err(format!("{:?} became {:?}", self.values, found.values));
+        }
+        let active = log.segments().last().map_or(0, |last| last.base.0);
+        let sealed = active.saturating_sub(self.lowest) as usize;
+        for (n, value) in found.values.iter().enumerate().take(sealed) {
+            if value.is_some() && self.is_obsolete(n, &self.values) {
+                return Err(format!("number {n} was left in {:?}", found.values));
+            }
+        }
+        *self = found;
+        Ok(())
+    }
+
+    /// Whether a later one of `values` has the key of number `n`.
+    fn is_obsolete(&self, n: usize, values: &[Option<Vec<u8>>]) -> bool {
+        let key = self.values[n]
+            .as_deref()
+            .map(key_of)
+            .filter(|key| !key.is_empty());
+        let later = values.iter().skip(n + 1).flatten();
+        key.is_some_and(|key| later.into_iter().any(|later| key_of(later) == key))
+    }
+
+    /// Whether a compaction may leave this of it, or of its beginning.
+    fn may_become(&self, found: &Self) -> bool {
+        let beginning = &self.values[(found.lowest - self.lowest) as usize..];
+        let skipped = self.values.len() - beginning.len();
+        let is_same = |(n, now): (usize, &Option<Vec<u8>>)| match (&beginning[n], now) {
+            (before, now) if before == now => true,
+            (Some(value), None) => {
+                let end = skipped + found.values.len();
+                let is_deletion = value.is_empty()
+                    && !found.values[..n]
+                        .iter()
+                        .flatten()
+                        .any(|older| key_of(older) == key_of(value));
+                is_deletion || self.is_obsolete(n + skipped, &self.values[..end])
+            }
+            _ => false,
+        };
+        found.values.len() <= beginning.len() && found.values.iter().enumerate().all(is_same)
+    }
+
     pub(crate) fn lengths(&self) -> Vec<Option<usize>> {
         let length = |value: &Option<Vec<u8>>| value.as_ref().map(Vec::len);
         self.values.iter().map(length).collect()
@@ -238,6 +310,7 @@ impl Held {
             }
             Step::Reset => *self = Self::default(),
             Step::SkipTo(next) => self.skip_to(*next),
+            Step::Compact => self.compacted(log)?,
             Step::Sync | Step::TruncateBefore(_) | Step::Reopen | Step::Reserve(_) => {}
         }
         let (lowest, next) = (log.lowest_offset().0, log.next_offset().0);
@@ -285,20 +358,27 @@ impl Stopped {
                 most.ends.push(offset + 1);
                 // What tells of offsets that are not there goes whole, before what is left of them is told anew.
                 if (most.lowest..most.next()).contains(offset) {
-                    kept = kept.min(most.gap_to(*offset));
+                    let gap = most.gap_to(*offset);
+                    most.ends.extend(gap..=*offset);
+                    kept = kept.min(gap);
                 }
                 kept = kept.min(offset + 1);
             }
             Some(Step::SkipTo(next)) => most.skip_to(*next),
             Some(Step::Reset) if found.lowest == 0 && found.values.is_empty() => return true,
             Some(Step::Reset) => kept = 0,
-            None | Some(Step::Sync | Step::Reopen | Step::Reserve(_)) => {}
+            None | Some(Step::Sync | Step::Reopen | Step::Reserve(_) | Step::Compact) => {}
         }
         let next = found.next();
         (most.lowest..=lowest_max).contains(&found.lowest)
             && next >= kept
             && (next == found.lowest || most.ends.contains(&next) || self.is_being_cut(next))
-            && most.values[(found.lowest - most.lowest) as usize..].starts_with(&found.values)
+            && match self.in_step {
+                Some(Step::Compact) => most.may_become(found),
+                _ => {
+                    most.values[(found.lowest - most.lowest) as usize..].starts_with(&found.values)
+                }
+            }
     }
 }
 
@@ -334,7 +414,7 @@ impl Random {
     }
 
     fn step(&mut self, held: &Held) -> Step {
-        match self.below(26) {
+        match self.below(29) {
             0..14 => {
                 let count = [1, 1, 2, 4][self.below(4) as usize];
                 Step::Append((0..count).map(|_| self.sized_value(held)).collect())
@@ -347,6 +427,7 @@ impl Random {
             21 => Step::Reset,
             22 => Step::Reserve(self.below(9000)),
             23 | 24 => Step::SkipTo(held.next() + [1, 3, 60][self.below(3) as usize]),
+            25..28 => Step::Compact,
             _ => Step::Reopen,
         }
     }
