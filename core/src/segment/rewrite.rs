@@ -87,6 +87,8 @@ impl Rewritten {
             let mut out = Out::new(backend, &index)?;
             out.put(&copy.entries)?;
             out.finish()?;
+            // A crash in which the index has its new name leaves the store under the one that tells of it.
+            sync_directory(backend)?;
             Ok(copy.removed)
         })();
         match written {
