@@ -102,7 +102,7 @@ pub use gap::{Gap, GapCause};
 pub use index::Index;
 pub use log::{Compacted, CompactedSegment, Compaction, LeftAlone, LeftAloneReason, Log, Scan};
 pub use offset::Offset;
-pub use options::{Clock, Durability, Options, Verify};
+pub use options::{Clock, Durability, Options, Retention, Verify};
 pub use record::{Frames, Header, NewRecord, Record};
 pub use report::{
     Damage, Gaps, IndexState, Location, Report, SegmentReport, SegmentSummary, TornTail,

@@ -9,6 +9,7 @@ mod gather;
 mod open;
 mod read;
 mod reserve;
+mod retain;
 mod rewrite;
 mod scan;
 mod skip;
@@ -509,6 +510,28 @@ impl<B: Backend> Log<B> {
     /// the log; [`Error::ReadOnly`], [`Error::Poisoned`].
     pub fn truncate_before(&self, offset: Offset) -> Result<()> {
         self.shared.truncate_before(offset)
+    }
+
+    /// Removes the segments that [`Options::retention`] is not for any more, lowest first, as
+    /// [`Log::truncate_before`] does. It is done whenever a segment is full, by itself; but time passes also where
+    /// nothing is appended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: while files are removed it poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options, Retention};
+    /// let week = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+    /// let retention = Retention::new().bytes_max(10 << 30).age_max(week);
+    /// let log = Log::open_on(MemoryBackend::new(), Options::new().retention(retention))?;
+    /// log.enforce_retention()?;
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn enforce_retention(&self) -> Result<()> {
+        self.shared.enforce_retention()
     }
 
     /// Removes every record above `offset`; the next append gets the offset after it. Durable when it

@@ -160,10 +160,11 @@ impl<B: Backend> Shared<B> {
             self.poison_if_failed(rolled)?;
             // Without a worker it is done before the next segment is made.
             self.wake_worker(|wanted| wanted.sync_new_files = true);
+            drop(writer);
             if self.commit.unsealed() >= UNSEALED_KEPT {
-                drop(writer);
                 self.seal_soon()?;
             }
+            self.retain_soon()?;
         } else {
             drop(writer);
             self.lead().seal_all()?;

@@ -20,7 +20,7 @@ impl<B: Backend> Shared<B> {
         self.poison_if_failed(truncated)
     }
 
-    fn remove_segments_before(
+    pub(super) fn remove_segments_before(
         &self,
         leading: &Leading<'_, B>,
         writer: &mut Writer<B>,

@@ -8,6 +8,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
+use super::retain::Facts;
 use crate::{
     Backend, Error, Offset, Options, Result, SegmentSummary,
     segment::{Place, Segment, SegmentReader},
@@ -33,6 +34,7 @@ pub(super) struct Slot<B: Backend> {
     pub(super) base: Offset,
     /// The base of the next segment; `None` for the last.
     pub(super) next: Option<Offset>,
+    pub(super) facts: Facts,
     reader: ArcSwapOption<SegmentReader<B::File>>,
 }
 
@@ -57,6 +59,7 @@ impl<B: Backend> View<B> {
             *last = Arc::new(Slot {
                 base: last.base,
                 next: Some(active.base()),
+                facts: Facts::default(),
                 reader: ArcSwapOption::new(last.reader.load_full()),
             });
         }
@@ -165,6 +168,7 @@ impl<B: Backend> Slot<B> {
         Arc::new(Self {
             base,
             next: Some(next),
+            facts: Facts::default(),
             reader: ArcSwapOption::empty(),
         })
     }
@@ -173,6 +177,7 @@ impl<B: Backend> Slot<B> {
         Arc::new(Self {
             base: reader.base(),
             next: None,
+            facts: Facts::default(),
             reader: ArcSwapOption::new(Some(Arc::clone(reader))),
         })
     }
@@ -298,6 +303,7 @@ impl<B: Backend> OpenedSegments<B> {
         opened.retain(|other| !Arc::ptr_eq(other, slot));
         let put = put_in_place();
         slot.forget();
+        slot.facts.forget();
         put.map(|()| true)
     }
 

@@ -2,7 +2,9 @@
 
 use std::{fmt, io::ErrorKind, ops::RangeInclusive, time::Duration};
 
-use proglog::{Compaction, Durability, Error, Log, MemoryBackend, NewRecord, Offset, Options};
+use proglog::{
+    Compaction, Durability, Error, Log, MemoryBackend, NewRecord, Offset, Options, Retention,
+};
 
 use crate::sabotage::Disk;
 
@@ -64,9 +66,22 @@ impl Workload {
             // Records larger than a segment, some records to one, or all in one.
             Self::Seeded(seed) => [600, 1500, 6000, 1 << 20][seed as usize % 4],
         };
+        let retention = match self.retained_bytes() {
+            Some(bytes_max) => Retention::new().bytes_max(bytes_max),
+            None => Retention::new(),
+        };
         Options::new()
             .segment_bytes_max(segment_bytes_max)
             .index_bytes_max(12 * 20)
+            .retention(retention)
+    }
+
+    /// How many bytes are kept, if not all are: in every third.
+    pub(crate) fn retained_bytes(self) -> Option<u64> {
+        match self {
+            Self::Seeded(seed) if seed % 3 == 2 => Some(4000),
+            _ => None,
+        }
     }
 
     fn steps(self) -> usize {
@@ -124,6 +139,7 @@ impl Workload {
             held,
             in_step: Some(Step::Reopen),
             durability,
+            retained_bytes: self.retained_bytes(),
         };
         let Ok(mut log) = Log::open_on(disk.clone(), options.clone()) else {
             return Ok(stopped);
@@ -141,7 +157,7 @@ impl Workload {
                 disk.kill(log);
                 return Ok(stopped);
             }
-            stopped.held.after(&step, &log)?;
+            stopped.held.after(&step, &log, stopped.retained_bytes)?;
             stopped.durable = log.durable_offset().0;
             if stopped.durable < stopped.held.next()
                 && (durability == Durability::Synced || matches!(step, Step::Sync))
@@ -294,7 +310,12 @@ impl Held {
     }
 
     /// What a step leaves, of which the log says how much it took away.
-    fn after(&mut self, step: &Step, log: &Log<Disk>) -> Result<(), String> {
+    fn after(
+        &mut self,
+        step: &Step,
+        log: &Log<Disk>,
+        retained_bytes: Option<u64>,
+    ) -> Result<(), String> {
         match step {
             Step::Append(values) => self.append(values),
             Step::TruncateAfter(offset) => {
@@ -316,6 +337,7 @@ impl Held {
         let (lowest, next) = (log.lowest_offset().0, log.next_offset().0);
         let most = match step {
             Step::TruncateBefore(offset) => *offset,
+            Step::Append(_) if retained_bytes.is_some() => next,
             _ => self.lowest,
         };
         if next != self.next() || lowest < self.lowest || lowest > most {
@@ -337,6 +359,7 @@ pub(crate) struct Stopped {
     /// The log's own word for what was on stable storage.
     pub(crate) durable: u64,
     pub(crate) durability: Durability,
+    retained_bytes: Option<u64>,
 }
 
 impl Stopped {
@@ -352,7 +375,12 @@ impl Stopped {
         let mut lowest_max = most.lowest;
         let mut kept = kept;
         match &self.in_step {
-            Some(Step::Append(values)) => most.append(values),
+            Some(Step::Append(values)) => {
+                most.append(values);
+                if self.retained_bytes.is_some() {
+                    lowest_max = most.next();
+                }
+            }
             Some(Step::TruncateBefore(offset)) => lowest_max = *offset,
             Some(Step::TruncateAfter(offset)) => {
                 most.ends.push(offset + 1);
@@ -433,8 +461,8 @@ impl Random {
     }
 
     fn sized_value(&mut self, held: &Held) -> Vec<u8> {
-        // Within a sector, over some, over several of the larger ones; seldom that much.
-        let below = [40, 40, 700, 700, 700, 3000, 3000, 9000][self.below(8) as usize];
+        // None, within a sector, over some, over several of the larger ones; seldom that much.
+        let below = [1, 40, 700, 700, 700, 3000, 3000, 9000][self.below(8) as usize];
         let length = self.below(below);
         self.value(length, held)
     }
