@@ -45,8 +45,11 @@ fn frames<B: Backend>(log: &Log<B>) -> BTreeMap<u64, Vec<u8>> {
         .collect()
 }
 
+/// Values by their keys.
+type Keyed = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// The value of each key that is there, and the values without a key.
-fn live<B: Backend>(log: &Log<B>) -> (BTreeMap<Vec<u8>, Vec<u8>>, Vec<Vec<u8>>) {
+fn live<B: Backend>(log: &Log<B>) -> (Keyed, Vec<Vec<u8>>) {
     let (mut keys, mut others) = (BTreeMap::new(), Vec::new());
     for record in log.scan(..) {
         let record = record.unwrap();
