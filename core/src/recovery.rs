@@ -17,7 +17,7 @@ use self::{
     window::Window,
 };
 use crate::{
-    Error, Offset, Result,
+    Error, Gap, Offset, Result,
     backend::BackendFile,
     error::Damaged,
     index::{Index, push_entry},
@@ -40,6 +40,8 @@ pub(crate) struct Scanned {
     pub(crate) torn_tail: Option<TornTail>,
     pub(crate) damage: Vec<Damage>,
     pub(crate) gaps: Gaps,
+    /// Where a torn tail may go back before some of them: which, and where each frame ends.
+    gaps_met: Vec<(u64, Gap)>,
     /// Whether the last frame tells of offsets of the segment that are not there.
     pub(crate) ends_in_gap: bool,
     /// Whether the last record says that more of its batch follow.
@@ -63,6 +65,7 @@ impl Scanned {
             torn_tail: None,
             damage: Vec::new(),
             gaps: Gaps::default(),
+            gaps_met: Vec::new(),
             ends_in_gap: false,
             ends_in_batch: false,
         }

@@ -209,25 +209,19 @@ impl Gaps {
         self.lost_stretches.extend_from_slice(&other.lost_stretches);
     }
 
-    /// Makes them what they were when there were so many stretches, and the counts were those.
-    pub(crate) fn go_back(&mut self, to: &GapCounts) {
-        self.lost_stretches.truncate(to.lost_stretches);
-        [self.compacted, self.skipped, self.lost, self.other] = to.offsets;
+    /// Takes back the last that was added.
+    pub(crate) fn take_back(&mut self, gap: Gap) {
+        let count = match gap.cause {
+            GapCause::Compacted => &mut self.compacted,
+            GapCause::Skipped => &mut self.skipped,
+            GapCause::Lost => {
+                self.lost_stretches.pop();
+                &mut self.lost
+            }
+            GapCause::Other(_) => &mut self.other,
+        };
+        *count = count.saturating_sub(gap.offsets());
     }
-
-    pub(crate) fn counts(&self) -> GapCounts {
-        GapCounts {
-            offsets: [self.compacted, self.skipped, self.lost, self.other],
-            lost_stretches: self.lost_stretches.len(),
-        }
-    }
-}
-
-/// What there was of gaps at some moment of a scan.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GapCounts {
-    offsets: [u64; 4],
-    lost_stretches: usize,
 }
 
 /// One segment of a log.

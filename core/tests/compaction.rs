@@ -452,3 +452,49 @@ fn a_reader_may_not_and_a_closed_reader_sees_it() -> Result<()> {
     assert!(file.len().unwrap() < 30);
     Ok(())
 }
+
+/// Wherever it stops: what deletes a key goes after what it deleted.
+#[test]
+fn a_deleted_key_does_not_come_back() -> Result<()> {
+    let filled = |disk: &FaultBackend| -> Result<Log<FaultBackend>> {
+        let log = Log::open_on(disk.clone(), options().segment_bytes_max(1))?;
+        for (key, value) in [
+            ("k", "old"),
+            ("a", "1"),
+            ("k", "older"),
+            ("k", ""),
+            ("a", "2"),
+        ] {
+            log.append(NewRecord::new(value).key(key))?;
+        }
+        log.append("active")?;
+        log.sync()?;
+        Ok(log)
+    };
+    let mut states = 0;
+    for stop in 0.. {
+        let disk = FaultBackend::new();
+        let log = filled(&disk)?;
+        disk.fail(disk.operations() + stop, Fault::Half);
+        let compacted = log.compact(&at_once());
+        let is_done = compacted
+            .as_ref()
+            .is_ok_and(|done| done.left_alone.is_empty());
+        std::mem::forget(log);
+        let cuts = disk.power_cuts(300, stop);
+        for state in cuts.chain([disk.killed()]) {
+            let log = Log::open_on(state, options())?;
+            let (keys, others) = live(&log);
+            assert_eq!(keys, [(b"a".to_vec(), b"2".to_vec())].into(), "{stop}");
+            assert_eq!(others, [b"active"], "{stop}");
+            assert!(log.verify()?.is_sound(), "{stop}");
+            states += 1;
+        }
+        if is_done {
+            assert!(stop > 30, "{stop}");
+            break;
+        }
+    }
+    println!("{states} states");
+    Ok(())
+}

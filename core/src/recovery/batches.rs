@@ -1,11 +1,7 @@
 //! Which batches of a scan are whole.
 
 use super::{End, Scanned};
-use crate::{
-    Offset,
-    record::Layout,
-    report::{GapCounts, TornTail},
-};
+use crate::{Offset, record::Layout, report::TornTail};
 
 /// A state of the scan to go back to.
 #[derive(Clone, Copy)]
@@ -16,8 +12,6 @@ pub(super) struct Mark {
     records: u64,
     unchecked_records: u64,
     damage: usize,
-    gaps: GapCounts,
-    ends_in_gap: bool,
     /// Whether a batch goes on here.
     in_batch: bool,
 }
@@ -31,8 +25,6 @@ impl Mark {
             records: scanned.records,
             unchecked_records: scanned.unchecked_records,
             damage: scanned.damage.len(),
-            gaps: scanned.gaps.counts(),
-            ends_in_gap: scanned.ends_in_gap,
             in_batch: false,
         }
     }
@@ -58,8 +50,7 @@ impl Mark {
         scanned.records = self.records;
         scanned.unchecked_records = self.unchecked_records;
         scanned.damage.truncate(self.damage);
-        scanned.gaps.go_back(&self.gaps);
-        scanned.ends_in_gap = self.ends_in_gap;
+        scanned.forget_gaps_after(self.position, base);
         scanned.ends_in_batch = self.in_batch;
     }
 }

@@ -28,6 +28,17 @@ fn leads(gap: &Gap, base: Offset) -> bool {
     gap.first < base && gap.next() >= base
 }
 
+impl Scanned {
+    /// Makes of the gaps what they were when the scan was at a position.
+    pub(super) fn forget_gaps_after(&mut self, position: u64, base: Offset) {
+        while let Some((_, gap)) = self.gaps_met.pop_if(|(end, _)| *end > position) {
+            self.gaps.take_back(gap);
+        }
+        let last = self.gaps_met.last();
+        self.ends_in_gap = last.is_some_and(|(end, gap)| *end == position && gap.next() > base);
+    }
+}
+
 impl<F: BackendFile> Scan<'_, F> {
     /// Whether a gap can stand where this offset is expected.
     pub(super) fn is_in_place(&self, gap: &Gap, position: u64, expected: Offset) -> bool {
@@ -47,6 +58,9 @@ impl<F: BackendFile> Scan<'_, F> {
         scanned.gaps.add(gap);
         scanned.ends_in_gap = gap.next() > self.base;
         scanned.end += bytes;
+        if self.limit == Offset(u64::MAX) {
+            scanned.gaps_met.push((scanned.end, gap));
+        }
         Ok(())
     }
 
