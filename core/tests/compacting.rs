@@ -212,7 +212,8 @@ fn a_truncation_meanwhile_keeps_what_it_made_the_latest() -> Result<()> {
     let begun = Instant::now();
     let mut left_alone = 0;
     for round in 0..200_u64 {
-        let log = Log::open_on(FaultBackend::new(), options().segment_bytes_max(200))?;
+        let disk = FaultBackend::new();
+        let log = Log::open_on(disk.clone(), options().segment_bytes_max(200))?;
         for n in 0..60_u64 {
             log.append(NewRecord::new(&value(n)).key(&format!("{}", n % 5)))?;
         }
@@ -240,6 +241,16 @@ fn a_truncation_meanwhile_keeps_what_it_made_the_latest() -> Result<()> {
         })?;
         assert!(log.verify()?.is_sound(), "round {round}");
         assert_eq!(log.append("more")?, Offset(30), "round {round} {there}");
+        // Nor does anything come back of what was truncated.
+        log.close()?;
+        let names = disk.list().unwrap();
+        assert!(
+            !names.iter().any(|name| name.contains("rewritten")),
+            "{names:?}"
+        );
+        let log = Log::open_on(disk, options())?;
+        assert_eq!(log.next_offset(), Offset(31), "round {round}: {names:?}");
+        assert!(log.verify()?.is_sound(), "round {round}");
     }
     println!(
         "{left_alone} segments were left alone, {:?}",

@@ -74,6 +74,22 @@ fn the_lowest_segments_go_while_there_are_too_many_bytes() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn as_many_bytes_as_are_kept_are_kept() -> Result<()> {
+    let files = MemoryBackend::new();
+    let log = Log::open_on(files.clone(), options(Retention::new()))?;
+    append(&log, 35)?;
+    let all: u64 = bytes(&log).iter().sum();
+    log.close()?;
+    for (bytes_max, lowest) in [(all, 0), (all - 1, 10)] {
+        let kept = options(Retention::new().bytes_max(bytes_max));
+        let log = Log::open_on(files.clone(), kept)?;
+        log.enforce_retention()?;
+        assert_eq!(log.lowest_offset(), Offset(lowest));
+    }
+    Ok(())
+}
+
 static NOW_MS: AtomicU64 = AtomicU64::new(0);
 
 #[test]
