@@ -7,14 +7,20 @@
 
 use std::{
     collections::BTreeSet,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    fmt, io,
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        mpsc::channel,
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use proglog::{
-    Backend, Compaction, Durability, Error, FaultBackend, Log, NewRecord, Offset, Options, Record,
-    Result,
+    Access, Backend, BackendFile, Compaction, Durability, Error, LeftAloneReason, Log,
+    MemoryBackend, MemoryFile, NewRecord, Offset, Options, Record, Result,
 };
 
 const RECORDS: u64 = 30_000;
@@ -206,56 +212,204 @@ fn readers_see_each_record_that_stays_once_and_in_order() -> Result<()> {
     Ok(())
 }
 
-/// What a truncation makes the latest record of a key stays, though a compaction that began before found a later one.
+/// A directory in memory where something is done at the moment that a certain file is begun.
+#[derive(Clone)]
+struct Moments {
+    files: MemoryBackend,
+    at: Arc<Mutex<Moment>>,
+}
+
+#[derive(Default)]
+struct Moment {
+    /// How many such files are begun before.
+    left: u64,
+    act: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Moments {
+    /// `act` is done once so many files were begun by which others are to be replaced.
+    fn set(&self, left: u64, act: impl FnOnce() + Send + 'static) {
+        let act: Box<dyn FnOnce() + Send> = Box::new(act);
+        *self.at.lock().unwrap() = Moment {
+            left,
+            act: Some(act),
+        };
+    }
+
+    fn pass(&self) {
+        let mut moment = self.at.lock().unwrap();
+        if moment.left > 0 {
+            moment.left -= 1;
+            return;
+        }
+        let act = moment.act.take();
+        drop(moment);
+        act.into_iter().for_each(|act| act());
+    }
+
+    fn is_over(&self) -> bool {
+        self.at.lock().unwrap().act.is_none()
+    }
+}
+
+impl fmt::Debug for Moments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Moments")
+    }
+}
+
+impl Backend for Moments {
+    type File = MemoryFile;
+
+    fn name(&self) -> String {
+        self.files.name()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.files.list()
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<MemoryFile> {
+        if name.ends_with(".rewritten") && access == Access::Create {
+            self.pass();
+        }
+        self.files.open(name, access)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.files.remove(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.files.rename(from, to)
+    }
+
+    fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
+        self.files.cut(name, bytes)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.files.sync_directory()
+    }
+}
+
+/// A log of small segments, whose keys have twelve records each.
+fn with_moments() -> Result<(Moments, Arc<Log<Moments>>)> {
+    let files = Moments {
+        files: MemoryBackend::new(),
+        at: Arc::default(),
+    };
+    let log = Log::open_on(files.clone(), options().segment_bytes_max(200))?;
+    for n in 0..60_u64 {
+        log.append(NewRecord::new(&value(n)).key(&format!("{}", n % 5)))?;
+    }
+    Ok((files, Arc::new(log)))
+}
+
+/// What is there of some offsets.
+fn there<B: Backend>(log: &Log<B>, offsets: Range<u64>) -> Vec<u64> {
+    let is_there = |offset: &u64| match log.read(Offset(*offset)) {
+        Ok(_) => true,
+        Err(Error::Gap { .. }) => false,
+        Err(e) => panic!("{offset}: {e}"),
+    };
+    offsets.filter(is_there).collect()
+}
+
+/// What a truncation makes the latest record of a key stays, though a compaction that began before found a later one;
+/// and what it removes does not come back.
 #[test]
 fn a_truncation_meanwhile_keeps_what_it_made_the_latest() -> Result<()> {
-    let begun = Instant::now();
-    let mut left_alone = 0;
-    for round in 0..200_u64 {
-        let disk = FaultBackend::new();
-        let log = Log::open_on(disk.clone(), options().segment_bytes_max(200))?;
-        for n in 0..60_u64 {
-            log.append(NewRecord::new(&value(n)).key(&format!("{}", n % 5)))?;
+    let mut kept = 0;
+    for moment in 0.. {
+        let (files, log) = with_moments()?;
+        let (sender, found) = channel();
+        let truncating = Arc::clone(&log);
+        files.set(moment, move || {
+            truncating.truncate_after(Offset(29)).unwrap();
+            sender.send(there(&truncating, 0..30)).unwrap();
+        });
+        let compacted = log.compact(&Compaction::new())?;
+        if !files.is_over() {
+            assert!(moment > 10, "{moment}");
+            break;
         }
-        let mut there = false;
-        thread::scope(|scope| -> Result<()> {
-            let compacting = scope.spawn(|| log.compact(&Compaction::new()));
-            for _ in 0..round * 40 {
-                std::hint::spin_loop();
-            }
-            log.truncate_after(Offset(29))?;
-            // Of each key one is left now, unless the compaction was before.
-            let latest: Vec<_> = (25..30).map(|n| log.read(Offset(n)).is_ok()).collect();
-            let compacted = compacting.join().unwrap()?;
-            left_alone += compacted.left_alone.len();
-            for (n, was_there) in (25..30).zip(latest) {
-                let is_there = match log.read(Offset(n)) {
-                    Ok(_) => true,
-                    Err(Error::Gap { .. }) => false,
-                    Err(e) => panic!("{n}: {e}"),
-                };
-                assert_eq!(is_there, was_there, "round {round}: {n}");
-                there |= is_there;
-            }
-            Ok(())
-        })?;
-        assert!(log.verify()?.is_sound(), "round {round}");
-        assert_eq!(log.append("more")?, Offset(30), "round {round} {there}");
-        // Nor does anything come back of what was truncated.
-        log.close()?;
-        let names = disk.list().unwrap();
+        let was_there = found.recv().unwrap();
+        kept += was_there.iter().filter(|&&offset| offset >= 25).count();
+        assert_eq!(there(&log, 0..30), was_there, "{moment}");
+        assert!(!compacted.left_alone.is_empty(), "{moment}");
+        let left = compacted.left_alone.iter();
+        assert!(
+            left.into_iter()
+                .all(|left| left.reason == LeftAloneReason::Truncated)
+        );
+        assert_eq!(log.append("more")?, Offset(30), "{moment}");
+        drop(log);
+        let names = files.list().unwrap();
         assert!(
             !names.iter().any(|name| name.contains("rewritten")),
             "{names:?}"
         );
-        let log = Log::open_on(disk, options())?;
-        assert_eq!(log.next_offset(), Offset(31), "round {round}: {names:?}");
-        assert!(log.verify()?.is_sound(), "round {round}");
+        let log = Log::open_on(files, options())?;
+        assert_eq!(log.next_offset(), Offset(31), "{moment}: {names:?}");
+        assert!(log.verify()?.is_sound(), "{moment}");
+        assert_eq!(there(&log, 0..30), was_there, "{moment}");
     }
-    println!(
-        "{left_alone} segments were left alone, {:?}",
-        begun.elapsed()
-    );
-    assert!(left_alone > 0);
+    assert!(kept > 0);
+    Ok(())
+}
+
+/// Records from before a truncation or a reset do not replace those that came after it under the same name.
+#[test]
+fn what_is_begun_anew_meanwhile_is_not_replaced() -> Result<()> {
+    for moment in 0..4 {
+        for act in [
+            |log: &Log<Moments>| log.reset(),
+            |log: &Log<Moments>| log.truncate_after(Offset(0)),
+        ] {
+            let (files, log) = with_moments()?;
+            let acting = Arc::clone(&log);
+            files.set(moment, move || {
+                act(&acting).unwrap();
+                for n in acting.next_offset().0..60 {
+                    acting.append(&format!("anew {n}")).unwrap();
+                }
+            });
+            let compacted = log.compact(&Compaction::new())?;
+            assert!(files.is_over() && !compacted.left_alone.is_empty());
+            drop(log);
+            let log = Log::open_on(files, options())?;
+            assert!(log.verify()?.is_sound());
+            for n in 1..60 {
+                let record = log.read(Offset(n))?;
+                assert_eq!(record.value(), format!("anew {n}").as_bytes(), "{moment}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Damage that came after the keys were looked at is not copied, and named.
+#[test]
+fn damage_is_found_while_it_would_be_copied() -> Result<()> {
+    for at in [12, 40, 100] {
+        let (files, log) = with_moments()?;
+        let store = files.files.open("0.store", Access::Write).unwrap();
+        files.set(0, move || {
+            let mut byte = [0];
+            store.read_at(&mut byte, at).unwrap();
+            store.write_at(&[byte[0] ^ 1], at).unwrap();
+        });
+        let compacted = log.compact(&Compaction::new())?;
+        assert_eq!(compacted.left_alone.len(), 1, "{at}");
+        assert_eq!(compacted.left_alone[0].base, Offset(0), "{at}");
+        assert_eq!(
+            compacted.left_alone[0].reason,
+            LeftAloneReason::Damaged,
+            "{at}"
+        );
+        assert!(compacted.segments.len() > 3, "{at}");
+        assert!(!log.verify()?.is_sound(), "{at}");
+    }
     Ok(())
 }

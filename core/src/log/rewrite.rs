@@ -21,9 +21,14 @@ impl<B: Backend> Shared<B> {
         goes: &mut impl Goes,
     ) -> Result<Option<Removed>> {
         let view = self.view.load_full();
-        let segment = self.open_segment(&view, slot, false)?;
-        let written = Rewritten::write(&self.backend, &segment, damage, goes)?;
-        drop(segment);
+        let written = self
+            .open_segment(&view, slot, false)
+            .and_then(|segment| Rewritten::write(&self.backend, &segment, damage, goes));
+        let written = match written {
+            // Its files may be gone.
+            Err(_) if !self.view.load().has(slot) => return Ok(None),
+            written => written?,
+        };
         let removed = written.removed;
         // Who truncates, seals or looks at the files by their names does so alone.
         let _leading = self.lead();

@@ -125,7 +125,7 @@ impl<B: Backend> View<B> {
     }
 
     /// Whether this very slot is one of them.
-    fn has(&self, slot: &Arc<Slot<B>>) -> bool {
+    pub(super) fn has(&self, slot: &Arc<Slot<B>>) -> bool {
         self.slot_of(slot.base)
             .is_some_and(|found| Arc::ptr_eq(found, slot))
     }
