@@ -17,6 +17,7 @@ const HEADERS = 7;
 const BATCH_REMAINING = 8;
 const PRODUCER_ID = 10;
 const PRODUCER_SEQUENCE = 11;
+const GAP_RECORDS = 12;
 const CHECKSUM = 15;
 
 /**
@@ -127,7 +128,8 @@ export function decodeFrame(frame) {
 }
 
 /**
- * Reads the records of frames that stand one after the other.
+ * Reads the records of frames that stand one after the other. Those that tell of offsets that are not
+ * there are passed over.
  *
  * @param {Uint8Array} frames
  * @returns {LogRecord[]}
@@ -138,10 +140,21 @@ export function decodeFrames(frames) {
   for (let at = 0; at < frames.length; ) {
     if (frames.length - at < LENGTH_BYTES) throw new RangeError("a frame is cut short");
     const end = at + LENGTH_BYTES + Number(viewOf(frames).getBigUint64(at));
-    records.push(decodeFrame(frames.subarray(at, end)));
+    const record = decodeFrame(frames.subarray(at, end));
+    if (!isGap(record)) records.push(record);
     at = end;
   }
   return records;
+}
+
+/**
+ * Whether a frame holds no record, but tells of offsets that are not there.
+ *
+ * @param {LogRecord} record
+ * @returns {boolean}
+ */
+function isGap({ frame, parts }) {
+  return parts.some(({ field, start }) => field === "other" && frame[start] >> 3 === GAP_RECORDS);
 }
 
 /**

@@ -64,6 +64,7 @@ const KINDS = /** @type {const} */ ({
   "-11": "OutOfMemory",
   "-12": "Conflict",
   "-13": "SequenceConflict",
+  "-14": "Gap",
 });
 
 /** @typedef {"synced" | "written" | "buffered"} Durability */

@@ -48,8 +48,9 @@ pub trait Backend: fmt::Debug {
     /// The file cannot be removed.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Gives a file a name that no other has. In a power cut before the directory is synced it has either.
-    /// Only needed where [`Backend::prepare_bytes`] is not 0: a file that was prepared becomes a store by it.
+    /// Gives a file another name, in the place of the file that has it, if one does: that is then as if removed, and at
+    /// no moment does the name lead to neither. In a power cut before the directory is synced it has either.
+    /// Needed to leave offsets out, to rewrite segments, and where [`Backend::prepare_bytes`] is not 0.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::Offset;
+use crate::{GapCause, Offset};
 
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -52,6 +52,19 @@ pub enum Error {
         position: u64,
         /// What is wrong with it.
         reason: Damaged,
+    },
+
+    /// The offset is deliberately not there, by word of the log itself: nothing is damaged. Iterating steps over it.
+    #[error("offset {offset} {cause}; go on at {next}")]
+    Gap {
+        /// The offset asked for.
+        offset: Offset,
+        /// Why it is not there.
+        cause: GapCause,
+        /// The first of the offsets beside it that are not there for the same reason.
+        first: Offset,
+        /// The offset after the last of them.
+        next: Offset,
     },
 
     /// An earlier write or sync failed, so it is unknown what the disk holds. Reads go on; appends

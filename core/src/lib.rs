@@ -76,6 +76,7 @@
 
 mod backend;
 mod error;
+mod gap;
 mod index;
 mod log;
 mod offset;
@@ -103,14 +104,20 @@ pub use backend::{
     memory::{MemoryBackend, MemoryFile},
 };
 pub use error::{Damaged, Error, Result};
+pub use gap::{Gap, GapCause};
 pub use index::Index;
 #[cfg(feature = "stream")]
 pub use log::SubscriptionStream;
-pub use log::{Log, Next, Scan, Subscription};
+pub use log::{
+    Compacted, CompactedSegment, Compaction, LeftAlone, LeftAloneReason, Log, Next, Scan,
+    Subscription,
+};
 pub use offset::Offset;
-pub use options::{AppendOptions, Clock, Durability, Options, Verify};
+pub use options::{AppendOptions, Clock, Durability, Options, Retention, Verify};
 pub use record::{Frames, Header, NewRecord, Producer, ProducerLast, Record};
-pub use report::{Damage, IndexState, Location, Report, SegmentReport, SegmentSummary, TornTail};
+pub use report::{
+    Damage, Gaps, IndexState, Location, Report, SegmentReport, SegmentSummary, TornTail,
+};
 pub use segment::{Drafts, Segment};
 pub use store::Store;
 pub use tail::Tail;

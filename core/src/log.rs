@@ -2,6 +2,7 @@
 
 mod append;
 mod commit;
+mod compact;
 mod follow;
 #[cfg_attr(target_family = "wasm", path = "log/gather/alone.rs")]
 mod gather;
@@ -9,6 +10,8 @@ mod open;
 mod producers;
 mod read;
 mod reserve;
+mod retain;
+mod rewrite;
 mod scan;
 mod skip;
 #[cfg(not(target_family = "wasm"))]
@@ -48,14 +51,15 @@ use self::{
     worker::Worker,
 };
 pub use self::{
+    compact::{Compacted, CompactedSegment, Compaction, LeftAlone, LeftAloneReason},
     scan::Scan,
     subscribe::{Next, Subscription},
 };
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use crate::FsBackend;
 use crate::{
-    AppendOptions, Backend, DefaultBackend, Error, Frames, Location, NewRecord, Offset, Options,
-    ProducerLast, Record, Report, Result, SegmentSummary,
+    AppendOptions, Backend, DefaultBackend, Error, Frames, Gap, Location, NewRecord, Offset,
+    Options, ProducerLast, Record, Report, Result, SegmentSummary,
     segment::{Segment, SegmentReader, remove_files},
 };
 
@@ -105,6 +109,8 @@ struct Shared<B: Backend> {
     worker: Worker<B>,
     reserve: Reserve,
     subscribers: Subscribers,
+    /// Held by who writes segments anew.
+    compacting: Mutex<()>,
     /// The failure after which it is unknown what the files hold.
     poison: OnceLock<String>,
     closed: AtomicBool,
@@ -218,6 +224,7 @@ impl<B: Backend> Log<B> {
             worker: Worker::default(),
             reserve: Reserve::default(),
             subscribers: Subscribers::default(),
+            compacting: Mutex::default(),
             poison: OnceLock::new(),
             closed: false.into(),
         });
@@ -386,8 +393,8 @@ impl<B: Backend> Log<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::OffsetOutOfRange`] when the log does not hold this offset, [`Error::Corrupt`] when the
-    /// record is damaged (others can be read), [`Error::Io`].
+    /// [`Error::OffsetOutOfRange`] when the log does not hold this offset, [`Error::Gap`] when it is deliberately
+    /// not there, [`Error::Corrupt`] when the record is damaged (others can be read), [`Error::Io`].
     ///
     /// # Example
     ///
@@ -406,11 +413,11 @@ impl<B: Backend> Log<B> {
 
     /// Reads consecutive records from `from` on in one go: at least one, more as long as all are within
     /// `bytes_max` bytes of frames. It ends early before a damaged record and at the end of a segment, and
-    /// is empty only where `from` is the next offset.
+    /// is empty only where no record is at `from` or after it. Offsets that are [not there](Gap) are stepped over.
     ///
     /// # Errors
     ///
-    /// Those of [`Log::read`], for the record at `from`.
+    /// Those of [`Log::read`], for the record at `from`, or the first one after it where that is not there.
     ///
     /// # Example
     ///
@@ -423,15 +430,14 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames> {
-        if from == self.next_offset() {
-            return Ok(Frames::default());
-        }
-        self.shared
-            .in_segment(from, |segment| segment.read_batch(from, bytes_max))
+        let read = self
+            .shared
+            .batch_from(from, |segment, from| segment.read_batch(from, bytes_max));
+        Ok(read?.unwrap_or_default())
     }
 
-    /// As [`Log::read_batch`], into `buffer`, and gives how many bytes of it the frames are: 0 only where `from` is
-    /// the next offset. For who reads again and again: the buffer grows where it has to, and is not cleared.
+    /// As [`Log::read_batch`], into `buffer`, and gives how many bytes of it the frames are: 0 only where there are no
+    /// more records. For who reads again and again: the buffer grows where it has to, and is not cleared.
     ///
     /// # Errors
     ///
@@ -454,37 +460,54 @@ impl<B: Backend> Log<B> {
         bytes_max: usize,
         buffer: &mut Vec<u8>,
     ) -> Result<usize> {
-        if from == self.next_offset() {
-            return Ok(0);
-        }
-        self.shared.in_segment(from, |segment| {
+        let read = self.shared.batch_from(from, |segment, from| {
             segment.read_batch_into(from, bytes_max, buffer)
-        })
+        });
+        Ok(read?.unwrap_or_default())
     }
 
     /// Where a record stands: its segment, and the position in that segment's store.
     ///
     /// # Errors
     ///
-    /// [`Error::OffsetOutOfRange`], [`Error::Io`]. A damaged record has a place too.
+    /// [`Error::OffsetOutOfRange`], [`Error::Io`]. A damaged record has a place too, and so has what tells that an
+    /// offset is [not there](Gap).
     pub fn locate(&self, offset: Offset) -> Result<Location> {
-        self.shared.in_segment(offset, |segment| {
+        let found = self.shared.in_segment(offset, |segment| {
             // Read first: only a record that was seen proves its entry.
-            if let Err(e @ Error::Corrupt { .. }) = segment.read(offset)
-                && !segment.is_proven()
-            {
-                return Err(e);
-            }
+            let gap = match segment.read(offset) {
+                Err(e @ Error::Corrupt { .. }) if !segment.is_proven() => return Err(e),
+                Err(Error::Gap {
+                    cause, first, next, ..
+                }) => Some(Gap::new(first, next, cause)),
+                _ => None,
+            };
             Ok(Location {
                 segment: segment.base(),
                 position: segment.position(offset)?,
+                gap,
             })
-        })
+        });
+        match found {
+            // The segment after it begins with that.
+            Err(Error::Gap {
+                cause, first, next, ..
+            }) => {
+                let view = self.shared.view.load();
+                let after = view.slot_after(offset);
+                Ok(Location {
+                    segment: after.map_or(next, |slot| slot.base),
+                    position: 0,
+                    gap: Some(Gap::new(first, next, cause)),
+                })
+            }
+            found => found,
+        }
     }
 
     /// Iterates over the records of a range, those that the log holds; a bound below the lowest offset
     /// is the lowest. The end of the log is where it is when the scan gets there, also if that is lower than
-    /// it was, since records were truncated.
+    /// it was, since records were truncated. Offsets that are [not there](Gap) are stepped over.
     ///
     /// A damaged record is an `Err` and the scan goes on after it; any other error ends it.
     ///
@@ -552,6 +575,28 @@ impl<B: Backend> Log<B> {
         self.shared.truncate_before(offset)
     }
 
+    /// Removes the segments that [`Options::retention`] is not for any more, lowest first, as
+    /// [`Log::truncate_before`] does. It is done whenever a segment is full, by itself; but time passes also where
+    /// nothing is appended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: while files are removed it poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options, Retention};
+    /// let week = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+    /// let retention = Retention::new().bytes_max(10 << 30).age_max(week);
+    /// let log = Log::open_on(MemoryBackend::new(), Options::new().retention(retention))?;
+    /// log.enforce_retention()?;
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn enforce_retention(&self) -> Result<()> {
+        self.shared.enforce_retention()
+    }
+
     /// Removes every record above `offset`; the next append gets the offset after it. Durable when it
     /// returns; in a crash a part of the removed records may remain, from the lowest on.
     ///
@@ -573,15 +618,14 @@ impl<B: Backend> Log<B> {
         self.shared.reset()
     }
 
-    /// Leaves offsets out: the next append gets `next`. Their records are lost to the log, as if they had been there and
-    /// were cut off: reading one gives [`Error::Corrupt`] with [`Damaged::Missing`](crate::Damaged::Missing), and
-    /// [`Log::verify`] reports damage. It is for copies of damaged logs, whose records keep their offsets. Durable when
-    /// it returns. The index has an entry of each such offset, 12 bytes.
+    /// Leaves offsets out: the next append gets `next`. Those between are [not there](Gap), by word of the log: reading
+    /// one gives [`Error::Gap`], iterating steps over them, and they are no damage. It is for copies of logs whose records
+    /// keep their offsets. Durable when it returns; in a crash it happened or it did not. It begins a segment.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] when `next` is below the next offset or more than 89 million above;
-    /// [`Error::Io`], which poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    /// [`Error::InvalidArgument`] when `next` is below the next offset; [`Error::Io`], which poisons the log;
+    /// [`Error::ReadOnly`], [`Error::Poisoned`].
     ///
     /// # Example
     ///
@@ -591,8 +635,9 @@ impl<B: Backend> Log<B> {
     /// log.append("zero")?;
     /// log.skip_to(Offset(3))?;
     /// assert_eq!(log.append("three")?, Offset(3));
-    /// assert!(matches!(log.read(Offset(2)), Err(Error::Corrupt { .. })));
-    /// assert!(!log.verify()?.is_sound());
+    /// assert!(matches!(log.read(Offset(2)), Err(Error::Gap { next: Offset(3), .. })));
+    /// assert_eq!(log.scan(..).count(), 2);
+    /// assert!(log.verify()?.is_sound());
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn skip_to(&self, next: Offset) -> Result<()> {

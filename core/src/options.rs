@@ -33,6 +33,8 @@ pub struct Options {
     pub sync_interval: Option<Duration>,
     /// See [`Options::verify`](Self::verify()).
     pub verify: Verify,
+    /// See [`Options::retention`](Self::retention()).
+    pub retention: Retention,
     /// See [`Options::clock`](Self::clock()).
     #[serde(skip)]
     pub clock: Clock,
@@ -48,6 +50,7 @@ impl Default for Options {
             durability: Durability::default(),
             sync_interval: None,
             verify: Verify::default(),
+            retention: Retention::default(),
             clock: Clock::default(),
         }
     }
@@ -114,6 +117,13 @@ impl Options {
     #[must_use]
     pub fn verify(mut self, verify: Verify) -> Self {
         self.verify = verify;
+        self
+    }
+
+    /// How much of the log is kept: all of it unless told otherwise.
+    #[must_use]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 
@@ -210,6 +220,46 @@ impl AppendOptions {
 impl From<Durability> for AppendOptions {
     fn from(durability: Durability) -> Self {
         Self::new().durability(durability)
+    }
+}
+
+/// How much of a log is kept. What is not goes in whole segments, the lowest first, when a segment is full
+/// and by [`Log::enforce_retention`](crate::Log::enforce_retention); never the active one. Who reads there then gets
+/// [`Error::OffsetOutOfRange`](crate::Error::OffsetOutOfRange).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Retention {
+    /// See [`Retention::bytes_max`](Self::bytes_max()).
+    pub bytes_max: Option<u64>,
+    /// See [`Retention::age_max`](Self::age_max()).
+    pub age_max: Option<Duration>,
+}
+
+impl Retention {
+    /// All is kept.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Segments go while the stores have more bytes than this together.
+    #[must_use]
+    pub fn bytes_max(mut self, bytes: u64) -> Self {
+        self.bytes_max = Some(bytes);
+        self
+    }
+
+    /// Segments go whose last record is older than this, by its timestamp and [`Options::clock`]. One without
+    /// timestamps stays, and so do those after it.
+    #[must_use]
+    pub fn age_max(mut self, age: Duration) -> Self {
+        self.age_max = Some(age);
+        self
+    }
+
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.bytes_max.is_none() && self.age_max.is_none()
     }
 }
 

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::frame::{
-    CHECKSUM, CHECKSUM_BYTES, Check, Draft, FRAME_BYTES_MIN, FrameToWrite, LENGTH_BYTES, Layout,
-    RECORD_BYTES_LIMIT, checksum_matches, claimed_bytes, frame_bytes, frame_bytes_max,
-    is_field_tag, parse_frame,
+    CHECKSUM, CHECKSUM_BYTES, Check, Draft, FRAME_BYTES_MIN, FrameToWrite, Framed,
+    GAP_FRAME_BYTES_MAX, GAP_FRAME_BYTES_MIN, LENGTH_BYTES, Layout, RECORD_BYTES_LIMIT,
+    checksum_matches, claimed_bytes, encode_gap, frame_bytes, frame_bytes_max, is_field_tag,
+    parse_frame, parse_framed, parse_gap,
 };
 use crate::{Offset, error::Damaged};
 
@@ -290,7 +291,8 @@ impl<F: AsRef<[u8]>> fmt::Debug for Record<F> {
     }
 }
 
-/// Consecutive records in one buffer, as their frames stand in the store.
+/// Consecutive records in one buffer, as their frames stand in the store. Between them there may be frames that tell of
+/// offsets that are not there ([`Gap`](crate::Gap)); they are stepped over.
 ///
 /// Given by [`Log::read_batch`](crate::Log::read_batch); also the shape in which records cross from
 /// and to a wasm module.
@@ -327,14 +329,18 @@ impl Iterator for Frames {
     /// The next record. Its structure is checked here, so no bytes can make this panic; its checksum
     /// was checked by whoever read the frames from the store.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.bytes.is_empty() {
-            return None;
+        while !self.bytes.is_empty() {
+            let Some(frame_bytes) = frame_bytes(&self.bytes, self.bytes.len() as u64) else {
+                self.bytes.clear();
+                return Some(Err(Damaged::Length));
+            };
+            let frame = self.bytes.split_to(frame_bytes);
+            match parse_frame(&frame, Check::Structure) {
+                Ok(layout) => return Some(Ok(Record { frame, layout })),
+                Err(_) if parse_gap(&frame).is_some() => {}
+                Err(reason) => return Some(Err(reason)),
+            }
         }
-        let Some(frame_bytes) = frame_bytes(&self.bytes, self.bytes.len() as u64) else {
-            self.bytes.clear();
-            return Some(Err(Damaged::Length));
-        };
-        let frame = self.bytes.split_to(frame_bytes);
-        Some(parse_frame(&frame, Check::Structure).map(|layout| Record { frame, layout }))
+        None
     }
 }

@@ -3,24 +3,26 @@
 //! The rules are `FORMAT.md`'s ("Recovery").
 
 mod batches;
+mod gaps;
 mod missing;
 mod search;
 mod unwritten;
 mod window;
 mod zeros;
 
+pub(crate) use self::gaps::leading_gap;
 use self::{
     batches::{Batches, Mark},
     search::{After, search_budget_bytes},
     window::Window,
 };
 use crate::{
-    Error, Offset, Result,
+    Error, Gap, Offset, Result,
     backend::BackendFile,
     error::Damaged,
     index::{Index, push_entry},
-    record::{CHECKSUM_BYTES, Check, LENGTH_BYTES, Layout, frame_bytes, parse_frame},
-    report::{Damage, TornTail},
+    record::{CHECKSUM_BYTES, Check, Framed, LENGTH_BYTES, frame_bytes, parse_frame, parse_framed},
+    report::{Damage, Gaps, TornTail},
     store::StoreReader,
 };
 
@@ -37,6 +39,11 @@ pub(crate) struct Scanned {
     pub(crate) unchecked_records: u64,
     pub(crate) torn_tail: Option<TornTail>,
     pub(crate) damage: Vec<Damage>,
+    pub(crate) gaps: Gaps,
+    /// Where a torn tail may go back before some of them: which, and where each frame ends.
+    gaps_met: Vec<(u64, Gap)>,
+    /// Whether the last frame tells of offsets of the segment that are not there.
+    pub(crate) ends_in_gap: bool,
     /// Whether the last record says that more of its batch follow.
     pub(crate) ends_in_batch: bool,
 }
@@ -57,14 +64,18 @@ impl Scanned {
             unchecked_records: 0,
             torn_tail: None,
             damage: Vec::new(),
+            gaps: Gaps::default(),
+            gaps_met: Vec::new(),
+            ends_in_gap: false,
             ends_in_batch: false,
         }
     }
 
     /// Whether appends can follow. Not on bad bytes that must stay, for after a crash a torn append could
-    /// not be told from them; nor on a batch that was cut on purpose, which a crash would drop.
+    /// not be told from them; nor on a batch that was cut on purpose, which a crash would drop, as one may have been of
+    /// which a gap is the end.
     pub(crate) fn takes_appends(&self) -> bool {
-        !self.ends_in_damage() && !self.ends_in_batch
+        !self.ends_in_damage() && !self.ends_in_batch && !self.ends_in_gap
     }
 
     fn ends_in_damage(&self) -> bool {
@@ -79,20 +90,23 @@ impl Scanned {
 pub(crate) enum End {
     /// The last segment's: a torn tail may, from the offset on that no index entry vouches for which points into it.
     MayBeTorn { vouched: Offset },
-    /// A sealed segment's, which reaches to the base of the next one.
-    Sealed { next: Offset },
+    /// A sealed segment's, which reaches to the base of the next one, or to the gap that that begins with.
+    Sealed { next: Offset, gap_from: Offset },
 }
 
 /// Scans a store from `scanned` on. The index is believed in nothing that the store can tell, but where bytes are bad
-/// it tells where to look first, and where the last store ends, what it may have lost.
+/// it tells where to look first, and where the last store ends, what it may have lost. Where more than `entries_max`
+/// offsets, and more than [`GAP_ENTRIES_MAX`] and than the index has, would be in the segment by word of a gap, that is
+/// none.
 pub(crate) fn scan<F: BackendFile>(
     store: &StoreReader<F>,
     index: Option<&Index<F>>,
     base: Offset,
     end: End,
+    entries_max: u64,
     scanned: Scanned,
 ) -> Result<Scanned> {
-    scan_to(store, index, base, end, scanned, false)
+    scan_to(store, index, base, end, entries_max, scanned, false)
 }
 
 /// Scans what another process appended to a store after `scanned`. Space that was prepared is not looked through.
@@ -101,8 +115,10 @@ pub(crate) fn scan_appended<F: BackendFile>(
     base: Offset,
     scanned: Scanned,
 ) -> Result<Scanned> {
-    let vouched = scanned.next;
-    scan_to(store, None, base, End::MayBeTorn { vouched }, scanned, true)
+    let end = End::MayBeTorn {
+        vouched: scanned.next,
+    };
+    scan_to(store, None, base, end, GAP_ENTRIES_MAX, scanned, true)
 }
 
 /// As [`scan`], with `to_zeros` only as far as there is not a length of zeros in a record's place.
@@ -111,6 +127,7 @@ fn scan_to<F: BackendFile>(
     index: Option<&Index<F>>,
     base: Offset,
     end: End,
+    entries_max: u64,
     mut scanned: Scanned,
     to_zeros: bool,
 ) -> Result<Scanned> {
@@ -121,9 +138,13 @@ fn scan_to<F: BackendFile>(
         index,
         base,
         limit: match end {
-            End::Sealed { next } => next,
+            End::Sealed { next, .. } => next,
             End::MayBeTorn { .. } => Offset(u64::MAX),
         },
+        entries_max: entries_max
+            .max(GAP_ENTRIES_MAX)
+            .max(index.map_or(0, Index::entries))
+            .min(1 << 32),
         budget_bytes,
         zeros_from: None,
     };
@@ -138,16 +159,21 @@ fn scan_to<F: BackendFile>(
         if scanned.end == length {
             break;
         }
-        match scan.record_at(scanned.end, scanned.next)? {
-            Ok(_) if matches!(end, End::Sealed { next } if scanned.next >= next) => {
+        match scan.frame_at(scanned.end, scanned.next)? {
+            Ok((Framed::Gap(gap), bytes)) => {
+                batches.gap(gap.next().since(scanned.next), &scanned);
+                scan.take_gap(&mut scanned, gap, bytes)?;
+            }
+            Ok(_) if matches!(end, End::Sealed { next, .. } if scanned.next >= next) => {
                 scan.overlap(&mut scanned)?;
                 batches.damage_to_end();
             }
-            Ok((layout, bytes)) => {
+            Ok((Framed::Record(layout), bytes)) => {
                 batches.record(&layout, &scanned);
                 scan.push(&mut scanned, 1)?;
                 scanned.records += 1;
                 scanned.unchecked_records += u64::from(!layout.checked);
+                scanned.ends_in_gap = false;
                 scanned.end += bytes;
             }
             Err(_) if to_zeros && scan.has_no_length_at(scanned.end)? => {
@@ -156,6 +182,7 @@ fn scan_to<F: BackendFile>(
             }
             Err(reason) => {
                 let before = Mark::of(&scanned);
+                scanned.ends_in_gap = false;
                 match scan.bad_bytes(&mut scanned, reason, end)? {
                     Bad::TornTail => {
                         batches.torn_tail(before);
@@ -194,6 +221,8 @@ struct Scan<'a, F> {
     base: Offset,
     /// The base of the next segment: no record here has this offset or a higher one.
     limit: Offset,
+    /// The most offsets that a gap can say are in the segment.
+    entries_max: u64,
     /// How many bytes may still be read in looking for records among bad bytes, where crafted bytes
     /// could make every position look like the start of a long record.
     budget_bytes: u64,
@@ -206,6 +235,7 @@ impl<F: BackendFile> Scan<'_, F> {
     /// are. At any other it stops.
     fn checked_records(&mut self, scanned: &mut Scanned, batches: &mut Batches) -> Result<()> {
         let mut rest = self.window.get_some(scanned.end)?;
+        let before = scanned.end;
         while let Some(bytes) = frame_bytes(rest, rest.len() as u64)
             && let Ok(layout) = parse_frame(&rest[..bytes], Check::Checksum)
             && layout.checked
@@ -220,18 +250,23 @@ impl<F: BackendFile> Scan<'_, F> {
             scanned.end += bytes as u64;
             rest = &rest[bytes..];
         }
+        scanned.ends_in_gap &= scanned.end == before;
         Ok(())
     }
 
-    /// The record at `position`, if it is whole and has the offset expected.
-    fn record_at(
+    /// The frame at `position`, if it is whole and of the offset expected, or begins with it.
+    fn frame_at(
         &mut self,
         position: u64,
         expected: Offset,
-    ) -> Result<Result<(Layout, u64), Damaged>> {
-        let found = self.any_record_at(position)?;
-        let Ok((layout, bytes)) = found else {
-            return Ok(found);
+    ) -> Result<Result<(Framed, u64), Damaged>> {
+        let found = self.any_frame_at(position)?;
+        let (layout, bytes) = match found {
+            Ok((Framed::Record(layout), bytes)) => (layout, bytes),
+            Ok((Framed::Gap(gap), _)) if !self.is_in_place(&gap, position, expected) => {
+                return Ok(Err(Damaged::Misplaced));
+            }
+            found => return Ok(found),
         };
         if layout.offset != expected {
             let zeros = bytes == LENGTH_BYTES as u64;
@@ -249,8 +284,8 @@ impl<F: BackendFile> Scan<'_, F> {
             let alone = after == self.window.length();
             let confirmed = alone
                 || self
-                    .any_record_at(after)?
-                    .is_ok_and(|(next, _)| next.offset == expected.next());
+                    .any_frame_at(after)?
+                    .is_ok_and(|(next, _)| next.first() == expected.next());
             if !confirmed {
                 return Ok(Err(Damaged::Malformed));
             }
@@ -258,17 +293,17 @@ impl<F: BackendFile> Scan<'_, F> {
         if !layout.checked && self.is_cut_short(position, bytes)? {
             return Ok(Err(Damaged::Length));
         }
-        Ok(Ok((layout, bytes)))
+        Ok(Ok((Framed::Record(layout), bytes)))
     }
 
-    /// The record at `position`, whatever its offset.
-    fn any_record_at(&mut self, position: u64) -> Result<Result<(Layout, u64), Damaged>> {
+    /// The frame at `position`, whatever its offset.
+    fn any_frame_at(&mut self, position: u64) -> Result<Result<(Framed, u64), Damaged>> {
         let room = self.window.length() - position;
         let Some(bytes) = frame_bytes(self.window.get(position, LENGTH_BYTES)?, room) else {
             return Ok(Err(Damaged::Length));
         };
         let frame = self.window.get(position, bytes)?;
-        Ok(parse_frame(frame, Check::Checksum).map(|layout| (layout, bytes as u64)))
+        Ok(parse_framed(frame).map(|framed| (framed, bytes as u64)))
     }
 
     /// Whether zeros stand where a frame's length would.
@@ -307,7 +342,7 @@ impl<F: BackendFile> Scan<'_, F> {
         let found = self.next_record(position, first)?;
         let promised = match end {
             End::MayBeTorn { vouched } => vouched,
-            End::Sealed { next } => next,
+            End::Sealed { gap_from, .. } => gap_from,
         };
         // Nothing that was promised, or that another segment does not hold.
         if first >= promised
@@ -353,10 +388,12 @@ impl<F: BackendFile> Scan<'_, F> {
                 (Bad::DamageToEnd, self.damage_end(position, end)?, lost)
             }
         };
-        let next = first.plus(lost.max(1));
+        // What a gap was that stood before the first record, no one knows: of that the last offset before the segment.
+        let led = lost == 0 && self.may_lead(position, first) && !matches!(bad, Bad::DamageToEnd);
+        let next = if led { first } else { first.plus(lost.max(1)) };
         scanned.damage.push(Damage {
             segment: self.base,
-            first,
+            first: first.min(Offset(next.0 - 1)),
             last: Offset(next.0 - 1),
             position,
             bytes: after - position,
@@ -436,3 +473,6 @@ impl<F: BackendFile> Scan<'_, F> {
 
 /// How many lost records at the end of a segment have entries, if none vouches for more.
 const LOST_ENTRIES_MAX: u64 = 4096;
+
+/// How many offsets a gap can say are in a segment, if neither the options nor the index are for more.
+const GAP_ENTRIES_MAX: u64 = 1 << 24;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Offset, error::Damaged};
+use crate::{Gap, GapCause, Offset, error::Damaged};
 
 /// What was found in a log's files: by [`Log::recovery_report`](crate::Log::recovery_report) in the
 /// segments that had to be scanned on opening, by [`Log::verify`](crate::Log::verify) in all.
@@ -34,6 +34,16 @@ impl Report {
         self.segments
             .iter()
             .filter_map(|segment| segment.torn_tail.as_ref())
+    }
+
+    /// The offsets that are deliberately not there, in all segments.
+    #[must_use]
+    pub fn gaps(&self) -> Gaps {
+        let mut gaps = Gaps::default();
+        for segment in &self.segments {
+            gaps.add_all(&segment.gaps);
+        }
+        gaps
     }
 
     /// The torn tail of the last segment, if there is one.
@@ -70,6 +80,9 @@ pub struct SegmentReport {
     pub torn_tail: Option<TornTail>,
     /// What is damaged, in order.
     pub damage: Vec<Damage>,
+    /// The offsets that are deliberately not there, which is no damage.
+    #[serde(default)]
+    pub gaps: Gaps,
 }
 
 impl SegmentReport {
@@ -87,6 +100,7 @@ impl SegmentReport {
         self.records = 0;
         self.unchecked_records = 0;
         self.damage.clear();
+        self.gaps = Gaps::default();
         self
     }
 }
@@ -146,6 +160,70 @@ pub struct Damage {
     pub reason: Damaged,
 }
 
+/// How many offsets are deliberately not there, by cause: see [`Gap`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Gaps {
+    /// How many were compacted.
+    pub compacted: u64,
+    /// How many were left out when the log was written.
+    pub skipped: u64,
+    /// How many were given up because their records were damaged: the sum of the stretches.
+    pub lost: u64,
+    /// Which those are.
+    pub lost_stretches: Vec<Gap>,
+    /// How many are not there for a reason of a later version.
+    pub other: u64,
+}
+
+impl Gaps {
+    /// How many offsets they are.
+    #[must_use]
+    pub fn offsets(&self) -> u64 {
+        let counts = [self.compacted, self.skipped, self.lost, self.other];
+        counts.into_iter().fold(0, u64::saturating_add)
+    }
+
+    pub(crate) fn add(&mut self, gap: Gap) {
+        let count = match gap.cause {
+            GapCause::Compacted => &mut self.compacted,
+            GapCause::Skipped => &mut self.skipped,
+            GapCause::Lost => {
+                self.lost_stretches.push(gap);
+                &mut self.lost
+            }
+            GapCause::Other(_) => &mut self.other,
+        };
+        *count = count.saturating_add(gap.offsets());
+    }
+
+    fn add_all(&mut self, other: &Self) {
+        for (count, more) in [
+            (&mut self.compacted, other.compacted),
+            (&mut self.skipped, other.skipped),
+            (&mut self.lost, other.lost),
+            (&mut self.other, other.other),
+        ] {
+            *count = count.saturating_add(more);
+        }
+        self.lost_stretches.extend_from_slice(&other.lost_stretches);
+    }
+
+    /// Takes back the last that was added.
+    pub(crate) fn take_back(&mut self, gap: Gap) {
+        let count = match gap.cause {
+            GapCause::Compacted => &mut self.compacted,
+            GapCause::Skipped => &mut self.skipped,
+            GapCause::Lost => {
+                self.lost_stretches.pop();
+                &mut self.lost
+            }
+            GapCause::Other(_) => &mut self.other,
+        };
+        *count = count.saturating_sub(gap.offsets());
+    }
+}
+
 /// One segment of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -165,4 +243,7 @@ pub struct Location {
     pub segment: Offset,
     /// The byte of the store where its frame starts.
     pub position: u64,
+    /// If the offset is one of a gap: which. The frame is then the one that tells of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
 }

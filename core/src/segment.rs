@@ -7,6 +7,7 @@ mod files;
 mod open;
 mod prepared;
 mod reader;
+mod rewrite;
 
 use std::{io, ops::Range, sync::Arc};
 
@@ -16,11 +17,13 @@ pub(crate) use self::{
     batch::Batch,
     drafts::DraftedBatch,
     files::{
-        cut_name, index_base, remove_files, remove_index, remove_store, store_base, sync_directory,
+        cut_name, index_base, remove_files, remove_index, remove_store, rewritten_to, store_base,
+        sync_directory,
     },
     open::{Opened, Place},
     prepared::{PreparedStore, is_prepared},
     reader::SegmentReader,
+    rewrite::{Goes, Removed, Rewritten},
 };
 pub use drafts::Drafts;
 

@@ -1,6 +1,6 @@
-//! Offsets that were left out are lost to the log, and stay so whatever stops it.
+//! Offsets that were left out are not there by the log's own word, and stay so whatever stops it.
 
-use proglog::{Backend, Damaged, Error, Fault, FaultBackend, Log, MemoryBackend, Offset, Options};
+use proglog::{Backend, Error, Fault, FaultBackend, GapCause, Log, MemoryBackend, Offset, Options};
 
 const RECORD: &str = "a record";
 
@@ -31,42 +31,55 @@ fn check<B: Backend>(log: &Log<B>, before: u64, to: u64, kept: u64, what: &str) 
         (kept..=to + 1).contains(&next),
         "{what}: {next}, not {kept}"
     );
-    for offset in 0..next {
+    assert!(next <= before || next >= to, "{what}: {next}");
+    // Of very many the first and the last.
+    let far = (before + 3).min(next)..(to.saturating_sub(3)).min(next);
+    for offset in (0..next)
+        .take_while(|&offset| offset < far.start || far.is_empty())
+        .chain(far.end..next)
+    {
         let found = log.read(Offset(offset));
         if (before..to).contains(&offset) {
-            let is_missing = matches!(
+            let is_gap = matches!(
                 found,
-                Err(Error::Corrupt {
-                    reason: Damaged::Missing,
+                Err(Error::Gap {
+                    cause: GapCause::Skipped,
+                    first,
+                    next,
                     ..
-                })
+                }) if (first, next) == (Offset(before), Offset(to))
             );
-            assert!(is_missing, "{what}: {found:?}");
+            assert!(is_gap, "{what}: {found:?}");
+            let place = log.locate(Offset(offset)).unwrap();
+            assert_eq!((place.segment, place.position), (Offset(to), 0), "{what}");
+            assert_eq!(place.gap.map(|gap| gap.last), Some(Offset(to - 1)));
+            // From there on, the first record after it.
+            let batch = log.read_batch(Offset(offset), 1).unwrap();
+            let read: Vec<_> = batch.map(|record| record.unwrap().offset().0).collect();
+            assert_eq!(read, Vec::from_iter((next > to).then_some(to)), "{what}");
         } else {
             assert_eq!(found.unwrap().value(), RECORD.as_bytes(), "{what}");
         }
     }
     let report = log.verify().unwrap();
-    let lost: Vec<_> = report.damage().map(|d| (d.first.0, d.last.0)).collect();
-    let is_lost = before < next;
-    assert_eq!(
-        lost,
-        Vec::from_iter(is_lost.then(|| (before, next.min(to) - 1))),
-        "{what}"
-    );
+    assert!(report.is_sound(), "{what}: {report:?}");
+    assert!(report.torn_tails().all(|tail| tail.zeros), "{what}");
+    let skipped = if next >= to { to - before } else { 0 };
+    assert_eq!(report.gaps().skipped, skipped, "{what}");
+    assert_eq!(report.gaps().offsets(), skipped, "{what}");
     let scanned: Vec<_> = log
         .scan(..)
         .filter_map(Result::ok)
         .map(|r| r.offset().0)
         .collect();
-    let held: Vec<_> = (0..next)
-        .filter(|offset| !(before..to).contains(offset))
-        .collect();
+    let held: Vec<_> = (0..before.min(next)).chain(to..next).collect();
     assert_eq!(scanned, held, "{what}");
+    let backward: Vec<_> = log.scan(..).rev().map(|r| r.unwrap().offset().0).collect();
+    assert!(backward.into_iter().rev().eq(held), "{what}");
 }
 
 #[test]
-fn what_was_left_out_is_missing_from_then_on() {
+fn what_was_left_out_is_not_there_from_then_on() {
     for before in 0..8 {
         for to in [before + 1, before + 2, before + 50, before + 2_000] {
             let files = MemoryBackend::new();
@@ -103,17 +116,20 @@ fn a_log_may_end_with_them() {
         for _ in 0..3 {
             let log = Log::open_on(files.clone(), Options::new()).unwrap();
             assert_eq!(log.next_offset(), Offset(before + 3), "{before}");
-            let lost = log.verify().unwrap();
-            let lost: u64 = lost.damage().map(|d| d.last.next().since(d.first)).sum();
-            assert_eq!(lost, 3, "{before}");
+            let report = log.verify().unwrap();
+            assert!(report.is_sound(), "{before}: {report:?}");
+            assert_eq!(report.gaps().skipped, 3, "{before}");
+            assert_eq!(log.scan(..).count() as u64, before);
+            assert_eq!(log.scan(..).rev().count() as u64, before);
+            assert!(log.read_batch(Offset(before), 1).unwrap().is_empty());
             log.close().unwrap();
         }
     }
 }
 
 #[test]
-fn a_stop_at_any_moment_leaves_them_missing_or_not_given_yet() {
-    for (before, to) in [(0, 1), (0, 4), (1, 2), (2, 50), (4, 6)] {
+fn a_stop_at_any_moment_leaves_them_out_or_not_given_yet() {
+    for (before, to) in [(0, 1), (0, 4), (1, 2), (2, 50), (4, 6), (3, 1 << 40)] {
         let disk = FaultBackend::new();
         skip(disk.clone(), before, to).1.unwrap();
         for operation in 0..disk.operations() {
@@ -137,9 +153,63 @@ fn no_offset_is_left_out_that_was_given() {
     log.append_batch([RECORD; 3]).unwrap();
     log.skip_to(Offset(3)).unwrap();
     assert!(log.verify().unwrap().is_sound());
-    for to in [0, 2, 1 << 40, u64::MAX] {
+    for to in [0, 2, u64::MAX] {
         let skipped = log.skip_to(Offset(to));
         assert!(matches!(skipped, Err(Error::InvalidArgument(_))), "{to}");
     }
     assert_eq!(log.append(RECORD).unwrap(), Offset(3));
+    // However far.
+    log.skip_to(Offset(u64::MAX - 1)).unwrap();
+    assert_eq!(log.append(RECORD).unwrap(), Offset(u64::MAX - 1));
+    assert!(matches!(log.append(RECORD), Err(Error::InvalidArgument(_))));
+    assert_eq!(log.scan(..).count(), 5);
+    assert_eq!(log.verify().unwrap().gaps().skipped, u64::MAX - 5);
+}
+
+#[test]
+fn truncating_keeps_what_is_left_of_them() {
+    for (before, to) in [(0, 4), (3, 9), (5, 700)] {
+        for last in 0..=to + 1 {
+            let files = MemoryBackend::new();
+            skip(files.clone(), before, to).1.unwrap();
+            let log = Log::open_on(files.clone(), Options::new()).unwrap();
+            log.append(RECORD).unwrap();
+            log.truncate_after(Offset(last)).unwrap();
+            let what = format!("{before} to {to} after {last}");
+            let next = last + 1;
+            assert_eq!(log.next_offset(), Offset(next), "{what}");
+            let skipped = next.min(to).saturating_sub(before);
+            for again in 0..3 {
+                let log = Log::open_on(files.clone(), Options::new()).unwrap();
+                let next = next + again;
+                let report = log.verify().unwrap();
+                assert!(report.is_sound(), "{what}: {report:?}");
+                assert_eq!(report.gaps().skipped, skipped, "{what}");
+                let found = log.scan(..).filter(Result::is_ok).count() as u64;
+                assert_eq!(found, next - skipped, "{what}");
+                assert_eq!(log.append(RECORD).unwrap(), Offset(next), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn timestamps_go_on_after_them() {
+    let files = MemoryBackend::new();
+    let log = Log::open_on(files.clone(), Options::new()).unwrap();
+    log.append(proglog::NewRecord::new(RECORD).timestamp_ms(5000))
+        .unwrap();
+    log.skip_to(Offset(1000)).unwrap();
+    log.close().unwrap();
+    let log = Log::open_on(files, Options::new()).unwrap();
+    let early = proglog::NewRecord::new(RECORD).timestamp_ms(3000);
+    let offset = log.append(early).unwrap();
+    assert_eq!(log.read(offset).unwrap().timestamp_ms(), Some(5000));
+    log.append(proglog::NewRecord::new(RECORD).timestamp_ms(7000))
+        .unwrap();
+    for (from_ms, first) in [(0, 0), (5000, 0), (5001, 1001), (7000, 1001), (7001, 1002)] {
+        let found = log.scan_from_time(from_ms).unwrap().next();
+        let found = found.map_or(1002, |record| record.unwrap().offset().0);
+        assert_eq!(found, first, "{from_ms}");
+    }
 }

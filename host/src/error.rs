@@ -24,6 +24,8 @@ pub enum ErrorKind {
     OffsetOutOfRange,
     /// The bytes of this record are damaged.
     Corrupt,
+    /// The offset is deliberately not there: its record was compacted, given up or left out.
+    Gap,
     /// An earlier write or sync failed; open the log again.
     Poisoned,
     /// Another writer has the directory.
@@ -85,6 +87,7 @@ impl From<Status> for ErrorKind {
             Status::InvalidArgument => Self::InvalidArgument,
             Status::OffsetOutOfRange => Self::OffsetOutOfRange,
             Status::Corrupt => Self::Corrupt,
+            Status::Gap => Self::Gap,
             Status::Poisoned => Self::Poisoned,
             Status::Locked => Self::Locked,
             Status::ReadOnly => Self::ReadOnly,

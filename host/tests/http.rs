@@ -23,7 +23,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use proglog::{
-    AppendOptions, Frames, Location, NewRecord, Offset, Options, ProducerLast, Record, Report,
+    AppendOptions, Frames, Location, Log, NewRecord, Offset, Options, ProducerLast, Record, Report,
     SegmentSummary,
 };
 use proglog_host::{
@@ -47,6 +47,7 @@ on_both_engines!(
     bodies_over_the_limit_are_refused,
     concurrent_appends_get_offsets_of_their_own,
     damage_is_told,
+    what_is_not_there_is_gone,
     it_serves_over_sockets,
     a_stop_while_appending_loses_nothing_acknowledged,
     a_stop_lets_a_request_in_flight_finish,
@@ -280,6 +281,25 @@ fn concurrent_appends_get_offsets_of_their_own(engine: &str) {
     }
     offsets.sort_unstable();
     assert!(offsets.into_iter().eq(0..100));
+}
+
+fn what_is_not_there_is_gone(engine: &str) {
+    let server = Server::new(engine);
+    server.post(r#"{"record":"YQ=="}"#);
+    let server = server.reopened(|directory| {
+        let log = Log::open(directory, Options::new()).unwrap();
+        log.skip_to(Offset(5)).unwrap();
+        log.close().unwrap();
+    });
+    let (status, answer) = server.get("/?offset=3", "");
+    assert_eq!((status, &answer["kind"]), (StatusCode::GONE, &json!("gap")));
+    let told = answer["error"].as_str().unwrap();
+    assert!(told.contains("offset 3 was left out"), "{told}");
+    assert!(told.contains("go on at 5"), "{told}");
+    assert_eq!(
+        server.post(r#"{"record":"Yg=="}"#).1,
+        json!({ "offset": 5 })
+    );
 }
 
 fn damage_is_told(engine: &str) {

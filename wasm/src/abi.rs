@@ -14,12 +14,12 @@
 //! | `append_drafts(handle: i32, ptr: i32, len: i32, promise: i32, expected: i64) -> i64` | as `append_batch`, of [`proglog::Drafts`], which are framed where they are; the bytes are undefined afterwards |
 //! | `producer_last(handle: i32, id_ptr: i32, id_len: i32) -> i64` | packed: `u64` LE sequence, `u64` LE offset, no bytes if there is none; or a status |
 //! | `read(handle: i32, offset: i64) -> i64` | the record's frame, [packed](Span::pack), or a status |
-//! | `read_batch(handle: i32, from: i64, bytes_max: i32) -> i64` | consecutive frames, packed, none at the end of the log; or a status |
+//! | `read_batch(handle: i32, from: i64, bytes_max: i32) -> i64` | consecutive frames, packed, none at the end of the log; or a status. Before each record's there may be frames that tell of offsets that are not there |
 //! | `truncate_before(handle: i32, offset: i64) -> i32` | 0 or a status |
 //! | `truncate_after(handle: i32, offset: i64) -> i32` | 0 or a status |
 //! | `reset(handle: i32) -> i32`, `sync`, `refresh`, `close` | 0 or a status |
 //! | `lowest_offset(handle: i32) -> i64`, `next_offset`, `durable_offset` | the offset, or a status |
-//! | `locate(handle: i32, offset: i64) -> i64` | packed: `u64` LE segment, `u64` LE position; or a status |
+//! | `locate(handle: i32, offset: i64) -> i64` | packed: `u64` LE segment, `u64` LE position, and where the offset is [not there](proglog::Gap) the `u64` LE first and last of those and the `u64` LE number of the cause; or a status |
 //! | `recovery_report(handle: i32) -> i64`, `verify`, `segments` | packed JSON, or a status |
 //! | `last_error() -> i64` | the packed UTF-8 message of the last call that failed |
 //! | `last_conflict() -> i64` | packed: the two `u64` LE of the last [`Conflict`], 0 before the first |
@@ -28,7 +28,7 @@
 //! type. A pointer that the caller gives must lie in a buffer of `alloc`; one that it gets stands until
 //! the next call into the module. The module has no clock: timestamps come with the record.
 
-use proglog::{Durability, Error, Header, NewRecord, Offset, Producer};
+use proglog::{Durability, Error, Gap, GapCause, Header, Location, NewRecord, Offset, Producer};
 use prost::{
     bytes::BufMut,
     encoding::{decode_varint, encode_varint, encoded_len_varint},
@@ -70,10 +70,12 @@ pub enum Status {
     Conflict = -12,
     /// The producer's sequence does not come after its last.
     SequenceConflict = -13,
+    /// The offset is deliberately not there.
+    Gap = -14,
 }
 
 impl Status {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::InvalidArgument,
         Self::OffsetOutOfRange,
         Self::Corrupt,
@@ -87,6 +89,7 @@ impl Status {
         Self::OutOfMemory,
         Self::Conflict,
         Self::SequenceConflict,
+        Self::Gap,
     ];
 
     /// The status that a log's error becomes.
@@ -96,6 +99,7 @@ impl Status {
             Error::InvalidArgument(_) => Self::InvalidArgument,
             Error::OffsetOutOfRange { .. } | Error::Truncated { .. } => Self::OffsetOutOfRange,
             Error::Corrupt { .. } => Self::Corrupt,
+            Error::Gap { .. } => Self::Gap,
             Error::Poisoned { .. } => Self::Poisoned,
             Error::Locked { .. } => Self::Locked,
             Error::ReadOnly => Self::ReadOnly,
@@ -140,6 +144,7 @@ impl Status {
             Self::OutOfMemory => "OutOfMemory",
             Self::Conflict => "Conflict",
             Self::SequenceConflict => "SequenceConflict",
+            Self::Gap => "Gap",
         }
     }
 }
@@ -352,6 +357,43 @@ impl Expected {
             Err(_) => (expected == -1).then_some(Self(None)),
         }
     }
+}
+
+/// What `locate` gives.
+#[must_use]
+pub fn place_bytes(place: Location) -> Vec<u8> {
+    let mut numbers = vec![place.segment.0, place.position];
+    if let Some(gap) = place.gap {
+        numbers.extend([gap.first.0, gap.last.0, u64::from(gap.cause.code())]);
+    }
+    numbers.into_iter().flat_map(u64::to_le_bytes).collect()
+}
+
+/// What `locate` gave; none if that is not of a place.
+#[must_use]
+pub fn place_of(bytes: &[u8]) -> Option<Location> {
+    let (numbers, []) = bytes.as_chunks::<8>() else {
+        return None;
+    };
+    let (&[segment, position], gap) = numbers.split_first_chunk()?;
+    let (segment, position) = (
+        Offset(u64::from_le_bytes(segment)),
+        u64::from_le_bytes(position),
+    );
+    let gap = match *gap {
+        [] => None,
+        [first, last, cause] => {
+            let [first, last] = [first, last].map(|offset| Offset(u64::from_le_bytes(offset)));
+            let cause = u32::try_from(u64::from_le_bytes(cause)).ok()?;
+            Some(Gap::of(first..=last, GapCause::of(cause))?)
+        }
+        _ => return None,
+    };
+    Some(Location {
+        segment,
+        position,
+        gap,
+    })
 }
 
 const LENGTH_BYTES: usize = 8;
@@ -628,6 +670,31 @@ mod tests {
     }
 
     #[test]
+    fn a_place_comes_back_and_no_other_bytes_are_one() {
+        let gap = Gap::of(Offset(3)..=Offset(9), GapCause::Compacted);
+        for gap in [None, gap] {
+            let (segment, position) = (Offset(2), 1 << 40);
+            let place = Location {
+                segment,
+                position,
+                gap,
+            };
+            let mut bytes = place_bytes(place);
+            assert_eq!(place_of(&bytes), Some(place));
+            for end in 0..bytes.len() {
+                let is_place = gap.is_some() && end == 16;
+                assert_eq!(place_of(&bytes[..end]).is_some(), is_place, "{end}");
+            }
+            bytes.push(0);
+            assert_eq!(place_of(&bytes), None);
+        }
+        for (first, last, cause) in [(9, 3, 1), (3, u64::MAX, 1), (3, 9, 1 << 32)] {
+            let numbers = [2, 7, first, last, cause].map(u64::to_le_bytes);
+            assert_eq!(place_of(numbers.as_flattened()), None);
+        }
+    }
+
+    #[test]
     fn spans_and_statuses_share_a_result() {
         let span = Span {
             ptr: 0xffff_fff0,
@@ -647,7 +714,7 @@ mod tests {
             assert_eq!(Status::from_result(result), Some(status));
             assert_eq!(Span::unpack(result), None);
         }
-        assert_eq!(Status::from_result(-14), None);
+        assert_eq!(Status::from_result(-15), None);
         assert_eq!(Status::from_result(0), None);
     }
 

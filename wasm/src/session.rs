@@ -369,9 +369,7 @@ impl<S: Storage> Session<S> {
     /// An argument is refused, or the log's error.
     pub fn locate(&mut self, handle: i32, offset: i64) -> Result<&[u8], Failure> {
         let place = log(&self.logs, handle)?.locate(offset_arg(offset)?)?;
-        let mut bytes = place.segment.0.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&place.position.to_le_bytes());
-        Ok(self.hold(Held::Bytes(bytes)))
+        Ok(self.hold(Held::Bytes(abi::place_bytes(place))))
     }
 
     /// [`Log::recovery_report`] as JSON.

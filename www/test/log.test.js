@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 
-import { decodeFrame } from "../frame.js";
+import { decodeFrame, decodeFrames } from "../frame.js";
 import { Log, LogError } from "../log.js";
 import { hex } from "../text.js";
 import { Scratch, Server, nativeStore } from "./program.js";
@@ -85,6 +85,16 @@ test("the parts of a frame cover it, each field named", () => {
   );
   assert.equal(checksum, Buffer.from(frame).readBigUInt64LE(frame.length - 8));
   assert.deepEqual(log.locate(1n), { segment: 0n, position: BigInt(log.read(0n).frame.length) });
+});
+
+test("frames that tell of offsets that are not there are no records", () => {
+  const log = newLog();
+  log.append("a");
+  const { frame } = log.read(0n);
+  // Length, offset 9, of 9 offsets, compacted, and a checksum, which was checked.
+  const gap = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 15, 0x10, 9, 0x60, 9, 0x68, 1, 0x79, 0, 0, 0, 0, 0, 0, 0, 0);
+  const frames = Buffer.concat([gap, frame, gap, gap, frame]);
+  assert.deepEqual(decodeFrames(frames).map(({ offset }) => offset), [0n, 0n]);
 });
 
 test("a batch is appended as one, and read as one", () => {

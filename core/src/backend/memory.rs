@@ -86,6 +86,14 @@ impl Backend for MemoryBackend {
         Ok(())
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut files = self.files();
+        let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        let replaced = files.insert(to.to_owned(), file);
+        replaced.inspect(MemoryFile::removed);
+        Ok(())
+    }
+
     /// The file is replaced, so that who reads the old one goes on.
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
         let mut files = self.files();

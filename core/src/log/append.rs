@@ -258,10 +258,11 @@ impl<B: Backend> Shared<B> {
             self.poison_if_failed(rolled)?;
             // Without a worker it is done before the next segment is made.
             self.wake_worker(|wanted| wanted.sync_new_files = true);
+            drop(writer);
             if self.commit.unsealed() >= UNSEALED_KEPT {
-                drop(writer);
                 self.seal_soon()?;
             }
+            self.retain_soon()?;
         } else {
             drop(writer);
             self.lead().seal_all()?;
@@ -354,16 +355,26 @@ impl<B: Backend> Shared<B> {
 
     /// Leaves the active segment to be sealed and begins the next.
     pub(super) fn roll(&self, writer: &mut Writer<B>) -> Result<()> {
-        writer.active.flush()?;
         let base = writer.active.next_offset();
         let prepared = self.reserve.take();
-        let create = || Segment::create_in(&self.backend, base, prepared, &self.options);
+        self.roll_to(writer, || {
+            Segment::create_in(&self.backend, base, prepared, &self.options)
+        })
+    }
+
+    /// As [`Shared::roll`], to a segment that is made so.
+    pub(super) fn roll_to(
+        &self,
+        writer: &mut Writer<B>,
+        create: impl FnOnce() -> Result<Segment<B>>,
+    ) -> Result<()> {
+        writer.active.flush()?;
         let mut next = self.make_new_files(create)?;
         next.not_before(writer.active.timestamp_ms_min());
         let view = self.view.load();
         let rolled = view.rolled(next.reader());
         // Before it stands in the way of the offsets after it.
-        writer.active.reader().show(base);
+        writer.active.reader().show(writer.active.next_offset());
         let old = writer.replace(next);
         // Before it can be sealed, and then be forgotten in the view that readers have.
         self.view.store(Arc::new(rolled));
@@ -377,14 +388,24 @@ impl<B: Backend> Shared<B> {
     pub(super) fn continue_timestamps(&self, writer: &mut Writer<B>) {
         const RECORDS_READ_MAX: u64 = 64;
         let view = self.view.load();
-        let next = view.next_offset();
-        let from = Offset(next.0.saturating_sub(RECORDS_READ_MAX)).max(view.lowest());
-        let found = (from.0..next.0).rev().find_map(|offset| {
-            let slot = view.slot_of(Offset(offset))?;
-            let segment = self.open_segment(slot, false).ok()?;
-            segment.read(Offset(offset)).ok()?.timestamp_ms()
-        });
-        writer.active.not_before(found.unwrap_or_default());
+        let (lowest, mut end) = (view.lowest(), view.next_offset());
+        for _ in 0..RECORDS_READ_MAX {
+            if end <= lowest {
+                break;
+            }
+            let last = Offset(end.0 - 1);
+            end = match self.read_as_it_is(&view, last) {
+                Ok(record) => match record.timestamp_ms() {
+                    Some(timestamp_ms) => {
+                        writer.active.not_before(timestamp_ms);
+                        break;
+                    }
+                    None => last,
+                },
+                Err(Error::Gap { first, .. }) => first,
+                Err(_) => last,
+            };
+        }
     }
 
     /// Whether the records that were appended with a weaker promise have to be synced now, by the

@@ -5,8 +5,8 @@ use std::{io, ops::RangeInclusive};
 use crate::{
     Access, Backend, BackendFile, Error, Offset, Options, Report, Result,
     segment::{
-        Opened, Place, Segment, cut_name, index_base, is_prepared, remove_files, store_base,
-        sync_directory,
+        Opened, Place, Segment, cut_name, index_base, is_prepared, remove_files, rewritten_to,
+        store_base, sync_directory,
     },
 };
 
@@ -160,6 +160,7 @@ fn open_listed<B: Backend>(
     )?;
     if writable {
         let active = opened.segment.base();
+        heal_rewritten(backend, names, &sealed, active, options)?;
         let lowest = sealed.first().copied().unwrap_or(active);
         remove_leftovers(backend, names, lowest..=active)?;
         if !opened.takes_appends {
@@ -176,6 +177,28 @@ fn open_listed<B: Backend>(
         durable: opened.durable,
         report,
     })
+}
+
+/// Makes anew the indexes of segments that were being written anew when the log was stopped: they may be those of stores
+/// that did not get their names.
+fn heal_rewritten<B: Backend>(
+    backend: &B,
+    names: &[String],
+    sealed: &[Offset],
+    active: Offset,
+    options: &Options,
+) -> Result<()> {
+    let left = names
+        .iter()
+        .filter_map(|name| store_base(rewritten_to(name)?));
+    for base in left {
+        if let Ok(at) = sealed.binary_search(&base) {
+            let next = sealed.get(at + 1).copied().unwrap_or(active);
+            let place = Place::Sealed { next };
+            Segment::scan_files(backend, base, place, true, options)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens the last segment, and before it those that were left to be sealed when the log was stopped.
@@ -203,7 +226,8 @@ fn open_unsealed<B: Backend>(
             .as_ref()
             .is_some_and(|report| report.torn_tail.as_ref().is_some_and(|tail| !tail.zeros));
         report.segments.extend(opened.report.take());
-        if opened.segment.next_offset() == next && !torn {
+        let reaches_to = Segment::gap_before(backend, next)?.unwrap_or(next);
+        if opened.segment.next_offset() == reaches_to && !torn {
             if writable {
                 opened.segment.seal_where_space()?;
             }
@@ -261,7 +285,8 @@ fn first_unsealed<B: Backend>(
 }
 
 /// A truncation that was interrupted may have left the index of a segment that is gone, or the
-/// beginning of a copy; and a log that was not closed, space for records to come.
+/// beginning of a copy; a rewriting, what would have taken another's place; and a log that was not closed, space for
+/// records to come.
 fn remove_leftovers<B: Backend>(
     backend: &B,
     names: &[String],
@@ -271,6 +296,7 @@ fn remove_leftovers<B: Backend>(
     for name in names {
         if index_base(name).is_some_and(|base| !held.contains(&base))
             || cut_name(name).is_some()
+            || rewritten_to(name).is_some()
             || is_prepared(name)
         {
             // It does no harm if it stays.

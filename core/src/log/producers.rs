@@ -326,6 +326,11 @@ impl<B: Backend> Shared<B> {
                     read_bytes = READ_BYTES;
                     for record in frames {
                         if let Ok(record) = &record {
+                            if record.offset() != at {
+                                // Nor over what is not there.
+                                found.end_batch();
+                                at = record.offset();
+                            }
                             found.note(record);
                         }
                         at = at.next();
@@ -344,6 +349,10 @@ impl<B: Backend> Shared<B> {
                     // It may be one of many.
                     read_bytes = 0;
                     at = self.after_bad_bytes(at, position)?;
+                }
+                Err(Error::Gap { next, .. }) => {
+                    found.end_batch();
+                    at = next;
                 }
                 // They were truncated meanwhile.
                 Err(Error::OffsetOutOfRange { lowest, .. }) if at < lowest => at = lowest,

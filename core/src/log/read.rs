@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Segment, SegmentReader, Shared,
+    append::Writer,
     follow::Patience,
     view::{Slot, View, summary},
 };
@@ -54,6 +55,26 @@ impl<B: Backend> Shared<B> {
         }
     }
 
+    /// Reads records from an offset on, or from the first one after it where it is not there. `None`: there are no more.
+    pub(super) fn batch_from<T>(
+        &self,
+        mut from: Offset,
+        mut read: impl FnMut(&SegmentReader<B::File>, Offset) -> Result<T>,
+    ) -> Result<Option<T>> {
+        if from == self.view.load().next_offset() {
+            return Ok(None);
+        }
+        loop {
+            match self.in_segment(from, |segment| read(segment, from)) {
+                Err(Error::Gap { next, .. }) => from = next,
+                read => return read.map(Some),
+            }
+            if from >= self.view.load().next_offset() {
+                return Ok(None);
+            }
+        }
+    }
+
     /// The segments, as far as they can be opened.
     pub(super) fn segments(&self) -> Vec<SegmentSummary> {
         let mut patience = Patience::default();
@@ -93,13 +114,7 @@ impl<B: Backend> Shared<B> {
         };
         let segment = self.open_segment(slot, false)?;
         if slot.next.is_some() && offset >= segment.next_offset() {
-            // No segment holds it: the next one begins after it.
-            return Err(Error::Corrupt {
-                segment: slot.base,
-                offset,
-                position: segment.store_bytes(),
-                reason: Damaged::Missing,
-            });
+            return Err(self.between(view, &segment, offset)?);
         }
         match read(&segment) {
             Err(Error::Corrupt { .. }) if !segment.is_proven() => {
@@ -107,6 +122,39 @@ impl<B: Backend> Shared<B> {
             }
             found => found,
         }
+    }
+
+    /// What reading an offset gives that no segment holds, for the one after `segment` begins after it: whether that
+    /// tells that it is not there.
+    fn between(
+        &self,
+        view: &View<B>,
+        segment: &SegmentReader<B::File>,
+        offset: Offset,
+    ) -> Result<Error> {
+        if let Some(after) = view.slot_after(offset) {
+            let after = self.open_segment(after, false)?;
+            if let Some(gap) = after.leading_gap()?.filter(|gap| gap.contains(offset)) {
+                return Ok(gap.error(offset));
+            }
+        }
+        Ok(Error::Corrupt {
+            segment: segment.base(),
+            offset,
+            position: segment.store_bytes(),
+            reason: Damaged::Missing,
+        })
+    }
+
+    /// Reads a record with the indexes as they are, for who keeps others from making them anew.
+    pub(super) fn read_as_it_is(&self, view: &View<B>, offset: Offset) -> Result<Record> {
+        let slot = view.slot_of(offset);
+        let slot = slot.ok_or_else(|| view.out_of_range(offset))?;
+        let segment = self.open_segment(slot, false)?;
+        if slot.next.is_some() && offset >= segment.next_offset() {
+            return Err(self.between(view, &segment, offset)?);
+        }
+        segment.read(offset)
     }
 
     /// Opens a segment, or finds it open; with `proven` its index is made anew unless it is known to be
@@ -145,13 +193,24 @@ impl<B: Backend> Shared<B> {
 
     /// Makes the index of the active segment anew.
     fn prove_active(&self, slot: &Arc<Slot<B>>) -> Result<Arc<SegmentReader<B::File>>> {
-        let leading = (!self.read_only).then(|| self.lead());
+        let _leading = (!self.read_only).then(|| self.lead());
         let mut writer = self.writer_anyway();
+        if writer.active().base() != slot.base {
+            return Ok(Arc::clone(writer.active().reader()));
+        }
+        self.prove_writer(&mut writer)
+    }
+
+    /// Makes the index of the active segment anew, unless it is known to be right.
+    pub(super) fn prove_writer(
+        &self,
+        writer: &mut Writer<B>,
+    ) -> Result<Arc<SegmentReader<B::File>>> {
         let active = writer.active();
-        if active.base() != slot.base || active.reader().is_proven() {
+        if active.reader().is_proven() {
             return Ok(Arc::clone(active.reader()));
         }
-        let can_write = leading.is_some() && !self.closed.load(Acquire);
+        let can_write = !self.read_only && !self.closed.load(Acquire);
         if can_write && self.poison.get().is_some() {
             // What readers were not shown, for its sync failed, is none of theirs; a scan would find it.
             return Ok(Arc::clone(active.reader()));
@@ -229,6 +288,10 @@ impl<B: Backend> Shared<B> {
                     }
                 }
                 Err(Error::Corrupt { .. }) => {}
+                Err(Error::Gap { next, .. }) => {
+                    offset = next;
+                    continue;
+                }
                 // It was truncated meanwhile.
                 Err(Error::OffsetOutOfRange { .. }) => return Ok(None),
                 Err(e) => return Err(e),

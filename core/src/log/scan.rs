@@ -51,13 +51,18 @@ impl<B: Backend> DoubleEndedIterator for Scan<'_, B> {
     /// The last record that was not given yet. From then on the scan ends where the log ended.
     fn next_back(&mut self) -> Option<Self::Item> {
         let log_end = self.log.next_offset();
-        let end = self.end.map_or(log_end, |end| end.min(log_end));
-        self.end = Some(end);
-        if self.ended || self.next >= end {
-            return None;
-        }
-        let last = Offset(end.0 - 1);
-        let record = self.log.read(last);
+        let mut end = self.end.map_or(log_end, |end| end.min(log_end));
+        let (last, record) = loop {
+            self.end = Some(end);
+            if self.ended || self.next >= end {
+                return None;
+            }
+            let last = Offset(end.0 - 1);
+            match self.log.read(last) {
+                Err(Error::Gap { first, .. }) => end = first,
+                record => break (last, record),
+            }
+        };
         self.end = Some(last);
         Some(record.inspect_err(|e| match e {
             Error::Corrupt {
@@ -134,34 +139,55 @@ impl<'a, B: Backend> Scan<'a, B> {
         Some(found)
     }
 
-    /// The next record where there is none in the chunk: because it ends, or because something is wrong.
+    /// The next record where there is none in the chunk: because it ends, or a gap is to be stepped over, or something
+    /// is wrong.
     #[cold]
     fn next_from_log(&mut self) -> Option<Result<Record>> {
+        if self.steps_over_gap()
+            && let Some((chunk, frame, layout)) = self.next_in_chunk()
+        {
+            return Some(Ok(Record::of(chunk.slice(frame), layout)));
+        }
         self.chunk = None;
-        let at_end = self.end.is_some_and(|end| self.next >= end);
-        if self.ended || at_end || self.next >= self.log.next_offset() {
-            return None;
-        }
-        // By the log, which knows what to do about what is not right.
-        let found = self
-            .log
-            .shared
-            .in_segment(self.next, |segment| segment.read(self.next));
-        match found {
-            Ok(record) => {
-                self.next = self.next.next();
-                // What cannot be had now is asked for again.
-                self.chunk = self.log.shared.chunk(self.next, SCAN_BYTES).ok();
-                Some(Ok(record))
+        loop {
+            let at_end = self.end.is_some_and(|end| self.next >= end);
+            if self.ended || at_end || self.next >= self.log.next_offset() {
+                return None;
             }
-            Err(Error::OffsetOutOfRange { .. }) if self.next < self.log.lowest_offset() => {
-                self.next = self.log.lowest_offset();
-                self.next()
-            }
-            // What it was about to give was truncated meanwhile.
-            Err(Error::OffsetOutOfRange { .. }) if self.next >= self.log.next_offset() => None,
-            Err(e) => Some(Err(self.pass_over(e))),
+            // By the log, which knows what to do about what is not right.
+            let found = self
+                .log
+                .shared
+                .in_segment(self.next, |segment| segment.read(self.next));
+            return match found {
+                Ok(record) => {
+                    self.next = self.next.next();
+                    // What cannot be had now is asked for again.
+                    self.chunk = self.log.shared.chunk(self.next, SCAN_BYTES).ok();
+                    Some(Ok(record))
+                }
+                Err(Error::Gap { next, .. }) => {
+                    self.next = next;
+                    continue;
+                }
+                Err(Error::OffsetOutOfRange { .. }) if self.next < self.log.lowest_offset() => {
+                    self.next = self.log.lowest_offset();
+                    continue;
+                }
+                // What it was about to give was truncated meanwhile.
+                Err(Error::OffsetOutOfRange { .. }) if self.next >= self.log.next_offset() => None,
+                Err(e) => Some(Err(self.pass_over(e))),
+            };
         }
+    }
+
+    /// Passes by what tells of gaps in the chunk, and says whether there was any.
+    fn steps_over_gap(&mut self) -> bool {
+        let before = self.next;
+        if let Some(chunk) = &mut self.chunk {
+            self.next = chunk.after_gaps(before);
+        }
+        self.next > before
     }
 
     /// After a damaged record the scan goes on.
@@ -187,6 +213,18 @@ impl<B: Backend> Chunk<B> {
         let (layout, frame_bytes) = segment.layout_in(&bytes[start..], offset)?;
         *at = start + frame_bytes;
         Some((bytes, start..*at, layout))
+    }
+
+    /// Passes by what tells of gaps from this offset on, and gives the one after them.
+    pub(super) fn after_gaps(&mut self, mut offset: Offset) -> Offset {
+        let Chunk { segment, bytes, at } = self;
+        while offset < segment.next_offset()
+            && let Some((gap, frame_bytes)) = segment.gap_in(&bytes[*at..], offset)
+        {
+            *at += frame_bytes;
+            offset = gap.next();
+        }
+        offset
     }
 }
 

@@ -1,10 +1,7 @@
 //! Leaving offsets out.
 
 use super::{Shared, append::Writer, commit::Leading};
-use crate::{Backend, Error, Offset, Result, index::ENTRY_BYTES};
-
-/// So many are left out at once: the index has an entry of each.
-const SKIPPED_MAX: u64 = (1 << 30) / ENTRY_BYTES;
+use crate::{Backend, Error, Gap, GapCause, Offset, Result, segment::Segment};
 
 impl<B: Backend> Shared<B> {
     pub(super) fn skip_to(&self, next: Offset) -> Result<()> {
@@ -17,34 +14,34 @@ impl<B: Backend> Shared<B> {
                 "offset {next} was given already; the next one is {given}"
             )));
         }
-        if next.since(given) > SKIPPED_MAX || next.0 == u64::MAX {
+        if next.0 == u64::MAX {
             return Err(Error::InvalidArgument(format!(
-                "from {given} to {next} are more than the {SKIPPED_MAX} records that can be left out; begin another \
-                 log there"
+                "offset {next} leaves none for a record; give a lower one"
             )));
         }
         if next == given {
             return Ok(());
         }
-        let skipped = self.skip_records(&leading, &mut writer, next);
+        let gap = Gap::new(given, next, GapCause::Skipped);
+        let skipped = self.begin_after(&leading, &mut writer, gap);
         self.poison_if_failed(skipped)
     }
 
-    /// To readers and to recovery it is as if their records had been cut off the store: the index vouches for them.
-    fn skip_records(
+    /// The next segment begins with what tells of the gap. All before it is sealed first, durably: it is told by the
+    /// next one's base, where that was begun, that those before it were.
+    fn begin_after(
         &self,
         leading: &Leading<'_, B>,
         writer: &mut Writer<B>,
-        next: Offset,
+        gap: Gap,
     ) -> Result<()> {
         writer.active().flush()?;
         leading.seal_all()?;
-        // The index may not lead: what it vouches for in the store is there first.
         writer.active().seal()?;
-        writer.active().reaches_to(next)?;
-        writer.active().seal()?;
-        self.durable_is(next);
-        // Only now: a segment that does not follow on the one before would be taken for a leftover.
-        self.roll(writer)
+        self.roll_to(writer, || {
+            Segment::create_after_gap(&self.backend, gap, &self.options)
+        })?;
+        self.durable_is(gap.next());
+        Ok(())
     }
 }

@@ -178,6 +178,13 @@ impl<B: Backend> Subscription<B> {
         if self.ended {
             return Ok(Next::Ended);
         }
+        if let Some(chunk) = &mut self.chunk {
+            let after = chunk.after_gaps(self.next);
+            if after > self.next && !self.truncation.is_untold() {
+                self.next = after;
+                return self.try_next();
+            }
+        }
         loop {
             let before = self.next;
             self.chunk = None;
@@ -198,35 +205,41 @@ impl<B: Backend> Subscription<B> {
     }
 
     fn read_on(&mut self) -> Result<Next> {
-        let shared = &self.shared;
-        // Before the end is asked for: once it is closed, no record comes after that.
-        let (closed, poisoned) = (shared.closed.load(Acquire), shared.check_poisoned());
-        if self.next >= shared.view.load().next_offset() {
-            self.ended = closed;
-            return match poisoned {
-                _ if closed => Ok(Next::Ended),
-                Ok(()) => Ok(Next::NotYet),
-                Err(e) => self.end_with(e),
-            };
-        }
-        match shared.in_segment(self.next, |segment| segment.read(self.next)) {
-            Ok(record) => {
-                self.next = self.next.next();
-                if self.next < shared.view.load().next_offset() {
-                    // What cannot be had now is asked for again.
-                    self.chunk = shared.chunk(self.next, READ_BYTES).ok();
-                }
-                Ok(Next::Record(record))
+        loop {
+            let shared = &self.shared;
+            // Before the end is asked for: once it is closed, no record comes after that.
+            let (closed, poisoned) = (shared.closed.load(Acquire), shared.check_poisoned());
+            if self.next >= shared.view.load().next_offset() {
+                self.ended = closed;
+                return match poisoned {
+                    _ if closed => Ok(Next::Ended),
+                    Ok(()) => Ok(Next::NotYet),
+                    Err(e) => self.end_with(e),
+                };
             }
-            // It was truncated meanwhile.
-            Err(Error::OffsetOutOfRange { next, .. }) if self.next >= next => Ok(Next::NotYet),
-            Err(e) => match shared.after_damage(&e) {
-                Some(after) => {
-                    self.next = after;
-                    Err(e)
+            return match shared.in_segment(self.next, |segment| segment.read(self.next)) {
+                Ok(record) => {
+                    self.next = self.next.next();
+                    if self.next < shared.view.load().next_offset() {
+                        // What cannot be had now is asked for again.
+                        self.chunk = shared.chunk(self.next, READ_BYTES).ok();
+                    }
+                    Ok(Next::Record(record))
                 }
-                None => self.end_with(e),
-            },
+                Err(Error::Gap { next, .. }) => {
+                    self.next = next;
+                    continue;
+                }
+                // It was truncated meanwhile.
+                Err(Error::OffsetOutOfRange { next, .. }) if self.next >= next => Ok(Next::NotYet),
+                Err(e) => match shared.after_damage(&e) {
+                    Some(after) => {
+                        self.next = after;
+                        Err(e)
+                    }
+                    None => self.end_with(e),
+                },
+            };
         }
     }
 

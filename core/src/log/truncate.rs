@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Shared, append::Writer, commit::Leading, view::View};
 use crate::{
-    Backend, Offset, Result,
+    Backend, Error, Gap, Offset, Result,
     segment::{Segment, remove_files, remove_index, remove_store, sync_directory},
 };
 
@@ -20,7 +20,7 @@ impl<B: Backend> Shared<B> {
         self.poison_if_failed(truncated)
     }
 
-    fn remove_segments_before(
+    pub(super) fn remove_segments_before(
         &self,
         leading: &Leading<'_, B>,
         writer: &mut Writer<B>,
@@ -75,6 +75,10 @@ impl<B: Backend> Shared<B> {
         writer.active().flush()?;
         leading.seal_all()?;
         writer.active().seal()?;
+        // Offsets that are not there are so by word of a frame, which cannot be cut: it goes, and another tells of those
+        // that stay.
+        let gap = self.gap_before(writer, view, next)?;
+        let kept = gap.map_or(next, |gap| gap.first);
         self.durable_is(self.durable().min(next));
         self.subscribers.truncated_to(next);
         // Scans that are at it end there.
@@ -84,19 +88,31 @@ impl<B: Backend> Shared<B> {
         let mut bases = view.sealed_bases().to_vec();
         let mut last = writer.active().base();
         let mut removed = Vec::new();
-        while last >= next
+        // One that begins where the gap does may tell of another before it.
+        let goes = |base: Offset| base > kept || (base == kept && gap.is_none());
+        while goes(last)
             && let Some(below) = bases.pop()
         {
             removed.push(last);
             last = below;
         }
         remove_files(&self.backend, removed)?;
-        let mut opened = Segment::cut(&self.backend, last, next, &self.options)?;
+        let mut opened = Segment::cut(&self.backend, last, kept.max(last), &self.options)?;
         if next > opened.segment.next_offset() || !opened.takes_appends {
             opened.segment.seal()?;
             bases.push(last);
-            opened.segment = Segment::create(&self.backend, next, &self.options)?;
-            sync_directory(&self.backend)?;
+            let first = opened.segment.next_offset();
+            opened.segment = match gap {
+                Some(gap) => {
+                    let gap = Gap::new(gap.first.max(first), next, gap.cause);
+                    Segment::create_after_gap(&self.backend, gap, &self.options)?
+                }
+                None => {
+                    let made = Segment::create(&self.backend, next, &self.options)?;
+                    sync_directory(&self.backend)?;
+                    made
+                }
+            };
         }
         let active = opened.segment;
         self.view
@@ -106,6 +122,34 @@ impl<B: Backend> Shared<B> {
         drop(closed);
         self.continue_timestamps(writer);
         Ok(())
+    }
+
+    /// The gap that the offset before `next` is one of.
+    fn gap_before(
+        &self,
+        writer: &mut Writer<B>,
+        view: &View<B>,
+        next: Offset,
+    ) -> Result<Option<Gap>> {
+        if next == view.lowest() {
+            return Ok(None);
+        }
+        let last = Offset(next.0 - 1);
+        let mut found = self.read_as_it_is(view, last);
+        if let Err(Error::Corrupt { segment, .. }) = found {
+            // Perhaps it is the index that is wrong.
+            match view.slot_of(segment).filter(|slot| slot.next.is_some()) {
+                Some(slot) => drop(self.open_segment(slot, true)?),
+                None => drop(self.prove_writer(writer)?),
+            }
+            found = self.read_as_it_is(view, last);
+        }
+        Ok(match found {
+            Err(Error::Gap {
+                cause, first, next, ..
+            }) => Some(Gap::new(first, next, cause)),
+            _ => None,
+        })
     }
 
     pub(super) fn reset(&self) -> Result<()> {

@@ -8,6 +8,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
+use super::retain::Facts;
 use crate::{
     Backend, Error, Offset, Options, Result, SegmentSummary,
     segment::{Place, Segment, SegmentReader},
@@ -33,6 +34,7 @@ pub(super) struct Slot<B: Backend> {
     pub(super) base: Offset,
     /// The base of the next segment; `None` for the last.
     pub(super) next: Option<Offset>,
+    pub(super) facts: Facts,
     reader: ArcSwapOption<SegmentReader<B::File>>,
 }
 
@@ -57,6 +59,7 @@ impl<B: Backend> View<B> {
             *last = Arc::new(Slot {
                 base: last.base,
                 next: Some(active.base()),
+                facts: Facts::default(),
                 reader: ArcSwapOption::new(last.reader.load_full()),
             });
         }
@@ -115,8 +118,14 @@ impl<B: Backend> View<B> {
         self.slots.get(after.checked_sub(1)?)
     }
 
+    /// The first segment that begins after an offset.
+    pub(super) fn slot_after(&self, offset: Offset) -> Option<&Arc<Slot<B>>> {
+        self.slots
+            .get(self.bases.partition_point(|&base| base <= offset))
+    }
+
     /// Whether this very slot is one of them.
-    fn has(&self, slot: &Arc<Slot<B>>) -> bool {
+    pub(super) fn has(&self, slot: &Arc<Slot<B>>) -> bool {
         self.slot_of(slot.base)
             .is_some_and(|found| Arc::ptr_eq(found, slot))
     }
@@ -159,6 +168,7 @@ impl<B: Backend> Slot<B> {
         Arc::new(Self {
             base,
             next: Some(next),
+            facts: Facts::default(),
             reader: ArcSwapOption::empty(),
         })
     }
@@ -167,6 +177,7 @@ impl<B: Backend> Slot<B> {
         Arc::new(Self {
             base: reader.base(),
             next: None,
+            facts: Facts::default(),
             reader: ArcSwapOption::new(Some(Arc::clone(reader))),
         })
     }
@@ -284,6 +295,25 @@ impl<B: Backend> OpenedSegments<B> {
     /// Held while the log is closed, so that nothing is mended afterwards.
     pub(super) fn hold(&self) -> impl Sized + '_ {
         self.lock()
+    }
+
+    /// Has files put in the place of a segment's, while it is not opened, if it is still in the view there is by now.
+    /// Whoever reads it goes on with the old ones.
+    pub(super) fn replace_files(
+        &self,
+        view: &ArcSwap<View<B>>,
+        slot: &Arc<Slot<B>>,
+        put_in_place: impl FnOnce() -> Result<()>,
+    ) -> Result<bool> {
+        let mut opened = self.lock();
+        if !view.load().has(slot) {
+            return Ok(false);
+        }
+        opened.retain(|other| !Arc::ptr_eq(other, slot));
+        let put = put_in_place();
+        slot.forget();
+        slot.facts.forget();
+        put.map(|()| true)
     }
 
     /// Closes all. Held while files are removed or cut, so that none is opened meanwhile.

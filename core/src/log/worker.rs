@@ -23,6 +23,8 @@ use crate::{FsBackend, Log, Offset};
 pub(super) struct Wanted<B: Backend> {
     pub(super) seal: bool,
     pub(super) sync_new_files: bool,
+    /// Whether segments are to be removed that are not to be kept.
+    pub(super) retain: bool,
     /// The segment in which zeros should be written, and how far.
     pub(super) prepare: Option<(Arc<SegmentReader<B::File>>, u64)>,
     /// The memory that should be mapped.
@@ -38,6 +40,7 @@ impl<B: Backend> Default for Wanted<B> {
         Self {
             seal: false,
             sync_new_files: false,
+            retain: false,
             prepare: None,
             map: None,
             sync_at: None,
@@ -171,12 +174,13 @@ impl<B: Backend> Shared<B> {
             }
             let seal = std::mem::take(&mut wanted.seal);
             let new_files = std::mem::take(&mut wanted.sync_new_files);
+            let retain = std::mem::take(&mut wanted.retain);
             let (prepare, map) = (wanted.prepare.take(), wanted.map.take());
             if std::mem::take(&mut wanted.prepare_at_rest) || prepare.is_some() {
                 worker.watches.store(true, Relaxed);
                 watched.get_or_insert_with(|| self.appended());
             }
-            if seal || new_files || sync || prepare.is_some() || map.is_some() {
+            if seal || new_files || retain || sync || prepare.is_some() || map.is_some() {
                 drop(wanted);
                 // What fails poisons the log, which the next append tells.
                 if new_files {
@@ -193,6 +197,10 @@ impl<B: Backend> Shared<B> {
                 }
                 if sync {
                     let _ = self.sync();
+                }
+                if retain {
+                    // What cannot be looked up now is, when the next segment is full.
+                    let _ = self.enforce_retention();
                 }
                 wanted = worker.wanted();
                 continue;

@@ -3,13 +3,17 @@
 //! Protobuf's wire format is described at <https://protobuf.dev/programming-guides/encoding/>.
 
 mod draft;
+mod gap;
 
 use std::ops::Range;
 
 use prost::encoding::{encode_varint, encoded_len_varint};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-pub(crate) use self::draft::Draft;
+pub(crate) use self::{
+    draft::Draft,
+    gap::{Framed, GAP_FRAME_BYTES_MAX, GAP_FRAME_BYTES_MIN, encode_gap, parse_framed, parse_gap},
+};
 use super::{Header, NewRecord, Producer};
 use crate::{Offset, error::Damaged};
 
@@ -36,6 +40,8 @@ const BATCH_REMAINING: u8 = (8 << 3) | VARINT;
 const BATCH_RECORDS: u8 = (9 << 3) | VARINT;
 const PRODUCER_ID: u8 = (10 << 3) | BYTES;
 const PRODUCER_SEQUENCE: u8 = (11 << 3) | VARINT;
+const GAP_RECORDS: u8 = (12 << 3) | VARINT;
+const GAP_CAUSE: u8 = (13 << 3) | VARINT;
 pub(crate) const CHECKSUM: u8 = (15 << 3) | FIXED64;
 const HEADER_NAME: u8 = (1 << 3) | BYTES;
 const HEADER_VALUE: u8 = (2 << 3) | BYTES;
@@ -155,6 +161,7 @@ pub(crate) fn is_field_tag(byte: u8) -> bool {
             | BATCH_REMAINING
             | BATCH_RECORDS
             | PRODUCER_ID
+            | GAP_RECORDS
             | CHECKSUM
     )
 }
@@ -309,6 +316,8 @@ fn parse_checked(frame: &[u8], fields_end: usize) -> Option<Layout> {
             (tag, _) if (1..=11).contains(&(tag >> 3)) && !matches!(tag >> 3, 3 | 4) => {
                 return None;
             }
+            // A frame that tells of a gap is none either.
+            (tag, _) if matches!(tag >> 3, 12 | 13) => return None,
             _ => {}
         }
     }

@@ -50,6 +50,7 @@ impl Mark {
         scanned.records = self.records;
         scanned.unchecked_records = self.unchecked_records;
         scanned.damage.truncate(self.damage);
+        scanned.forget_gaps_after(self.position, base);
         scanned.ends_in_batch = self.in_batch;
     }
 }
@@ -111,6 +112,16 @@ impl Batches {
             // A later batch is whole, so the bytes before it were whole once.
             self.holed = None;
         }
+    }
+
+    /// Offsets that are deliberately not there: as far as a batch goes on, they were of it, and it is whole without
+    /// them.
+    pub(super) fn gap(&mut self, offsets: u64, before: &Scanned) {
+        self.pass(Mark::of(before));
+        self.open = self.open.and_then(|(mark, remaining)| {
+            let remaining = u64::from(remaining).checked_sub(offsets)?;
+            Some((mark, u32::try_from(remaining).ok()?))
+        });
     }
 
     pub(super) fn damage(&mut self, before: Mark, next: Offset) {

@@ -16,7 +16,7 @@ impl<F: BackendFile> Scan<'_, F> {
     pub(super) fn missing_records(&self, scanned: &mut Scanned, end: End) -> Result<()> {
         let first = scanned.next;
         let next = match end {
-            End::Sealed { next } => next,
+            End::Sealed { gap_from, .. } => gap_from,
             End::MayBeTorn { .. } => {
                 self.take_entries_past_end(scanned)?;
                 scanned.next

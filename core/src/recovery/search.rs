@@ -6,15 +6,16 @@ use super::{Scan, window::WINDOW_BYTES, zeros};
 use crate::{
     Offset, Result,
     backend::BackendFile,
+    index::Index,
     record::{
-        CHECKSUM, CHECKSUM_BYTES, Check, FRAME_BYTES_MIN, LENGTH_BYTES, Layout, checksum_matches,
-        claimed_bytes, frame_bytes, is_field_tag, parse_frame,
+        CHECKSUM, CHECKSUM_BYTES, FRAME_BYTES_MIN, Framed, LENGTH_BYTES, checksum_matches,
+        claimed_bytes, frame_bytes, is_field_tag, parse_framed,
     },
 };
 
 /// What stands after bad bytes.
 pub(super) enum After {
-    /// A record of a later offset.
+    /// A frame that begins with a later offset.
     Record { position: u64, offset: Offset },
     /// No such record, but at least that many were written there.
     Misplaced { records: u64 },
@@ -43,6 +44,13 @@ impl<F: BackendFile> Scan<'_, F> {
         if let Some(found) = self.next_record_of_index(start, expected)? {
             return Ok(found);
         }
+        if let Some((position, offset)) = self.flipped_gap(start, expected)?
+            && self
+                .frame_aside(position)?
+                .is_some_and(|(framed, _)| framed.first() == offset && self.may_come(&framed))
+        {
+            return Ok(After::Record { position, offset });
+        }
         let length = self.window.length();
         let claimed_end = self.claimed_end(start)?;
         if claimed_end > length && self.is_checked_with_length(start, length - start)? {
@@ -51,7 +59,7 @@ impl<F: BackendFile> Scan<'_, F> {
         // Where the bad frame ends by its own word, the very next record is believed to be that, and not
         // one that this frame's value may look like.
         if claimed_end < length
-            && let Some(offset) = self.record_after(start, expected, claimed_end)?
+            && let Some(offset) = self.frame_after(start, expected, claimed_end)?
             && offset == expected.next()
         {
             let position = claimed_end;
@@ -74,7 +82,7 @@ impl<F: BackendFile> Scan<'_, F> {
                 continue;
             };
             at += candidate as u64;
-            if let Some(offset) = self.record_after(start, expected, at)?
+            if let Some(offset) = self.frame_after(start, expected, at)?
                 && (at >= claimed_end || self.is_record_with_length(start, at - start, expected)?)
             {
                 return Ok(After::Record {
@@ -126,23 +134,30 @@ impl<F: BackendFile> Scan<'_, F> {
         Ok(end)
     }
 
-    /// The next record that is where its index entry says.
+    /// The next frame that is where the entry of its first offset says.
     fn next_record_of_index(&mut self, start: u64, expected: Offset) -> Result<Option<After>> {
         let Some(index) = self.index else {
             return Ok(None);
         };
-        let mut offset = expected.next();
-        while let Ok(n) = i64::try_from(offset.since(self.base))
-            && let Some((relative, position)) = index.read(n)?
-            && u64::from(relative) == offset.since(self.base)
+        // Offsets that are not there have the entries of what tells so, and there may be very many.
+        let from = if self.may_lead(start, expected) {
+            expected
+        } else {
+            expected.next()
+        };
+        let first = first_entry_past(index, from.since(self.base), start)?;
+        let mut offset = self.base.plus(first);
+        while let n = offset.since(self.base)
+            && let Some((relative, position)) = index.entry(n)?
+            && u64::from(relative) == n
             && offset < self.limit
             && self.budget_bytes > 0
         {
             if position > start
                 && position < self.window.length()
                 && self
-                    .record_aside(position)?
-                    .is_some_and(|(layout, _)| layout.offset == offset)
+                    .frame_aside(position)?
+                    .is_some_and(|(framed, _)| framed.first() == offset && self.may_come(&framed))
             {
                 return Ok(Some(After::Record { position, offset }));
             }
@@ -158,7 +173,7 @@ impl<F: BackendFile> Scan<'_, F> {
     pub(super) fn misplaced_records(&mut self, start: u64) -> Result<u64> {
         let (mut records, mut at) = (0, start);
         while at < self.window.length()
-            && let Ok((_, bytes)) = self.any_record_at(at)?
+            && let Ok((_, bytes)) = self.any_frame_at(at)?
             && bytes > LENGTH_BYTES as u64
         {
             records += 1;
@@ -167,37 +182,49 @@ impl<F: BackendFile> Scan<'_, F> {
         Ok(records)
     }
 
-    /// The offset of the record at `position`, if one stands there that can come after bad bytes from
+    /// The first offset of the frame at `position`, if one stands there that can come after bad bytes from
     /// `start` on, in place of `expected`.
-    fn record_after(
+    fn frame_after(
         &mut self,
         start: u64,
         expected: Offset,
         position: u64,
     ) -> Result<Option<Offset>> {
-        let Some(layout) = self.record_aside(position)? else {
+        let Some((framed, whole)) = self.frame_aside(position)? else {
             return Ok(None);
         };
-        let (layout, whole) = layout;
-        let gap = layout.offset.since(expected);
-        if gap == 0 || gap > most_records(position - start) || layout.offset >= self.limit {
+        let first = framed.first();
+        let lost = first.since(expected);
+        let comes_at_once = first == expected && self.may_lead(start, expected);
+        if (lost == 0 && !comes_at_once)
+            || lost > most_records(position - start)
+            || !self.may_come(&framed)
+        {
             return Ok(None);
         }
         // Without a checksum it counts only if its neighbour confirms it.
         let after = position + whole;
-        let confirmed = layout.checked
+        let confirmed = framed.is_checked()
             || after == self.window.length()
             || self
-                .record_aside(after)?
-                .is_some_and(|(next, _)| next.offset == layout.offset.next());
-        Ok(confirmed.then_some(layout.offset))
+                .frame_aside(after)?
+                .is_some_and(|(next, _)| next.first() == framed.next());
+        Ok(confirmed.then_some(first))
     }
 
-    /// As [`Scan::any_record_at`], within the budget.
-    fn record_aside(&mut self, position: u64) -> Result<Option<(Layout, u64)>> {
+    /// Whether a frame can be this segment's.
+    fn may_come(&self, framed: &Framed) -> bool {
+        match framed {
+            Framed::Record(layout) => layout.offset < self.limit,
+            Framed::Gap(gap) => gap.first < self.limit && self.fits(gap),
+        }
+    }
+
+    /// As [`Scan::any_frame_at`], within the budget.
+    fn frame_aside(&mut self, position: u64) -> Result<Option<(Framed, u64)>> {
         let mut length = [0; LENGTH_BYTES];
         let read = self.window.store().read_at(&mut length, position)?;
-        let room = self.window.length() - position;
+        let room = self.window.length().saturating_sub(position);
         let Some(bytes) = frame_bytes(&length[..read], room) else {
             return Ok(None);
         };
@@ -210,8 +237,7 @@ impl<F: BackendFile> Scan<'_, F> {
         if checked && !checksum_matches(&frame) && !self.spend(whole.saturating_mul(40)) {
             return Ok(None);
         }
-        let layout = parse_frame(&frame, Check::Checksum);
-        Ok(layout.ok().map(|layout| (layout, whole)))
+        Ok(parse_framed(&frame).ok().map(|framed| (framed, whole)))
     }
 
     /// Whether a frame of `whole` bytes would fit at `position` and have a checksum field at its end.
@@ -229,7 +255,7 @@ impl<F: BackendFile> Scan<'_, F> {
             .is_some_and(|frame| checksum_matches(&frame)))
     }
 
-    /// Whether the bytes from `position` are the record expected, in a frame of `whole` bytes, but for
+    /// Whether the bytes from `position` are the record expected, or the gap, in a frame of `whole` bytes, but for
     /// the frame's length.
     pub(super) fn is_record_with_length(
         &mut self,
@@ -238,8 +264,8 @@ impl<F: BackendFile> Scan<'_, F> {
         expected: Offset,
     ) -> Result<bool> {
         let frame = self.with_length(position, whole)?;
-        let layout = frame.map(|frame| parse_frame(&frame, Check::Checksum));
-        Ok(layout.is_some_and(|layout| layout.is_ok_and(|layout| layout.offset == expected)))
+        let framed = frame.map(|frame| parse_framed(&frame));
+        Ok(framed.is_some_and(|framed| framed.is_ok_and(|framed| framed.first() == expected)))
     }
 
     /// The frame of `whole` bytes at `position`, its length set right; `None` once enough was read.
@@ -265,11 +291,37 @@ impl<F: BackendFile> Scan<'_, F> {
         }
     }
 
-    fn spend(&mut self, bytes: u64) -> bool {
+    pub(super) fn spend(&mut self, bytes: u64) -> bool {
         let enough = self.budget_bytes >= bytes;
         self.budget_bytes = if enough { self.budget_bytes - bytes } else { 0 };
         enough
     }
+}
+
+/// The first entry from number `n` on that is not of the position `start` or one before, where they are in order.
+fn first_entry_past<F: BackendFile>(index: &Index<F>, mut n: u64, start: u64) -> Result<u64> {
+    let is_before = |n: u64| -> Result<bool> {
+        let entry = index.entry(n)?;
+        Ok(entry.is_some_and(|(relative, position)| u64::from(relative) == n && position <= start))
+    };
+    if !is_before(n)? {
+        return Ok(n);
+    }
+    let mut step = 1;
+    while is_before(n.saturating_add(step))? {
+        n += step;
+        step *= 2;
+    }
+    let mut end = n.saturating_add(step);
+    while n + 1 < end {
+        let middle = n + (end - n) / 2;
+        if is_before(middle)? {
+            n = middle;
+        } else {
+            end = middle;
+        }
+    }
+    Ok(end)
 }
 
 /// The most records that can have stood in so many bytes: at least one, where there are any.

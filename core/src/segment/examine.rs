@@ -2,28 +2,33 @@
 
 use super::Place;
 use crate::{
-    Offset, Result,
+    Offset, Options, Result,
     backend::BackendFile,
     index::{ENTRY_BYTES, Index},
-    record::{Check, LENGTH_BYTES, Layout, frame_bytes, parse_frame},
-    recovery::{End, Scanned, scan},
+    record::{Framed, LENGTH_BYTES, frame_bytes, parse_framed},
+    recovery::{End, Scanned, leading_gap, scan},
     report::{IndexState, SegmentReport},
     store::StoreReader,
 };
 
 /// Whether the index is a whole number of entries and the last one's frame is valid and ends where
-/// the store ends: the next offset then, and the last frame, if there is any.
+/// the store ends: the next offset then, and the last frame, if there is any of the segment's offsets.
 pub(super) fn closed_cleanly<F: BackendFile>(
     store: &StoreReader<F>,
     index: &Index<F>,
     base: Offset,
-) -> Result<Option<(Offset, Option<Layout>)>> {
+) -> Result<Option<(Offset, Option<Framed>)>> {
     let entries = index.entries();
     if index.file_bytes()? != Some(entries * ENTRY_BYTES) {
         return Ok(None);
     }
     let Some((_, position)) = index.read(-1)? else {
-        return Ok(store.is_empty().then_some((base, None)));
+        let leads_to_end = || -> Result<bool> {
+            let gap = leading_gap(store, base)?;
+            Ok(gap.is_some_and(|(gap, bytes)| gap.next() == base && bytes == store.len()))
+        };
+        let is_clean = store.is_empty() || leads_to_end()?;
+        return Ok(is_clean.then_some((base, None)));
     };
     let room = store.len().saturating_sub(position);
     let mut length = [0; LENGTH_BYTES];
@@ -32,28 +37,42 @@ pub(super) fn closed_cleanly<F: BackendFile>(
     else {
         return Ok(None);
     };
-    let layout = parse_frame(&store.read_exact(position, bytes)?, Check::Checksum);
+    let framed = parse_framed(&store.read_exact(position, bytes)?);
     let next = base.plus(entries);
-    Ok(layout
+    Ok(framed
         .ok()
-        .filter(|layout| layout.offset.next() == next)
-        .map(|layout| (next, Some(layout))))
+        .filter(|framed| framed.next() == next)
+        .map(|framed| (next, Some(framed))))
 }
 
-/// Scans a segment's files and says what they hold.
+/// Scans a segment's files and says what they hold. From `gap_from` on, up to the base of the next segment, offsets
+/// are not there by word of that.
 pub(super) fn examine<F: BackendFile>(
     store: &StoreReader<F>,
     index: Option<&Index<F>>,
     base: Offset,
     place: Place,
+    gap_from: Option<Offset>,
+    options: &Options,
 ) -> Result<(Scanned, SegmentReport)> {
     let end = match place {
         Place::Last => End::MayBeTorn {
             vouched: vouched(store, index, base)?,
         },
-        Place::Sealed { next } => End::Sealed { next },
+        Place::Sealed { next } => End::Sealed {
+            next,
+            gap_from: gap_from.unwrap_or(next),
+        },
     };
-    let scanned = scan(store, index, base, end, Scanned::at_start(base))?;
+    let entries_max = options.index_entries_max();
+    let scanned = scan(
+        store,
+        index,
+        base,
+        end,
+        entries_max,
+        Scanned::at_start(base),
+    )?;
     let state = match index {
         Some(index) => index_state(index, &scanned.entries)?,
         None => IndexState::Missing,
@@ -67,6 +86,7 @@ pub(super) fn examine<F: BackendFile>(
         index: state,
         torn_tail: scanned.torn_tail.clone(),
         damage: scanned.damage.clone(),
+        gaps: scanned.gaps.clone(),
     };
     Ok((scanned, report))
 }

@@ -29,6 +29,23 @@ pub(crate) fn cut_name(name: &str) -> Option<&str> {
     (store_base(cut).is_some() || index_base(cut).is_some()).then_some(cut)
 }
 
+/// The name of a file that will take the place of another, or its name.
+pub(super) fn rewritten_name(name: &str) -> String {
+    format!("{name}.rewritten")
+}
+
+/// The name that a file of this name was about to have, if it was.
+pub(crate) fn rewritten_to(name: &str) -> Option<&str> {
+    let to = name.strip_suffix(".rewritten")?;
+    (store_base(to).is_some() || index_base(to).is_some()).then_some(to)
+}
+
+/// Gives a file the name of another, in whose place it is then.
+pub(super) fn replace_file<B: Backend>(backend: &B, from: &str, to: &str) -> Result<()> {
+    let renamed = backend.rename(from, to);
+    renamed.map_err(|e| Error::io("replace", file_path(backend, to), e))
+}
+
 pub(crate) fn store_name(base: Offset) -> String {
     format!("{base}.store")
 }
@@ -64,7 +81,7 @@ pub(crate) fn remove_index<B: Backend>(backend: &B, base: Offset) -> Result<()> 
     sync_directory(backend)
 }
 
-fn remove_file<B: Backend>(backend: &B, name: &str) -> Result<()> {
+pub(super) fn remove_file<B: Backend>(backend: &B, name: &str) -> Result<()> {
     match backend.remove(name) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             Err(Error::io("remove", file_path(backend, name), e))

@@ -5,15 +5,18 @@ use std::io;
 use super::{
     Segment, SegmentReader,
     examine::{closed_cleanly, examine, vouched},
-    files::{cut_file, index_name, open_file, store_name, sync_directory},
+    files::{
+        cut_file, index_name, open_file, remove_file, replace_file, rewritten_name, store_name,
+        sync_directory,
+    },
     prepared::PreparedStore,
 };
 use crate::{
-    Error, Offset, Options, Result,
+    Error, Gap, Offset, Options, Result,
     backend::{Access, Backend, BackendFile},
     index::{ENTRY_BYTES, Index, LONE_ENTRY_BYTES_MAX},
-    record::{FRAME_BYTES_MIN, LENGTH_BYTES, RECORD_BYTES_LIMIT},
-    recovery::{End, Scanned, scan, scan_appended},
+    record::{FRAME_BYTES_MIN, Framed, LENGTH_BYTES, RECORD_BYTES_LIMIT, encode_gap},
+    recovery::{End, Scanned, leading_gap, scan, scan_appended},
     report::SegmentReport,
     store::StoreReader,
 };
@@ -80,6 +83,36 @@ impl<B: Backend> Segment<B> {
         Ok(store)
     }
 
+    /// Makes a segment that begins with a gap of the offsets before it, durably. At any moment it is there with that,
+    /// or not at all.
+    pub(crate) fn create_after_gap(backend: &B, gap: Gap, options: &Options) -> Result<Self> {
+        let base = gap.next();
+        Self::clear_index_left_behind(backend, base)?;
+        let name = store_name(base);
+        match open_file(backend, &name, Access::Read) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            opened => {
+                opened?;
+                return Err(Error::io("make", name, io::ErrorKind::AlreadyExists.into()));
+            }
+        }
+        let made = rewritten_name(&name);
+        remove_file(backend, &made)?;
+        let file = open_file(backend, &made, Access::Create)?;
+        let written = file.write_at(&encode_gap(gap), 0);
+        written.map_err(|e| Error::io("write", &made, e))?;
+        file.sync().map_err(|e| Error::io("sync", &made, e))?;
+        drop(file);
+        let index = open_file(backend, &index_name(base), Access::Create)?;
+        let index = Index::new(index, index_name(base), options.index_bytes_max)?;
+        replace_file(backend, &made, &name)?;
+        sync_directory(backend)?;
+        let store = StoreReader::new(open_file(backend, &name, Access::Write)?, name)?;
+        store.expect_bytes(options.segment_bytes_max);
+        store.is_ours();
+        Ok(Self::of(base, base, store, index, options, true))
+    }
+
     /// What an index without a store held counts for nothing, and may not come back: its bytes would say that a record
     /// of the segment was synced. So they go before there is a store.
     fn clear_index_left_behind(backend: &B, base: Offset) -> Result<()> {
@@ -117,8 +150,12 @@ impl<B: Backend> Segment<B> {
                 store.assume_unsynced();
                 store.sync()?;
             }
-            let takes_appends =
-                last.is_none_or(|last| last.batch_remaining == 0) && !store.is_shared()?;
+            let is_whole = match last {
+                Some(Framed::Record(last)) => last.batch_remaining == 0,
+                Some(Framed::Gap(_)) => false,
+                None => true,
+            };
+            let takes_appends = is_whole && !store.is_shared()?;
             let (store, index) = match place {
                 Place::Last => (store, index),
                 Place::Sealed { .. } => (store.seal(), index.seal()),
@@ -144,8 +181,10 @@ impl<B: Backend> Segment<B> {
     ) -> Result<Opened<B>> {
         let (store, index) = Self::open_files(backend, base, place, writable, options)?;
         let looks_again = !writable && matches!(place, Place::Last);
+        let gap_from = Self::gap_after(backend, place);
         let (scanned, report) = settled(looks_again, || {
-            let (scanned, report) = examine(&store, index.as_ref(), base, place)?;
+            let index = index.as_ref();
+            let (scanned, report) = examine(&store, index, base, place, gap_from, options)?;
             Ok((first_bad(&scanned), (scanned, report)))
         })?;
         let vouched = vouched(&store, index.as_ref(), base)?;
@@ -226,7 +265,8 @@ impl<B: Backend> Segment<B> {
             return Ok(false);
         };
         let closed = closed_cleanly(&store, &index, base)?;
-        Ok(closed.is_some_and(|(end, _)| end == next))
+        let reaches_to = Self::gap_before(backend, next)?.unwrap_or(next);
+        Ok(closed.is_some_and(|(end, _)| end == reaches_to))
     }
 
     /// Cuts whole records off a store, which a truncation that was interrupted left in it, and opens it anew. A
@@ -260,10 +300,28 @@ impl<B: Backend> Segment<B> {
     ) -> Result<SegmentReport> {
         let (store, index) = Self::open_files(backend, base, place, false, options)?;
         let looks_again = looks_again && matches!(place, Place::Last);
+        let gap_from = Self::gap_after(backend, place);
         settled(looks_again, || {
-            let (scanned, report) = examine(&store, index.as_ref(), base, place)?;
+            let index = index.as_ref();
+            let (scanned, report) = examine(&store, index, base, place, gap_from, options)?;
             Ok((first_bad(&scanned), report))
         })
+    }
+
+    /// From where on offsets up to the next segment's base are not there, by word of that.
+    fn gap_after(backend: &B, place: Place) -> Option<Offset> {
+        match place {
+            // Where it cannot be read it does not say so.
+            Place::Sealed { next } => Self::gap_before(backend, next).unwrap_or_default(),
+            Place::Last => None,
+        }
+    }
+
+    /// The first of the offsets before this segment's base that are not there, by word of its store.
+    pub(crate) fn gap_before(backend: &B, base: Offset) -> Result<Option<Offset>> {
+        let name = store_name(base);
+        let store = StoreReader::new(open_file(backend, &name, Access::Read)?, name)?;
+        Ok(leading_gap(&store, base)?.map(|(gap, _)| gap.first))
     }
 
     /// The offset before which an index vouches for every record of this segment and of those before it; its base
@@ -316,13 +374,14 @@ impl<B: Backend> Segment<B> {
     }
 
     /// Whether a segment that another follows looks as if it had never been sealed: its index does not
-    /// reach to the next one's base, which it could have reached to.
+    /// reach to the next one's base, or to the gap which that begins with, which it could have reached to.
     pub(crate) fn may_be_unsealed(
         backend: &B,
         base: Offset,
         next: Offset,
         options: &Options,
     ) -> Result<bool> {
+        let next = Self::gap_before(backend, next)?.unwrap_or(next);
         let bytes_max = options.segment_bytes_max.max(RECORD_BYTES_LIMIT);
         if next.since(base) > bytes_max / FRAME_BYTES_MIN {
             return Ok(false);
@@ -347,6 +406,7 @@ impl<B: Backend> Segment<B> {
             index.as_ref(),
             base,
             vouched,
+            self.options.index_entries_max(),
             Scanned::at_start(base),
         )?;
         let mut index = match index {
@@ -414,11 +474,13 @@ impl<F: BackendFile> SegmentReader<F> {
     /// The position after the last record before `next`: where the next one starts, or a torn tail.
     fn end_of_record_before(&self, next: Offset) -> Result<u64> {
         if next == self.base() {
-            return Ok(0);
+            let gap = leading_gap(&self.store, next)?;
+            return Ok(gap.map_or(0, |(_, bytes)| bytes));
         }
         let last = Offset(next.0 - 1);
         match self.read(last) {
             Ok(record) => Ok(self.position(last)? + record.frame().len() as u64),
+            Err(Error::Gap { .. }) => Ok(self.position(next)?.min(self.store.len())),
             // It is damaged; the next one's entry is right, but may be past the end if both are missing.
             Err(Error::Corrupt { .. }) => Ok(self.position(next)?.min(self.store.len())),
             Err(e) => Err(e),

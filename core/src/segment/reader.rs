@@ -14,11 +14,12 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Error, Frames, Offset, Record, Result, Verify,
+    Error, Frames, Gap, Offset, Record, Result, Verify,
     backend::BackendFile,
     error::Damaged,
     index::Index,
-    record::{Check, LENGTH_BYTES, Layout, frame_bytes, parse_frame},
+    record::{Check, LENGTH_BYTES, Layout, frame_bytes, parse_frame, parse_gap},
+    recovery::leading_gap,
     store::{StoreReader, out_of_memory},
 };
 
@@ -114,8 +115,8 @@ impl<F: BackendFile> SegmentReader<F> {
         self.record_at(offset, position)
     }
 
-    /// Whole frames from `from` on, at least one, in at most `bytes_max` bytes if more than one; up to
-    /// the first that is not right.
+    /// Whole frames from the record `from` on, at least one, in at most `bytes_max` bytes if more than one; up to
+    /// the first that is not right. Frames that tell of gaps may stand before each.
     pub(crate) fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames> {
         let chunk = self.chunk(from, bytes_max)?;
         let whole = self.whole_frames(&chunk[..chunk.len().min(bytes_max)], from);
@@ -148,26 +149,71 @@ impl<F: BackendFile> SegmentReader<F> {
         Ok(frame.len())
     }
 
-    /// How many bytes are whole frames, right and of one record after the other from `from` on.
+    /// How many bytes are whole frames, right and of one record after the other from `from` on, but for gaps.
     fn whole_frames(&self, bytes: &[u8], from: Offset) -> usize {
         let next = self.next_offset();
-        let (mut whole, mut expected) = (0, from);
-        while expected < next
-            && let Some((_, frame_bytes)) = self.layout_in(&bytes[whole..], expected)
-        {
-            whole += frame_bytes;
-            expected = expected.next();
+        let (mut whole, mut at, mut expected) = (0, 0, from);
+        while expected < next {
+            if let Some((_, frame_bytes)) = self.layout_in(&bytes[at..], expected) {
+                at += frame_bytes;
+                expected = expected.next();
+                whole = at;
+            } else if let Some((gap, frame_bytes)) = self.gap_in(&bytes[at..], expected) {
+                at += frame_bytes;
+                expected = gap.next();
+            } else {
+                break;
+            }
         }
         whole
+    }
+
+    /// The gap of which the frame tells that starts `bytes`, and that frame's bytes, if it is right and the offset
+    /// expected is one of it.
+    #[cold]
+    pub(crate) fn gap_in(&self, bytes: &[u8], expected: Offset) -> Option<(Gap, usize)> {
+        let whole = frame_bytes(bytes, bytes.len() as u64)?;
+        let gap = self.gap_of(&bytes[..whole], expected)?;
+        Some((gap, whole))
+    }
+
+    fn gap_of(&self, frame: &[u8], offset: Offset) -> Option<Gap> {
+        let gap = parse_gap(frame).filter(|gap| gap.contains(offset))?;
+        // As far as the index goes, it has the same place for all of them, and another for what comes next.
+        let position = self.position(offset).ok()?;
+        let begins = if gap.first < self.base {
+            position == 0
+        } else {
+            self.position(gap.first).ok()? == position
+        };
+        let is_so = begins
+            && gap.next() <= self.next_offset()
+            && self.position(gap.last).ok()? == position
+            && self.position(gap.next()).ok()? == position + frame.len() as u64;
+        is_so.then_some(gap)
+    }
+
+    /// The gap that the segment begins with, of offsets before its base.
+    pub(crate) fn leading_gap(&self) -> Result<Option<Gap>> {
+        let gap = leading_gap(&self.store, self.base)?;
+        Ok(gap.map(|(gap, _)| gap))
     }
 
     /// The bytes from a record on that can be had at once: all where they are in memory, else about
     /// `bytes_max`. They may end anywhere.
     pub(crate) fn chunk(&self, from: Offset, bytes_max: usize) -> Result<Bytes> {
-        let position = self.position(from)?;
+        self.bytes_from(self.position(from)?, bytes_max)
+    }
+
+    /// The store's bytes from a position on: all where they are in memory, else `bytes_max`.
+    pub(super) fn bytes_from(&self, position: u64, bytes_max: usize) -> Result<Bytes> {
         let room = self.store.len().saturating_sub(position);
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         self.store.read_some(position, room, bytes_max)
+    }
+
+    pub(super) fn store_file(&self) -> &str {
+        self.store.name()
     }
 
     /// What the record holds that starts `bytes`, and the bytes of its frame, if it is whole, right and has the
@@ -223,7 +269,10 @@ impl<F: BackendFile> SegmentReader<F> {
                 }
             }
             Ok(_) => Err(self.corrupt(offset, position, Damaged::Misplaced)),
-            Err(reason) => Err(self.corrupt(offset, position, reason)),
+            Err(reason) => Err(match self.gap_of(&frame, offset) {
+                Some(gap) => gap.error(offset),
+                None => self.corrupt(offset, position, reason),
+            }),
         }
     }
 

@@ -4,9 +4,12 @@ use std::{
     fmt,
     io::ErrorKind,
     ops::{Range, RangeInclusive},
+    time::Duration,
 };
 
-use proglog::{Durability, Error, Log, MemoryBackend, NewRecord, Offset, Options};
+use proglog::{
+    Compaction, Durability, Error, Log, MemoryBackend, NewRecord, Offset, Options, Retention,
+};
 
 use crate::sabotage::Disk;
 
@@ -14,8 +17,9 @@ use crate::sabotage::Disk;
 const STEPS: usize = 10;
 
 /// The steps of short workloads, all of which are tried.
-const ALPHABET: [&str; 10] = [
+const ALPHABET: [&str; 12] = [
     "small", "large", "batch", "huge", "sync", "before", "after", "reset", "reopen", "reserve",
+    "skip", "compact",
 ];
 
 /// One step of a workload.
@@ -28,6 +32,8 @@ pub(crate) enum Step {
     Reset,
     Reopen,
     Reserve(u64),
+    SkipTo(u64),
+    Compact,
 }
 
 /// A workload, by the number that tells all of it.
@@ -76,9 +82,22 @@ impl Workload {
             // Records larger than a segment, some records to one, or all in one.
             Self::Seeded(seed) => [600, 1500, 6000, 1 << 20][seed as usize % 4],
         };
+        let retention = match self.retained_bytes() {
+            Some(bytes_max) => Retention::new().bytes_max(bytes_max),
+            None => Retention::new(),
+        };
         Options::new()
             .segment_bytes_max(segment_bytes_max)
             .index_bytes_max(12 * 20)
+            .retention(retention)
+    }
+
+    /// How many bytes are kept, if not all are: in every third.
+    pub(crate) fn retained_bytes(self) -> Option<u64> {
+        match self {
+            Self::Seeded(seed) if seed % 3 == 2 => Some(4000),
+            _ => None,
+        }
     }
 
     fn steps(self) -> usize {
@@ -110,6 +129,8 @@ impl Workload {
                     }
                     "reset" => Step::Reset,
                     "reserve" => Step::Reserve(4000),
+                    "skip" => Step::SkipTo(held.next() + 3),
+                    "compact" => Step::Compact,
                     _ => Step::Reopen,
                 }
             }
@@ -135,6 +156,7 @@ impl Workload {
             in_step: Some(Step::Reopen),
             durability,
             sending: None,
+            retained_bytes: self.retained_bytes(),
         };
         let Ok(mut log) = Log::open_on(disk.clone(), options.clone()) else {
             return Ok(stopped);
@@ -157,7 +179,9 @@ impl Workload {
                 disk.kill(log);
                 return Ok(stopped);
             }
-            stopped.held.after(&step, stopped.sending.take(), &log)?;
+            stopped
+                .held
+                .after(&step, stopped.sending.take(), &log, stopped.retained_bytes)?;
             stopped.durable = log.durable_offset().0;
             if stopped.durable < stopped.held.next()
                 && (durability == Durability::Synced || matches!(step, Step::Sync))
@@ -183,7 +207,7 @@ fn apply(log: &Log<Disk>, step: &Step, sending: Option<&Sent>) -> proglog::Resul
         Step::Append(values) => {
             let records = values
                 .iter()
-                .map(|value| NewRecord::new(value).timestamp_ms(5));
+                .map(|value| NewRecord::new(value).key(key_of(value)).timestamp_ms(5));
             log.append_batch(records).map(drop)
         }
         Step::Sync => log.sync(),
@@ -195,6 +219,16 @@ fn apply(log: &Log<Disk>, step: &Step, sending: Option<&Sent>) -> proglog::Resul
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => Ok(()),
             reserved => reserved,
         },
+        Step::SkipTo(next) => log.skip_to(Offset(*next)),
+        Step::Compact => {
+            let compaction = Compaction::new().tombstones_kept(Duration::ZERO);
+            let compacted = log.compact(&compaction)?;
+            match compacted.left_alone.first() {
+                // The disk is full, or broken.
+                Some(left) => Err(Error::InvalidArgument(format!("{left:?}"))),
+                None => Ok(()),
+            }
+        }
         Step::Reopen => Ok(()),
     }
 }
@@ -224,12 +258,21 @@ impl Sent {
     }
 }
 
+/// The key of the record of a value. An empty one deletes it.
+fn key_of(value: &[u8]) -> &'static [u8] {
+    match value.first() {
+        Some(first) if first % 3 == 0 => b"",
+        Some(first) if first % 3 == 1 => b"other",
+        _ => b"key",
+    }
+}
+
 /// What a log holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Held {
     pub(crate) lowest: u64,
-    /// From the lowest offset on.
-    pub(crate) values: Vec<Vec<u8>>,
+    /// From the lowest offset on; none of those that are not there.
+    pub(crate) values: Vec<Option<Vec<u8>>>,
     /// The offsets after which no batch goes on.
     pub(crate) ends: Vec<u64>,
     /// The beginnings of batches that were cut on purpose. They are no batches any more: where they are cut
@@ -247,7 +290,7 @@ impl Held {
     }
 
     pub(crate) fn append(&mut self, values: &[Vec<u8>]) {
-        self.values.extend_from_slice(values);
+        self.values.extend(values.iter().cloned().map(Some));
         self.ends.push(self.next());
     }
 
@@ -263,8 +306,83 @@ impl Held {
         }
     }
 
+    fn skip_to(&mut self, next: u64) {
+        self.values.resize((next - self.lowest) as usize, None);
+        self.ends.push(next);
+    }
+
+    /// Where the offsets begin that are not there, of which this is the last; the one after it if it is there.
+    fn gap_to(&self, last: u64) -> u64 {
+        let before = &self.values[..=(last - self.lowest) as usize];
+        let gone = before.iter().rev().take_while(|value| value.is_none());
+        last + 1 - gone.count() as u64
+    }
+
+    /// Takes away what a compaction has, if it may have.
+    fn compacted(&mut self, log: &Log<Disk>) -> Result<(), String> {
+        let mut found = self.clone();
+        for (offset, value) in (self.lowest..).zip(&mut found.values) {
+            if matches!(log.read(Offset(offset)), Err(Error::Gap { .. })) {
+                *value = None;
+            }
+        }
+        if !self.may_become(&found) {
+            return Err(format!("{:?} became {:?}", self.values, found.values));
+        }
+        let active = log.segments().last().map_or(0, |last| last.base.0);
+        let sealed = active.saturating_sub(self.lowest) as usize;
+        for (n, value) in found.values.iter().enumerate().take(sealed) {
+            if value.is_some() && self.is_obsolete(n, &self.values) {
+                return Err(format!("number {n} was left in {:?}", found.values));
+            }
+        }
+        *self = found;
+        Ok(())
+    }
+
+    /// Whether a later one of `values` has the key of number `n`.
+    fn is_obsolete(&self, n: usize, values: &[Option<Vec<u8>>]) -> bool {
+        let key = self.values[n]
+            .as_deref()
+            .map(key_of)
+            .filter(|key| !key.is_empty());
+        let later = values.iter().skip(n + 1).flatten();
+        key.is_some_and(|key| later.into_iter().any(|later| key_of(later) == key))
+    }
+
+    /// Whether a compaction may leave this of it, or of its beginning.
+    fn may_become(&self, found: &Self) -> bool {
+        let beginning = &self.values[(found.lowest - self.lowest) as usize..];
+        let skipped = self.values.len() - beginning.len();
+        let is_same = |(n, now): (usize, &Option<Vec<u8>>)| match (&beginning[n], now) {
+            (before, now) if before == now => true,
+            (Some(value), None) => {
+                let end = skipped + found.values.len();
+                let is_deletion = value.is_empty()
+                    && !found.values[..n]
+                        .iter()
+                        .flatten()
+                        .any(|older| key_of(older) == key_of(value));
+                is_deletion || self.is_obsolete(n + skipped, &self.values[..end])
+            }
+            _ => false,
+        };
+        found.values.len() <= beginning.len() && found.values.iter().enumerate().all(is_same)
+    }
+
+    pub(crate) fn lengths(&self) -> Vec<Option<usize>> {
+        let length = |value: &Option<Vec<u8>>| value.as_ref().map(Vec::len);
+        self.values.iter().map(length).collect()
+    }
+
     /// What a step leaves, of which the log says how much it took away.
-    fn after(&mut self, step: &Step, sent: Option<Sent>, log: &Log<Disk>) -> Result<(), String> {
+    fn after(
+        &mut self,
+        step: &Step,
+        sent: Option<Sent>,
+        log: &Log<Disk>,
+        retained_bytes: Option<u64>,
+    ) -> Result<(), String> {
         match step {
             Step::Append(values) => {
                 self.append(values);
@@ -288,11 +406,14 @@ impl Held {
                     ..Self::default()
                 }
             }
+            Step::SkipTo(next) => self.skip_to(*next),
+            Step::Compact => self.compacted(log)?,
             Step::Sync | Step::TruncateBefore(_) | Step::Reopen | Step::Reserve(_) => {}
         }
         let (lowest, next) = (log.lowest_offset().0, log.next_offset().0);
         let most = match step {
             Step::TruncateBefore(offset) => *offset,
+            Step::Append(_) if retained_bytes.is_some() => next,
             _ => self.lowest,
         };
         if next != self.next() || lowest < self.lowest || lowest > most {
@@ -317,6 +438,7 @@ pub(crate) struct Stopped {
     pub(crate) durability: Durability,
     /// What a producer was appending.
     pub(crate) sending: Option<Sent>,
+    retained_bytes: Option<u64>,
 }
 
 impl Stopped {
@@ -332,41 +454,55 @@ impl Stopped {
         let mut lowest_max = most.lowest;
         let mut kept = kept;
         match &self.in_step {
-            Some(Step::Append(values)) => most.append(values),
+            Some(Step::Append(values)) => {
+                most.append(values);
+                if self.retained_bytes.is_some() {
+                    lowest_max = most.next();
+                }
+            }
             Some(Step::TruncateBefore(offset)) => lowest_max = *offset,
             Some(Step::TruncateAfter(offset)) => {
                 most.ends.push(offset + 1);
+                // What tells of offsets that are not there goes whole, before what is left of them is told anew.
+                if (most.lowest..most.next()).contains(offset) {
+                    let gap = most.gap_to(*offset);
+                    most.ends.extend(gap..=*offset);
+                    kept = kept.min(gap);
+                }
                 kept = kept.min(offset + 1);
             }
+            Some(Step::SkipTo(next)) => most.skip_to(*next),
             Some(Step::Reset) if found.lowest == 0 && found.values.is_empty() => return true,
             Some(Step::Reset) => kept = 0,
-            None | Some(Step::Sync | Step::Reopen | Step::Reserve(_)) => {}
+            None | Some(Step::Sync | Step::Reopen | Step::Reserve(_) | Step::Compact) => {}
         }
         let next = found.next();
         (most.lowest..=lowest_max).contains(&found.lowest)
             && next >= kept
             && (next == found.lowest || most.ends.contains(&next) || self.is_being_cut(next))
-            && most.values[(found.lowest - most.lowest) as usize..].starts_with(&found.values)
+            && match self.in_step {
+                Some(Step::Compact) => most.may_become(found),
+                _ => {
+                    most.values[(found.lowest - most.lowest) as usize..].starts_with(&found.values)
+                }
+            }
     }
 }
 
 impl fmt::Debug for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lengths = |values: &[Vec<u8>]| -> Vec<usize> { values.iter().map(Vec::len).collect() };
-        let Held {
-            lowest,
-            values,
-            ends,
-            ..
-        } = &self.held;
+        let Held { lowest, ends, .. } = &self.held;
         write!(
             f,
             "held from {lowest} on values of {:?} bytes in batches that end before {ends:?}, {} durable, ",
-            lengths(values),
+            self.held.lengths(),
             self.durable
         )?;
         match &self.in_step {
-            Some(Step::Append(values)) => write!(f, "in an append of {:?}", lengths(values)),
+            Some(Step::Append(values)) => {
+                let lengths: Vec<_> = values.iter().map(Vec::len).collect();
+                write!(f, "in an append of {lengths:?}")
+            }
             step => write!(f, "in {step:?}"),
         }
     }
@@ -385,7 +521,7 @@ impl Random {
     }
 
     fn step(&mut self, held: &Held) -> Step {
-        match self.below(24) {
+        match self.below(29) {
             0..14 => {
                 let count = [1, 1, 2, 4][self.below(4) as usize];
                 Step::Append((0..count).map(|_| self.sized_value(held)).collect())
@@ -397,13 +533,15 @@ impl Random {
             }
             21 => Step::Reset,
             22 => Step::Reserve(self.below(9000)),
+            23 | 24 => Step::SkipTo(held.next() + [1, 3, 60][self.below(3) as usize]),
+            25..28 => Step::Compact,
             _ => Step::Reopen,
         }
     }
 
     fn sized_value(&mut self, held: &Held) -> Vec<u8> {
-        // Within a sector, over some, over several of the larger ones; seldom that much.
-        let below = [40, 40, 700, 700, 700, 3000, 3000, 9000][self.below(8) as usize];
+        // None, within a sector, over some, over several of the larger ones; seldom that much.
+        let below = [1, 40, 700, 700, 700, 3000, 3000, 9000][self.below(8) as usize];
         let length = self.below(below);
         self.value(length, held)
     }

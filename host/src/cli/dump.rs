@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use proglog::{Damage, Offset, Record, Report, SegmentSummary, TornTail};
+use proglog::{Damage, Gap, Offset, Record, Report, SegmentSummary, TornTail};
 use proglog_host::{Engine, ErrorKind, http::RecordJson};
 use serde::Serialize;
 
@@ -28,7 +28,8 @@ const PREVIEW_CHARS: usize = 60;
 
 /// Show the frames of a log as they stand in its stores
 ///
-/// Damage and a torn tail are marked where they stand; what follows is shown too. Exit code 1 if a
+/// Damage and a torn tail are marked where they stand, and what tells of offsets that are not there; what
+/// follows is shown too. Exit code 1 if a
 /// damaged stretch was met.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -50,7 +51,7 @@ pub(crate) struct Dump {
     /// Show at most so many frames
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true)]
     count: Option<u64>,
-    /// Print a line of JSON for each segment, record, damage, torn tail and, with --segment, index, told
+    /// Print a line of JSON for each segment, record, gap, damage, torn tail and, with --segment, index, told
     /// apart by `type`
     #[arg(long)]
     pub(crate) json: bool,
@@ -77,6 +78,12 @@ enum Item<'a> {
         fields: RecordJson,
         #[serde(skip)]
         record: &'a Record,
+    },
+    Gap {
+        segment: Offset,
+        position: u64,
+        #[serde(flatten)]
+        gap: Gap,
     },
     Damage(&'a Damage),
     TornTail(&'a TornTail),
@@ -186,6 +193,11 @@ impl Dumper<'_> {
             while self.next < end && self.records_left > 0 {
                 self.dump_some(end)?;
             }
+            // The next one's first frame tells of those.
+            let after = segments.get(n + 1).map_or(end, |after| after.base);
+            if self.next >= end && self.next < after && self.records_left > 0 {
+                self.dump_gaps(after)?;
+            }
             if self.next == end && self.records_left > 0 {
                 self.dump_end(segment.base, end, &scanned)?;
                 if let Some(index) = &mut self.index {
@@ -219,27 +231,32 @@ impl Dumper<'_> {
             }
             frames => frames?,
         };
-        if frames.is_empty() {
-            self.next = end;
+        // Of what is not there nothing is read.
+        self.dump_gaps(end)?;
+        if frames.is_empty() || self.next >= end {
+            self.next = end.max(self.next);
             return Ok(());
         }
-        let start = self.log.locate(self.next)?;
-        let mut position = start.position;
+        let mut at = self.log.locate(self.next)?;
         for record in frames {
-            if self.records_left == 0 {
-                return Ok(());
-            }
             let record = record.map_err(|reason| {
                 Failure::damaged(format!("record {} is damaged: {reason}", self.next))
             })?;
+            if record.offset() != self.next {
+                self.dump_gaps(record.offset())?;
+                at = self.log.locate(record.offset())?;
+            }
+            if self.records_left == 0 || record.offset() != self.next {
+                return Ok(());
+            }
             let bytes = record.frame().len();
             let index_entry = match &mut self.index {
                 Some(index) => Some(index.entry(record.offset().since(start.segment))?),
                 None => None,
             };
             self.show(&Item::Record {
-                segment: start.segment,
-                position,
+                segment: at.segment,
+                position: at.position,
                 bytes,
                 checksum: if record.is_checked() {
                     Checksum::Sound
@@ -251,8 +268,24 @@ impl Dumper<'_> {
                 fields: RecordJson::from(&record),
                 record: &record,
             })?;
-            position += bytes as u64;
+            at.position += bytes as u64;
             self.next = record.offset().next();
+            self.records_left -= 1;
+        }
+        Ok(())
+    }
+
+    /// Shows what tells of offsets that are not there, from the next one on and before `end`.
+    fn dump_gaps(&mut self, end: Offset) -> Result<(), Failure> {
+        while self.next < end && self.records_left > 0 {
+            let place = self.log.locate(self.next)?;
+            let Some(gap) = place.gap else { break };
+            self.show(&Item::Gap {
+                segment: place.segment,
+                position: place.position,
+                gap,
+            })?;
+            self.next = gap.next();
             self.records_left -= 1;
         }
         Ok(())
@@ -343,6 +376,11 @@ impl Dumper<'_> {
                 }
                 writeln!(self.out)
             }
+            Item::Gap { position, gap, .. } => writeln!(
+                self.out,
+                "{:>10} {position:>10}           not there: {}..={} {}",
+                gap.first.0, gap.first, gap.last, gap.cause,
+            ),
             Item::Damage(damage) => writeln!(self.out, "  DAMAGED  {}", damage_note(damage)),
             Item::TornTail(tail) => writeln!(self.out, "  note: {}", tail_note(tail)),
             Item::Index(summary) => writeln!(self.out, "{}", index_note(summary)),

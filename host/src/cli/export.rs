@@ -143,13 +143,22 @@ impl Exporter<'_> {
                     return Ok(());
                 }
                 match records.next() {
-                    Some(Ok(record)) if record.offset() == self.next => {
+                    Some(Ok(record)) if self.may_come(record.offset())? => {
+                        if record.offset() >= end {
+                            self.next = end;
+                            return Ok(());
+                        }
                         let written = self.export.format.write_record(&mut self.out, &record);
                         written.map_err(|error| self.out.failed("write", &error))?;
                         self.last_remaining = record.batch_remaining();
                         self.records += 1;
                         self.progress.advance(record.frame().len() as u64);
-                        self.next = self.next.next();
+                        self.next = record.offset().next();
+                    }
+                    // Up to the end no offset is there.
+                    None if self.log.next_offset()? >= end => {
+                        self.next = end;
+                        return Ok(());
                     }
                     Some(Err(error)) if error.kind() == ErrorKind::Corrupt => break error.into(),
                     Some(Err(error)) if error.kind() != ErrorKind::OffsetOutOfRange => {
@@ -162,6 +171,12 @@ impl Exporter<'_> {
             self.skip(met_damage, end)?;
         }
         Ok(())
+    }
+
+    /// Whether this is the next record, or the offsets up to it are not there, rather than removed just now.
+    fn may_come(&self, offset: Offset) -> Result<bool, Failure> {
+        let is_next = offset == self.next;
+        Ok(is_next || (offset > self.next && self.log.lowest_offset()? <= self.next))
     }
 
     /// Passes over the damage that the next offset lies in, if it may.

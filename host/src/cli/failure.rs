@@ -209,7 +209,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match error.kind() {
             ErrorKind::Corrupt => exit::DAMAGED,
-            ErrorKind::OffsetOutOfRange => exit::OFFSET_OUT_OF_RANGE,
+            ErrorKind::OffsetOutOfRange | ErrorKind::Gap => exit::OFFSET_OUT_OF_RANGE,
             ErrorKind::Locked => exit::LOCKED,
             ErrorKind::Conflict | ErrorKind::SequenceConflict => exit::CONFLICT,
             _ => exit::FAILED,

@@ -43,9 +43,9 @@ const TIMESTAMPS_READ_MAX: u64 = 64;
 /// something is wrong with the input, what stands before it stays, and --resume goes on from there once
 /// it is mended. All that was imported is on stable storage when it ends.
 ///
-/// Offsets are never changed. Where the input leaves some out, as an export with --skip-damaged does, it
-/// stops with exit code 4, or with --keep-gaps makes a log to which these records are lost: reading them
-/// is exit code 1, and `proglog verify` says so.
+/// Offsets are never changed. Where the input leaves some out, as an export with --skip-damaged or of a
+/// compacted log does, it stops with exit code 4, or with --keep-gaps makes a log that says of these
+/// offsets that they are not there: reading one is exit code 3, and `proglog verify` tells how many they are.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -68,8 +68,8 @@ pub(crate) struct Import {
     /// be the same, and are passed over
     #[arg(long, conflicts_with = "append")]
     resume: bool,
-    /// Where the input leaves offsets out, have these records lost to the log, each for 12 bytes of its
-    /// index. Native code does that with either engine
+    /// Where the input leaves offsets out, have the log leave them out too, a segment of its own after each
+    /// stretch. Native code does that with either engine
     #[arg(long)]
     keep_gaps: bool,
     /// Where the input ends within a batch, import what there is of it as a batch
@@ -302,7 +302,7 @@ impl Importer<'_> {
                 "gap",
                 &format!(
                     "comes after {}, which the input does not have; give an input that does, or --keep-gaps to \
-                     have these records lost to the log",
+                     have the log leave them out too",
                     left_out.describe()
                 ),
             ));
@@ -392,7 +392,7 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Has the records lost that the input left out before the next one: a segment begins after them.
+    /// Leaves the offsets out that the input left out before the next one: a segment begins after them.
     fn make_gap(&mut self) -> Result<(), Failure> {
         let Some(gap) = self.gap.take() else {
             return Ok(());
@@ -421,7 +421,7 @@ impl Importer<'_> {
             ));
         }
         note(&format!(
-            "{}: not in the input, and lost to the log",
+            "{}: not in the input, and left out of the log",
             gap.describe()
         ));
         self.next = to;

@@ -158,6 +158,20 @@ pub(crate) fn print_findings(out: &mut impl Write, report: &Report) -> io::Resul
     for damage in report.damage() {
         writeln!(out, "DAMAGED    {}", damage_note(damage))?;
     }
+    let gaps = report.gaps();
+    for (offsets, what) in [
+        (gaps.compacted, "compacted"),
+        (gaps.skipped, "left out when the log was written"),
+        (gaps.lost, "given up as lost"),
+        (gaps.other, "not there for a reason of a later version"),
+    ] {
+        if offsets > 0 {
+            writeln!(out, "note       {} {what}", count(offsets, "offset"))?;
+        }
+    }
+    for lost in &gaps.lost_stretches {
+        writeln!(out, "note       lost {}..={}", lost.first, lost.last)?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use proglog::Offset;
+use proglog_host::ErrorKind;
 
 use super::{
     Done,
@@ -14,7 +15,9 @@ use super::{
 
 /// Print the record at an offset, or several from there on
 ///
-/// Stops at the end of the log, and before a damaged record with exit code 1.
+/// Stops at the end of the log, and before a damaged record with exit code 1. Several are printed from the next
+/// record on where the offset is not there, since it was compacted, given up or left out; one alone is then none,
+/// with exit code 3.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -43,6 +46,12 @@ impl Read {
         // the words for one that is not there.
         if next < log.lowest_offset()? || next >= log.next_offset()? {
             log.read(next)?;
+        }
+        if self.count == 1
+            && let Err(error) = log.read(next)
+            && error.kind() == ErrorKind::Gap
+        {
+            return Err(error.into());
         }
         RecordWriter::new(self.output)
             .copy(&*log, &mut next, self.count)

@@ -46,28 +46,29 @@ impl RecordWriter {
         next: &mut Offset,
         records_max: u64,
     ) -> Result<(), Failure> {
-        let end = next.plus(records_max);
-        let copied = self.copy_up_to(log, next, end);
+        let copied = self.copy_records(log, next, records_max);
         self.out.flush()?;
         copied
     }
 
-    fn copy_up_to(
+    fn copy_records(
         &mut self,
         log: &dyn Engine,
         next: &mut Offset,
-        end: Offset,
+        mut records_left: u64,
     ) -> Result<(), Failure> {
         let mut records = log.scan(*next);
-        while *next < end
+        while records_left > 0
             && let Some(record) = records.next()
         {
             let record = record?;
-            if record.offset() > *next {
+            // Between records there may be offsets that are not there, which is nothing to tell.
+            if record.offset() > *next && log.lowest_offset()? > *next {
                 note_removed(*next, record.offset());
             }
             self.write(&record)?;
             *next = record.offset().next();
+            records_left -= 1;
         }
         Ok(())
     }

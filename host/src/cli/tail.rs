@@ -75,10 +75,7 @@ impl Tail {
         let log = open_to_read(self.engine.engine, &self.dir)?;
         let from = match self.from {
             Some(offset) => offset,
-            None => {
-                let next = log.next_offset()?;
-                Offset(next.0.saturating_sub(self.count)).max(log.lowest_offset()?)
-            }
+            None => first_of_last(&*log, self.count)?,
         };
         let mut writer = RecordWriter::new(self.output);
         let mut next = from;
@@ -143,6 +140,30 @@ impl Tail {
             }
         }
         Ok(())
+    }
+}
+
+/// Where the last so many records begin, between which offsets may not be there.
+fn first_of_last(log: &dyn Engine, count: u64) -> Result<Offset, Failure> {
+    let (lowest, next) = (log.lowest_offset()?, log.next_offset()?);
+    let mut offsets = count;
+    loop {
+        let from = Offset(next.0.saturating_sub(offsets)).max(lowest);
+        if from == next {
+            return Ok(next);
+        }
+        // A damaged one ends it: that is told once it is printed.
+        let read = |record: &proglog_host::Result<_>| record.is_ok();
+        let found = log.scan(from).take_while(read).count() as u64;
+        if found >= count || from == lowest || found == next.since(from) {
+            let passed = usize::try_from(found.saturating_sub(count)).unwrap_or(usize::MAX);
+            let first = log.scan(from).nth(passed).and_then(Result::ok);
+            return Ok(first.map_or(from, |record| record.offset()));
+        }
+        if log.scan(from).any(|record| record.is_err()) {
+            return Ok(from);
+        }
+        offsets = offsets.saturating_mul(2);
     }
 }
 

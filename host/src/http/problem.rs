@@ -89,6 +89,7 @@ impl From<Error> for Problem {
         let status = match error.kind() {
             ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
             ErrorKind::OffsetOutOfRange => StatusCode::NOT_FOUND,
+            ErrorKind::Gap => StatusCode::GONE,
             ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorKind::Conflict | ErrorKind::SequenceConflict => StatusCode::CONFLICT,
             ErrorKind::Poisoned | ErrorKind::Trapped | ErrorKind::Locked | ErrorKind::Closed => {
@@ -173,6 +174,7 @@ pub fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::InvalidArgument => "invalid_argument",
         ErrorKind::OffsetOutOfRange => "offset_out_of_range",
         ErrorKind::Corrupt => "corrupt",
+        ErrorKind::Gap => "gap",
         ErrorKind::Poisoned => "poisoned",
         ErrorKind::Locked => "locked",
         ErrorKind::ReadOnly => "read_only",

@@ -89,7 +89,11 @@ impl Iterator for WasmScan<'_> {
             }
         }
         let record = match self.frames.next() {
-            Some(Ok(record)) if record.offset() == self.next => Ok(record),
+            // Offsets may be left out between them, never come back.
+            Some(Ok(record)) if record.offset() >= self.next => {
+                self.next = record.offset().next();
+                Ok(record)
+            }
             Some(_) => {
                 self.ended = true;
                 Err(self.broke())
@@ -99,7 +103,6 @@ impl Iterator for WasmScan<'_> {
                 return None;
             }
         };
-        self.next = self.next.next();
         self.began = true;
         Some(record)
     }

@@ -1,0 +1,169 @@
+//! Retention: the oldest segments go once the log is too large, or they are too old.
+
+use std::{
+    io::ErrorKind,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    SegmentReader, Shared,
+    view::{Slot, View},
+};
+use crate::{Backend, Error, Offset, Result};
+
+/// What retention has to know of a sealed segment, once it was looked up.
+#[derive(Debug, Default)]
+pub(super) struct Facts(Mutex<Known>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    store_bytes: Option<u64>,
+    /// The timestamp of its last record, none if none was found.
+    last_ms: Option<Option<u64>>,
+}
+
+impl Facts {
+    /// It was written anew.
+    pub(super) fn forget(&self) {
+        *self.known() = Known::default();
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many records are looked at for one with a timestamp.
+const RECORDS_READ_MAX: u32 = 64;
+
+impl<B: Backend> Shared<B> {
+    /// Has what is to go removed: by the worker if there is one, now otherwise.
+    pub(super) fn retain_soon(self: &Arc<Self>) -> Result<()> {
+        if self.options.retention.is_unlimited() || self.wake_worker(|wanted| wanted.retain = true)
+        {
+            return Ok(());
+        }
+        self.enforce_retention()
+    }
+
+    /// Removes the segments that are not to be kept.
+    pub(super) fn enforce_retention(&self) -> Result<()> {
+        self.check_writable()?;
+        if self.options.retention.is_unlimited() {
+            return Ok(());
+        }
+        // Mostly nothing is to go, and what has to be read for that keeps no one waiting.
+        let view = self.view.load_full();
+        if self.retained_from(&view)? <= view.lowest() {
+            return Ok(());
+        }
+        let leading = self.lead();
+        let mut writer = self.writer()?;
+        let view = self.view.load_full();
+        let from = self.retained_from(&view)?;
+        if from > view.lowest() {
+            let removed = self.remove_segments_before(&leading, &mut writer, from);
+            self.poison_if_failed(removed)?;
+        }
+        Ok(())
+    }
+
+    /// The base of the first segment that is to be kept.
+    fn retained_from(&self, view: &View<B>) -> Result<Offset> {
+        let retention = &self.options.retention;
+        let slots = view.slots();
+        let (active, sealed) = (slots.len() - 1, &slots[..slots.len() - 1]);
+        let mut first = 0;
+        if let Some(bytes_max) = retention.bytes_max {
+            let active_bytes = slots[active]
+                .reading()
+                .as_ref()
+                .map_or(0, |r| r.store_bytes());
+            let mut bytes = active_bytes;
+            for slot in sealed {
+                bytes = bytes.saturating_add(self.store_bytes(slot)?);
+            }
+            while first < active && bytes > bytes_max {
+                bytes -= self.store_bytes(&slots[first])?.min(bytes);
+                first += 1;
+            }
+        }
+        if let Some(age_max) = retention.age_max
+            && let Some(now_ms) = self.options.clock.now_ms()
+        {
+            let is_too_old =
+                |last_ms| Duration::from_millis(now_ms.saturating_sub(last_ms)) > age_max;
+            while first < active && self.last_ms(&slots[first])?.is_some_and(is_too_old) {
+                first += 1;
+            }
+        }
+        Ok(slots[first].base)
+    }
+
+    fn store_bytes(&self, slot: &Arc<Slot<B>>) -> Result<u64> {
+        if let Some(known) = slot.facts.known().store_bytes {
+            return Ok(known);
+        }
+        let ask = |segment: &SegmentReader<B::File>| Ok(segment.store_bytes());
+        let found = self.ask(slot, ask, |known, bytes| known.store_bytes = Some(*bytes))?;
+        Ok(found.unwrap_or(0))
+    }
+
+    fn last_ms(&self, slot: &Arc<Slot<B>>) -> Result<Option<u64>> {
+        if let Some(known) = slot.facts.known().last_ms {
+            return Ok(known);
+        }
+        let found = self.ask(slot, last_timestamp_ms, |known, last_ms| {
+            known.last_ms = Some(*last_ms);
+        })?;
+        Ok(found.flatten())
+    }
+
+    /// Asks a segment, if it is still there, and keeps in mind what it says.
+    fn ask<T>(
+        &self,
+        slot: &Arc<Slot<B>>,
+        ask: impl FnOnce(&SegmentReader<B::File>) -> Result<T>,
+        keep: impl FnOnce(&mut Known, &T),
+    ) -> Result<Option<T>> {
+        let asked = self.open_segment(slot, false).and_then(|segment| {
+            let found = ask(&segment)?;
+            Ok((segment, found))
+        });
+        let (segment, found) = match asked {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            asked => asked?,
+        };
+        let mut known = slot.facts.known();
+        // Unless it was written anew meanwhile.
+        if slot
+            .reading()
+            .as_ref()
+            .is_some_and(|now| Arc::ptr_eq(now, &segment))
+        {
+            keep(&mut known, &found);
+        }
+        Ok(Some(found))
+    }
+}
+
+/// The timestamp of a segment's last record that has one. They never decrease, so it is the latest.
+fn last_timestamp_ms<F: crate::BackendFile>(segment: &SegmentReader<F>) -> Result<Option<u64>> {
+    let mut end = segment.next_offset();
+    for _ in 0..RECORDS_READ_MAX {
+        if end <= segment.base() {
+            break;
+        }
+        let last = Offset(end.0 - 1);
+        end = match segment.read(last) {
+            Ok(record) if record.timestamp_ms().is_some() => return Ok(record.timestamp_ms()),
+            Err(Error::Gap { first, .. }) => first,
+            Ok(_) | Err(Error::Corrupt { .. }) => last,
+            Err(e) => return Err(e),
+        };
+    }
+    Ok(None)
+}

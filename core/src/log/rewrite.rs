@@ -1,0 +1,56 @@
+//! Writing sealed segments anew, without some of their records.
+
+use std::sync::{Arc, atomic::Ordering::Acquire};
+
+use super::{Shared, view::Slot};
+use crate::{
+    Backend, Damage, Error, Result,
+    segment::{Goes, Removed, Rewritten},
+};
+
+impl<B: Backend> Shared<B> {
+    /// Writes a sealed segment anew without what is to go, and has it take the place of the old one, durably. `None`:
+    /// by now the segment is another, for the log was truncated, and nothing was changed.
+    ///
+    /// Appends and reads go on meanwhile; only for putting the new files in place are syncs kept off. By who keeps
+    /// others from doing so too.
+    pub(super) fn rewrite(
+        &self,
+        slot: &Arc<Slot<B>>,
+        damage: &[Damage],
+        goes: &mut impl Goes,
+    ) -> Result<Option<Removed>> {
+        let written = self
+            .open_segment(slot, false)
+            .and_then(|segment| Rewritten::write(&self.backend, &segment, damage, goes));
+        let written = match written {
+            // Its files may be gone.
+            Err(_) if !self.view.load().has(slot) => return Ok(None),
+            written => written?,
+        };
+        let removed = written.removed;
+        // Who truncates, seals or looks at the files by their names does so alone.
+        let _leading = self.lead();
+        let may = self
+            .check_poisoned()
+            .and_then(|()| match self.closed.load(Acquire) {
+                true => Err(Error::Closed),
+                false => Ok(()),
+            });
+        if let Err(e) = may {
+            written.discard(&self.backend);
+            return Err(e);
+        }
+        let mut written = Some(written);
+        let replaced = self.opened.replace_files(&self.view, slot, || {
+            let put = written
+                .take()
+                .map(|written| written.put_in_place(&self.backend));
+            self.poison_if_failed(put.unwrap_or(Ok(())))
+        })?;
+        if let Some(written) = written {
+            written.discard(&self.backend);
+        }
+        Ok(replaced.then_some(removed))
+    }
+}
