@@ -606,3 +606,42 @@ fn of_those_who_expect_the_same_one_appends() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_producer_is_found_before_and_after_what_is_not_there() {
+    let disk = MemoryBackend::new();
+    let options = Options::new().segment_bytes_max(300);
+    let log = Log::open_on(disk.clone(), options.clone()).unwrap();
+    let send = |log: &Log<MemoryBackend>, sequence: u64| {
+        let value = format!("value {sequence}");
+        log.append(NewRecord::new(&value).key("key").producer("a", sequence))
+            .unwrap()
+    };
+    let offsets: Vec<_> = (1..=30).map(|sequence| send(&log, sequence)).collect();
+    log.skip_to(Offset(1_000)).unwrap();
+    let last = send(&log, 31);
+    assert_eq!(last, Offset(1_000));
+    assert!(
+        log.compact(&proglog::Compaction::new())
+            .unwrap()
+            .records_removed
+            > 0
+    );
+    log.close().unwrap();
+
+    let log = Log::open_on(disk, options).unwrap();
+    let next = log.next_offset();
+    assert_eq!(send(&log, 31), last);
+    assert_eq!(log.next_offset(), next);
+    // What was compacted is not known any more, nor appended after what came later.
+    let value = NewRecord::new("value 1").key("key").producer("a", 1);
+    assert!(matches!(
+        log.append(value),
+        Err(Error::SequenceConflict {
+            last_sequence: 31,
+            ..
+        })
+    ));
+    assert_eq!(log.next_offset(), next);
+    assert_eq!(offsets.len(), 30);
+}

@@ -822,3 +822,50 @@ fn subscriptions_go_where_their_log_goes() {
     goes_anywhere::<Subscription<FsBackend>>();
     goes_anywhere::<Subscription<MemoryBackend>>();
 }
+
+#[test]
+fn offsets_that_are_not_there_are_stepped_over() {
+    let log = in_memory();
+    let mut early = log.subscribe(Offset(0));
+    for n in 0..40 {
+        let value = format!("value {n}");
+        log.append(proglog::NewRecord::new(&value).key(if n % 5 == 0 { "kept" } else { &value }))
+            .unwrap();
+        if n < 3 {
+            assert_eq!(record(&mut early).offset(), Offset(n));
+        }
+    }
+    log.skip_to(Offset(100)).unwrap();
+    log.append("after").unwrap();
+    let compacted = log.compact(&proglog::Compaction::new()).unwrap();
+    assert!(compacted.records_removed > 0, "{compacted:?}");
+    log.skip_to(Offset(200)).unwrap();
+
+    let expected: Vec<_> = log
+        .scan(..)
+        .map(|record| record.unwrap().offset())
+        .collect();
+    assert!(!expected.contains(&Offset(5)) && expected.contains(&Offset(100)));
+    let mut late = log.subscribe(Offset(0));
+    let found: Vec<_> = expected
+        .iter()
+        .map(|_| record(&mut late).offset())
+        .collect();
+    assert_eq!(found, expected);
+    expect_nothing(&mut late);
+    // One that held files from before may give what is compacted by now, never twice or out of order.
+    let mut found = vec![];
+    while let Ok(Next::Record(record)) = early.try_next() {
+        found.push(record.offset());
+    }
+    assert!(found.is_sorted() && found[0] == Offset(3));
+    assert!(
+        expected
+            .iter()
+            .skip_while(|o| o.0 < 3)
+            .all(|o| found.contains(o))
+    );
+    log.append("at last").unwrap();
+    assert_eq!(record(&mut late).offset(), Offset(200));
+    assert_eq!(record(&mut early).offset(), Offset(200));
+}

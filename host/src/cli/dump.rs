@@ -251,7 +251,7 @@ impl Dumper<'_> {
             }
             let bytes = record.frame().len();
             let index_entry = match &mut self.index {
-                Some(index) => Some(index.entry(record.offset().since(start.segment))?),
+                Some(index) => Some(index.entry(record.offset().since(at.segment))?),
                 None => None,
             };
             self.show(&Item::Record {
