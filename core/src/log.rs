@@ -63,7 +63,8 @@ use crate::{
     segment::{Segment, SegmentReader, remove_files},
 };
 
-/// An append-only log of records, durable and numbered from 0 (or an initial offset) without gaps.
+/// An append-only log of records, durable and numbered from 0 (or an initial offset) without gaps, but for
+/// [those](Gap) that were made on purpose.
 ///
 /// All methods but [`Log::close`] and [`Log::remove`] take `&self`; a log whose backend can cross
 /// threads can be shared between them. Appends from several threads share a sync. Reads wait for
@@ -598,7 +599,8 @@ impl<B: Backend> Log<B> {
     }
 
     /// Removes every record above `offset`; the next append gets the offset after it. Durable when it
-    /// returns; in a crash a part of the removed records may remain, from the lowest on.
+    /// returns; in a crash a part of the removed records may remain, from the lowest on. Where `offset` is [not
+    /// there](Gap), the log may also end before that gap then.
     ///
     /// # Errors
     ///

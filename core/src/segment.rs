@@ -70,8 +70,8 @@ impl<B: Backend> Segment<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; [`Error::Corrupt`] when it ends in damage or in a batch that was cut, so that
-    /// appends have to go to the next segment.
+    /// [`Error::Io`]; [`Error::Corrupt`] when it ends in damage, in a batch that was cut or in a [gap](crate::Gap), so
+    /// that appends have to go to the next segment.
     pub fn open(backend: &B, base: Offset, options: &Options) -> Result<Self> {
         options.validate()?;
         match Self::recover(backend, base, Place::Last, true, options) {

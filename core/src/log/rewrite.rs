@@ -41,15 +41,19 @@ impl<B: Backend> Shared<B> {
             written.discard(&self.backend);
             return Err(e);
         }
-        let mut written = Some(written);
+        let mut index_in_place = Ok(());
         let replaced = self.opened.replace_files(&self.view, slot, || {
-            let put = written
-                .take()
-                .map(|written| written.put_in_place(&self.backend));
-            self.poison_if_failed(put.unwrap_or(Ok(())))
+            index_in_place = written.put_index_in_place(&self.backend);
+            if index_in_place.is_ok() {
+                // From now on it is not known which files a crash leaves.
+                let put = written.put_store_in_place(&self.backend);
+                return self.poison_if_failed(put).map(|()| true);
+            }
+            Ok(false)
         })?;
-        if let Some(written) = written {
+        if !replaced {
             written.discard(&self.backend);
+            index_in_place?;
         }
         Ok(replaced.then_some(removed))
     }

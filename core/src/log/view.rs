@@ -297,13 +297,13 @@ impl<B: Backend> OpenedSegments<B> {
         self.lock()
     }
 
-    /// Has files put in the place of a segment's, while it is not opened, if it is still in the view there is by now.
-    /// Whoever reads it goes on with the old ones.
+    /// Has files put in the place of a segment's, while it is not opened, if it is still in the view there is by now; gives
+    /// whether they were. Whoever reads it goes on with the old ones.
     pub(super) fn replace_files(
         &self,
         view: &ArcSwap<View<B>>,
         slot: &Arc<Slot<B>>,
-        put_in_place: impl FnOnce() -> Result<()>,
+        put_in_place: impl FnOnce() -> Result<bool>,
     ) -> Result<bool> {
         let mut opened = self.lock();
         if !view.load().has(slot) {
@@ -313,7 +313,7 @@ impl<B: Backend> OpenedSegments<B> {
         let put = put_in_place();
         slot.forget();
         slot.facts.forget();
-        put.map(|()| true)
+        put
     }
 
     /// Closes all. Held while files are removed or cut, so that none is opened meanwhile.

@@ -101,22 +101,27 @@ impl Rewritten {
         }
     }
 
-    /// Puts the files in the place of the segment's, durably. At any moment, also in a crash, whichever store has its
-    /// name is whole.
+    /// Puts the index in the place of the segment's. The store is to follow; where this fails, nothing was changed.
     ///
     /// The index goes first, durably: so one that was opened before a store, and still has its name after, is that store's.
     /// And a crash can leave the new one beside the old store, but never the other way round: then the new store is left
     /// under the name that it has until then, which tells who opens the log to make the index anew.
-    pub(crate) fn put_in_place<B: Backend>(self, backend: &B) -> Result<()> {
-        let (store, index) = copies(self.base);
-        replace_file(backend, &index, &index_name(self.base))?;
+    pub(crate) fn put_index_in_place<B: Backend>(&self, backend: &B) -> Result<()> {
+        let (_, index) = copies(self.base);
+        replace_file(backend, &index, &index_name(self.base))
+    }
+
+    /// Puts the store in the place of the segment's, durably. At any moment, also in a crash, whichever store has its name
+    /// is whole.
+    pub(crate) fn put_store_in_place<B: Backend>(&self, backend: &B) -> Result<()> {
+        let (store, _) = copies(self.base);
         sync_directory(backend)?;
         replace_file(backend, &store, &store_name(self.base))?;
         sync_directory(backend)
     }
 
     /// Removes the files.
-    pub(crate) fn discard<B: Backend>(self, backend: &B) {
+    pub(crate) fn discard<B: Backend>(&self, backend: &B) {
         let (store, index) = copies(self.base);
         let _ = remove_file(backend, &store).and_then(|()| remove_file(backend, &index));
     }
