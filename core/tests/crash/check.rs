@@ -54,8 +54,7 @@ fn opens(disk: &Disk, workload: Workload, stopped: &Stopped, how: How) -> Result
     held.ends.push(found_next);
     (held.lowest, held.values) = (found.lowest, found.values);
     held.sent.extend(stopped.sending.clone());
-    held.sent
-        .retain(|sent| sent.first >= held.lowest && sent.next() <= found_next);
+    held.forget_sent();
     sound(&log)?;
     disk.kill(log);
     Ok(held)
@@ -114,9 +113,13 @@ fn is_sent_again(
         // It may have removed any part of them.
         return Ok(());
     }
+    if workload.retained_bytes().is_some() {
+        // What is sent again removes what was sent before it.
+        return Ok(());
+    }
     let sent = stopped.held.sent.iter().chain(&stopped.sending);
     let sent: Vec<Sent> = sent
-        .filter(|sent| sent.first >= found.lowest)
+        .filter(|sent| sent.next() > found.next() || found.has_all_of(sent))
         .cloned()
         .collect();
     let mut held = found.clone();

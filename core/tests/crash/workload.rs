@@ -248,6 +248,7 @@ impl Sent {
         let records = self.values.iter().zip(self.first_sequence..);
         log.append_batch(records.map(|(value, sequence)| {
             NewRecord::new(value)
+                .key(key_of(value))
                 .timestamp_ms(5)
                 .producer(self.producer, sequence)
         }))
@@ -337,7 +338,23 @@ impl Held {
             }
         }
         *self = found;
+        self.forget_sent();
         Ok(())
+    }
+
+    /// Whether nothing of a batch was compacted, retained no longer, or never appended: so that it is known again.
+    pub(crate) fn has_all_of(&self, sent: &Sent) -> bool {
+        sent.first >= self.lowest
+            && sent.next() <= self.next()
+            && (sent.first..sent.next())
+                .all(|offset| self.values[(offset - self.lowest) as usize].is_some())
+    }
+
+    /// Forgets what was sent of which not all is there.
+    pub(crate) fn forget_sent(&mut self) {
+        let sent = std::mem::take(&mut self.sent);
+        let kept = sent.into_iter().filter(|sent| self.has_all_of(sent));
+        self.sent = kept.collect();
     }
 
     /// Whether a later one of `values` has the key of number `n`.
