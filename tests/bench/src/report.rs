@@ -58,7 +58,11 @@ pub fn write(root: &Path, run: &Run, outcomes: &[Outcome]) -> Result<()> {
 }
 
 /// The parts that are written by hand.
-const BY_HAND: [&str; 2] = ["## Missed, and why\n", "## Append to wake\n"];
+const BY_HAND: [&str; 3] = [
+    "## Missed, and why\n",
+    "## Append to wake\n",
+    "## Compression, and why not\n",
+];
 
 /// A part as it stood before.
 fn kept(before: &str, heading: &str) -> String {
@@ -102,7 +106,7 @@ fn head(run: &Run) -> String {
     }
     format!(
         "# Benchmarks\n\n\
-         Written by `{command}`, but for what is under *Missed, and why* and *Append to wake*. It took {} min {} s.\n\n\
+         Written by `{command}`, but for what is under *Missed, and why*, *Append to wake* and *Compression, and why not*. It took {} min {} s.\n\n\
          | | |\n|-|-|\n\
          | machine | {} |\n| kernel | {} |\n| file system | {} |\n| compiler | {} |\n\
          | commit | {} |\n| date | {} |\n\
