@@ -154,7 +154,7 @@ export function decodeFrames(frames) {
  * @returns {boolean}
  */
 function isGap({ frame, parts }) {
-  return parts.some(({ field, start }) => field === "other" && frame[start] >> 3 === GAP_RECORDS);
+  return parts.some(({ field, start }) => field === "other" && (frame[start] ?? 0) >> 3 === GAP_RECORDS);
 }
 
 /**

@@ -5,11 +5,12 @@
 //! cargo run --example key_value -- ./colours set sky blue
 //! cargo run --example key_value -- ./colours get sky
 //! cargo run --example key_value -- ./colours remove sky
+//! cargo run --example key_value -- ./colours compact
 //! ```
 
 use std::{collections::BTreeMap, env, error::Error, path::Path, process::ExitCode};
 
-use proglog::{Log, NewRecord, Offset, Options};
+use proglog::{Compaction, Log, NewRecord, Offset, Options};
 
 /// The map in memory, and the log that brings it back.
 struct Map {
@@ -50,6 +51,11 @@ impl Map {
         Ok(())
     }
 
+    /// Removes the changes that later ones made obsolete, and gives how many they were. Those in the last segment stay.
+    fn compact(&self) -> proglog::Result<u64> {
+        Ok(self.log.compact(&Compaction::new())?.records_removed)
+    }
+
     fn get(&self, key: &str) -> Option<&[u8]> {
         self.values.get(key.as_bytes()).map(Vec::as_slice)
     }
@@ -60,7 +66,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let [directory, command, rest @ ..] = &arguments[..] else {
         return Err(
-            "usage: key_value DIRECTORY set KEY VALUE [KEY VALUE]… | get KEY | remove KEY".into(),
+            "usage: key_value DIRECTORY set KEY VALUE [KEY VALUE]… | get KEY | remove KEY | compact"
+                .into(),
         );
     };
     let mut map = Map::open(Path::new(directory))?;
@@ -74,6 +81,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             Some(value) => println!("{}", String::from_utf8_lossy(value)),
             None => return Ok(ExitCode::FAILURE),
         },
+        ("compact", []) => println!("removed {}", map.compact()?),
         _ => return Err("what is given to the command makes no sense".into()),
     }
     map.log.close()?;

@@ -4,7 +4,10 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Offset};
+use crate::{
+    Error, Offset,
+    record::{encode_gap, parse_gap},
+};
 
 /// A row of offsets that are deliberately not there, as a frame of its own tells in the store, under a checksum. It is
 /// no damage: reading one of them gives [`Error::Gap`], and iterating steps over them.
@@ -69,6 +72,25 @@ impl Gap {
     #[must_use]
     pub fn contains(&self, offset: Offset) -> bool {
         (self.first..=self.last).contains(&offset)
+    }
+
+    /// The frame that tells of it, as it stands in a store.
+    ///
+    /// ```
+    /// use proglog::{Gap, GapCause, Offset};
+    ///
+    /// let gap = Gap::of(Offset(3)..=Offset(9), GapCause::Compacted);
+    /// assert_eq!(gap.and_then(|gap| Gap::from_frame(&gap.to_frame())), gap);
+    /// ```
+    #[must_use]
+    pub fn to_frame(&self) -> Vec<u8> {
+        encode_gap(*self)
+    }
+
+    /// The gap of a whole frame, the eight bytes of length too: none unless it tells of one, to the byte.
+    #[must_use]
+    pub fn from_frame(frame: &[u8]) -> Option<Self> {
+        parse_gap(frame)
     }
 
     /// What reading one of them gives.

@@ -58,8 +58,8 @@ pub use self::{
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use crate::FsBackend;
 use crate::{
-    AppendOptions, Backend, DefaultBackend, Error, Frames, Gap, Location, NewRecord, Offset,
-    Options, ProducerLast, Record, Report, Result, SegmentSummary,
+    AppendOptions, Backend, DefaultBackend, Error, Frames, Gap, GapCause, Location, NewRecord,
+    Offset, Options, ProducerLast, Record, Report, Result, SegmentSummary,
     segment::{Segment, SegmentReader, remove_files},
 };
 
@@ -643,7 +643,27 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn skip_to(&self, next: Offset) -> Result<()> {
-        self.shared.skip_to(next)
+        self.skip_to_because(next, GapCause::Skipped)
+    }
+
+    /// As [`Log::skip_to`], and says why the offsets are not there: so that a copy of a log has its gaps too.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::skip_to`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// use proglog::{Error, GapCause};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.skip_to_because(Offset(3), GapCause::Compacted)?;
+    /// assert!(matches!(log.read(Offset(2)), Err(Error::Gap { cause: GapCause::Compacted, .. })));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn skip_to_because(&self, next: Offset, cause: GapCause) -> Result<()> {
+        self.shared.skip_to(next, cause)
     }
 
     /// The first offset the log holds; the next offset if it holds none.

@@ -189,6 +189,8 @@ pub struct AppendOptions {
     pub durability: Option<Durability>,
     /// See [`AppendOptions::expected_next_offset`](Self::expected_next_offset()).
     pub expected_next_offset: Option<Offset>,
+    /// See [`AppendOptions::copied`](Self::copied()).
+    pub copied: bool,
 }
 
 impl AppendOptions {
@@ -213,6 +215,15 @@ impl AppendOptions {
     #[must_use]
     pub fn expected_next_offset(mut self, offset: impl Into<Offset>) -> Self {
         self.expected_next_offset = Some(offset.into());
+        self
+    }
+
+    /// The records are those of another log, which has them all: whatever their [producer](crate::NewRecord::producer)
+    /// appended before, they are appended. A log may have a record of a producer twice where the first one was
+    /// forgotten when the second came, and so does its copy.
+    #[must_use]
+    pub fn copied(mut self) -> Self {
+        self.copied = true;
         self
     }
 }

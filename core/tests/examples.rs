@@ -54,6 +54,109 @@ fn a_map_has_its_values_when_it_is_opened_again() {
 }
 
 #[test]
+fn a_compacted_map_has_the_same_values() {
+    use proglog::{Log, NewRecord, Offset, Options};
+
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("map");
+    let log = Log::open(&path, Options::new().segment_bytes_max(150)).unwrap();
+    for n in 0..20 {
+        let value = format!("value {n}");
+        log.append(NewRecord::new(&value).key(&format!("key {}", n % 3)))
+            .unwrap();
+    }
+    log.close().unwrap();
+    let map = |arguments: &[&str]| printed(example("key_value").arg(&path).args(arguments));
+    let told = map(&["compact"]);
+    let removed: u64 = told
+        .trim()
+        .strip_prefix("removed ")
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((10..=17).contains(&removed), "{removed}");
+    assert_eq!(map(&["compact"]), "removed 0\n");
+    for (key, value) in [("key 0", 18), ("key 1", 19), ("key 2", 17)] {
+        assert_eq!(map(&["get", key]), format!("value {value}\n"));
+    }
+    let log = Log::open(&path, Options::new()).unwrap();
+    assert_eq!(log.next_offset(), Offset(20));
+    assert_eq!(log.scan(..).count() as u64, 20 - removed);
+}
+
+#[test]
+fn an_outbox_ships_each_order_once() {
+    let directory = tempdir().unwrap();
+    let to = directory.path().join("orders");
+    let outbox = |command: &str, what: &std::ffi::OsStr| {
+        let mut outbox = example("outbox");
+        printed(
+            outbox
+                .arg(directory.path().join("outbox"))
+                .arg(command)
+                .arg(what),
+        )
+    };
+    assert_eq!(outbox("take", "2 apples".as_ref()), "took order 0\n");
+    assert_eq!(outbox("take", "1 pear".as_ref()), "took order 1\n");
+    assert_eq!(outbox("ship", to.as_os_str()), "shipped 2\n");
+    assert_eq!(outbox("ship", to.as_os_str()), "shipped 0\n");
+    assert_eq!(outbox("take", "3 plums".as_ref()), "took order 2\n");
+    assert_eq!(outbox("ship", to.as_os_str()), "shipped 1\n");
+    assert_eq!(values(&to), ["2 apples", "1 pear", "3 plums"]);
+}
+
+#[test]
+fn an_outbox_that_is_killed_ships_each_order_once() {
+    use std::process::Stdio;
+
+    use proglog::{Log, Options};
+
+    const ORDERS: usize = 3_000;
+    let directory = tempdir().unwrap();
+    let (from, to) = (
+        directory.path().join("outbox"),
+        directory.path().join("orders"),
+    );
+    let orders: Vec<_> = (0..ORDERS).map(|n| format!("order {n}")).collect();
+    let log = Log::open(&from, Options::new()).unwrap();
+    log.append_batch(orders.iter().map(proglog::NewRecord::new))
+        .unwrap();
+    log.close().unwrap();
+    let shipped = || match Log::open_read_only(&to, Options::new()) {
+        Ok(log) => log.next_offset().0,
+        // Not made yet.
+        Err(_) => 0,
+    };
+    let mut killed_on_the_way = 0;
+    for part in [1, ORDERS as u64 / 3, ORDERS as u64 / 2] {
+        let mut ship = example("outbox")
+            .args([&from, "ship".as_ref(), &to])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        while shipped() < part && ship.try_wait().unwrap().is_none() {}
+        ship.kill().unwrap();
+        ship.wait().unwrap();
+        killed_on_the_way += u32::from(values(&to).len() < ORDERS);
+    }
+    assert!(killed_on_the_way > 0, "it was always done before");
+    printed(example("outbox").args([&from, "ship".as_ref(), &to]));
+    assert_eq!(values(&to), orders);
+}
+
+/// The values of a log.
+fn values(directory: &std::path::Path) -> Vec<String> {
+    use proglog::{Log, Options};
+
+    let log = Log::open_read_only(directory, Options::new()).unwrap();
+    let records = log.scan(..).map(Result::unwrap);
+    records
+        .map(|record| String::from_utf8(record.value().to_vec()).unwrap())
+        .collect()
+}
+
+#[test]
 fn an_audit_log_shows_that_it_was_rewritten() {
     use proglog::{Log, NewRecord, Offset, Options};
 

@@ -645,3 +645,35 @@ fn a_producer_is_found_before_and_after_what_is_not_there() {
     assert_eq!(log.next_offset(), next);
     assert_eq!(offsets.len(), 30);
 }
+
+#[test]
+fn what_is_copied_is_appended_whatever_is_known() -> Result<()> {
+    let disk = FaultBackend::new();
+    let log = open(&disk)?;
+    let copied = AppendOptions::new().copied();
+    log.append(record("a", 5))?;
+    assert_eq!(log.append(record("a", 5))?, Offset(0));
+    assert_eq!(log.append_with(record("a", 5), copied)?, Offset(1));
+    is_passed(log.append(record("a", 3)), (5, 1));
+    assert_eq!(
+        log.append_batch_with(batch("a", &[2, 3]), copied)?,
+        offsets(2..4)
+    );
+    // By how it was appended last, as it is told when the log is opened again.
+    assert_eq!(last(log.producer_last("a")?), Some((3, 3)));
+    let again = Log::open_on(disk.killed(), options())?;
+    assert_eq!(last(again.producer_last("a")?), Some((3, 3)));
+    assert_eq!(log.append_batch(batch("a", &[2, 3]))?, offsets(2..4));
+    assert_eq!(log.append(record("a", 5))?, Offset(4));
+    let records = [record("a", 5)];
+    let drafts = Drafts::new(&records, Offset(5), &options())?;
+    let mut bytes = vec![0; usize::try_from(drafts.bytes()).unwrap()];
+    drafts.write(&mut bytes);
+    let appended = log.append_drafts(&mut bytes, copied)?;
+    assert_eq!(appended, offsets(5..6));
+    // Where it is expected all the same.
+    let elsewhere = copied.expected_next_offset(Offset(0));
+    let conflict = log.append_with(record("a", 5), elsewhere);
+    assert!(matches!(conflict, Err(Error::Conflict { .. })));
+    Ok(())
+}

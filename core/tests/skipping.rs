@@ -213,3 +213,29 @@ fn timestamps_go_on_after_them() {
         assert_eq!(found, first, "{from_ms}");
     }
 }
+
+#[test]
+fn each_cause_is_told_as_it_was_given() {
+    let files = MemoryBackend::new();
+    let log = Log::open_on(files.clone(), Options::new()).unwrap();
+    let causes = [
+        GapCause::Lost,
+        GapCause::Compacted,
+        GapCause::Skipped,
+        GapCause::Other(9),
+    ];
+    for cause in causes {
+        log.append(RECORD).unwrap();
+        log.skip_to_because(log.next_offset().plus(2), cause)
+            .unwrap();
+    }
+    log.close().unwrap();
+    let log = Log::open_on(files, Options::new()).unwrap();
+    for (n, cause) in (0..).zip(causes) {
+        let gap = log.locate(Offset(n * 3 + 1)).unwrap().gap.unwrap();
+        assert_eq!((gap.cause, gap.offsets()), (cause, 2));
+    }
+    let gaps = log.verify().unwrap().gaps();
+    let counts = (gaps.lost, gaps.compacted, gaps.skipped, gaps.other);
+    assert_eq!(counts, (2, 2, 2, 2));
+}

@@ -2,6 +2,7 @@
 
 mod append;
 mod book;
+mod compact;
 mod completions;
 mod directory;
 mod dump;
@@ -17,6 +18,7 @@ mod options;
 mod progress;
 mod read;
 mod records;
+mod retention;
 mod serve;
 mod signals;
 mod snapshot;
@@ -75,6 +77,7 @@ enum Verb {
     Export(export::Export),
     Import(import::Import),
     Truncate(truncate::Truncate),
+    Compact(compact::Compact),
     Snapshot(snapshot::Snapshot),
     Upgrade(upgrade::Upgrade),
     Serve(serve::Serve),
@@ -99,6 +102,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Export(export) => (export.json, export.run()),
         Verb::Import(import) => (import.json, import.run()),
         Verb::Truncate(truncate) => (truncate.json, truncate.run()),
+        Verb::Compact(compact) => (compact.json, compact.run()),
         Verb::Snapshot(snapshot) => (snapshot.json, snapshot.run()),
         Verb::Upgrade(upgrade) => (upgrade.json, upgrade.run()),
         Verb::Serve(serve) => (false, serve.run()),

@@ -10,7 +10,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use proglog::{Clock, Header, Log, NewRecord, Offset, Options, Record};
+use proglog::{
+    AppendOptions, Clock, Compaction, Durability, GapCause, Header, Log, NewRecord, Offset,
+    Options, Record,
+};
 use program::{
     NewLog, Running, failed, flip_a_bit, json_lines, on_both_engines, printed, proglog, run, stderr,
 };
@@ -35,6 +38,9 @@ on_both_engines!(
     ctrl_c_stops_an_import,
     files_are_not_written_over,
     nothing_makes_no_log,
+    gaps_and_producers_come_out_the_same,
+    an_import_of_gaps_goes_on,
+    a_part_of_a_gap_is_exported,
 );
 
 /// Numbers that look random, the same for the same seed.
@@ -201,7 +207,7 @@ fn a_part_is_what_was_asked_for(engine: &str) {
     );
     assert!(told.contains("not the last of its batch"), "{told}");
     let (found, told) = offsets(&["--from", "9", "--json"]);
-    let nothing = json!({ "first": null, "last": null, "records": 0, "damaged": [] });
+    let nothing = json!({ "first": null, "last": null, "records": 0, "absent": 0, "damaged": [] });
     assert_eq!(
         (found, json_lines(told.as_bytes())),
         (vec![], vec![nothing])
@@ -274,7 +280,7 @@ fn damage_stops_an_export_or_is_marked(engine: &str) {
         "{told}"
     );
     let damaged = json!([{ "first": 1, "last": 2 }, { "first": 4, "last": 4 }]);
-    let summary = json!({ "first": 0, "last": 5, "records": 3, "damaged": damaged });
+    let summary = json!({ "first": 0, "last": 5, "records": 3, "absent": 0, "damaged": damaged });
     assert_eq!(json_lines(notes[2].as_bytes()), [summary]);
     let lines = json_lines(&output.stdout);
     assert_eq!(lines.len(), 5);
@@ -308,7 +314,7 @@ fn a_gap_is_refused_or_kept_but_never_closed(engine: &str) {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         assert_eq!(
             output.stdout,
-            b"imported 3..=5 (2 records); the log had 1 record\n"
+            b"imported 3..=5 (2 records); 3 offsets not there; the log had 1 record\n"
         );
         let told = stderr(&output);
         assert!(
@@ -356,7 +362,7 @@ fn a_gap_is_refused_or_kept_but_never_closed(engine: &str) {
         assert_eq!(dumped[2]["cause"], json!("skipped"));
         // The copy of the copy leaves them out as well.
         let again = exported_from(engine, &copy, &[]).stdout;
-        assert_eq!(json_lines(&again).len(), 3);
+        assert_eq!(json_lines(&again).len(), 5);
         // Appends go on after it, and the same import finds nothing left to do.
         assert_eq!(
             import("--resume --keep-gaps").stdout,
@@ -384,7 +390,10 @@ fn a_gap_at_either_end_is_kept_too(engine: &str) {
         "{told}"
     );
     let import = proglog(engine, "import", &[&copy, &"--keep-gaps", &"--resume"]);
-    assert_eq!(run(import, &input).stdout, b"imported 1..=1 (1 record)\n");
+    assert_eq!(
+        run(import, &input).stdout,
+        b"imported 1..=1 (1 record); 2 offsets not there\n"
+    );
     let info = json_lines(&printed(proglog(engine, "info", &[&copy, &"--json"]), b"")).remove(0);
     assert_eq!(info["lowest_offset"], json!(0));
     assert_eq!(info["next_offset"], json!(3));
@@ -393,7 +402,10 @@ fn a_gap_at_either_end_is_kept_too(engine: &str) {
     }
     // What is left out is no damage that would have to be told again.
     let again = exported_from(engine, &copy, &[]).stdout;
-    assert_eq!(json_lines(&again).len(), 1);
+    let gap = |first, last| json!({ "gap": { "first": first, "last": last, "cause": "skipped" } });
+    let lines = json_lines(&again);
+    assert_eq!(lines.len(), 3);
+    assert_eq!((&lines[0], &lines[2]), (&gap(0, 0), &gap(2, 2)));
 }
 
 fn what_is_left_of_a_batch_is_told(engine: &str) {
@@ -488,7 +500,7 @@ fn an_import_goes_on_where_it_stopped(engine: &str) {
     assert_eq!(frames(&copy), frames(&log.dir));
     log.append(&[], b"e");
     let output = import("--resume --json", &exported(&log, &[]).stdout);
-    let summary = json!({ "first": 4, "last": 4, "records": 1, "passed_over": 4 });
+    let summary = json!({ "first": 4, "last": 4, "records": 1, "absent": 0, "passed_over": 4 });
     assert_eq!(json_lines(&output.stdout), [summary]);
     assert_eq!(frames(&copy), frames(&log.dir));
 }
@@ -575,7 +587,7 @@ fn bad_input_keeps_what_stands_before_it(engine: &str) {
             told.ends_with("0..=1 were imported, and --resume goes on from 2"),
             "{told}"
         );
-        let summary = json!({ "first": 0, "last": 1, "records": 2, "passed_over": 0 });
+        let summary = json!({ "first": 0, "last": 1, "records": 2, "absent": 0, "passed_over": 0 });
         assert_eq!(json_lines(&output.stdout), [summary]);
         assert_eq!(log.all(&[]), b"a\nb\n");
 
@@ -819,4 +831,183 @@ impl Take for Command {
     fn take(&mut self) -> Command {
         std::mem::replace(self, Command::new(""))
     }
+}
+
+/// A log with records of every kind, and offsets that are not there for every cause.
+fn log_with_gaps(dir: &Path) {
+    let options = Options::new()
+        .clock(Clock::NONE)
+        .segment_bytes_max(300)
+        .durability(Durability::Buffered);
+    let log = Log::open(dir, options).unwrap();
+    log.skip_to_because(Offset(1 << 40), GapCause::Lost)
+        .unwrap();
+    let headers = [Header::new("a", b"\xff\0"), Header::new("", "")];
+    for n in 0..12 {
+        let key = format!("key {}", n % 3);
+        let record = NewRecord::new(b"\0\xff\n").timestamp_ms(n + 1);
+        log.append(record.producer("\0one", n * 2)).unwrap();
+        let batch = [
+            NewRecord::new("first").key(&key).headers(&headers),
+            NewRecord::new("second"),
+            NewRecord::new("third").key("always the same"),
+        ];
+        let batch = (0..)
+            .zip(batch)
+            .map(|(at, record)| record.producer("two", n * 3 + at));
+        log.append_batch(batch).unwrap();
+        match n {
+            4 => log.skip_to(log.next_offset().plus(3)).unwrap(),
+            // Next to each other, for two causes.
+            7 => {
+                log.skip_to(log.next_offset().plus(2)).unwrap();
+                let next = log.next_offset().plus(5);
+                log.skip_to_because(next, GapCause::Lost).unwrap();
+            }
+            _ => {}
+        }
+    }
+    // Again, after it was forgotten.
+    let again = NewRecord::new("again").producer("two", 1);
+    let copied = AppendOptions::new().copied();
+    log.append_with(again, copied).unwrap();
+    let compacted = log.compact(&Compaction::new()).unwrap();
+    assert!(compacted.records_removed > 10 && compacted.left_alone.is_empty());
+    log.skip_to(log.next_offset().plus(1000)).unwrap();
+    log.close().unwrap();
+}
+
+/// What a log has, but for how far its batches go; of offsets that are not there for the same cause the first.
+fn held(dir: &Path) -> Vec<(Offset, String)> {
+    let log = Log::open_read_only(dir, Options::new()).unwrap();
+    let mut held: Vec<(Offset, String)> = Vec::new();
+    let mut at = log.lowest_offset();
+    while at < log.next_offset() {
+        let (what, next) = match log.locate(at).unwrap().gap {
+            Some(gap) => (format!("{:?}", gap.cause), gap.next()),
+            None => (format!("{:?}", log.read(at).unwrap()), at.next()),
+        };
+        if held.last().is_none_or(|(_, before)| *before != what) {
+            held.push((at, what));
+        }
+        at = next;
+    }
+    held.push((at, "the next".to_owned()));
+    held
+}
+
+fn gaps_and_producers_come_out_the_same(engine: &str) {
+    let log = NewLog::new(engine);
+    log_with_gaps(&log.dir);
+    let expected = held(&log.dir);
+    for cause in ["Lost", "Skipped", "Compacted"] {
+        assert!(expected.iter().any(|(_, what)| what == cause), "{cause}");
+    }
+    let gaps_of = |dir: &Path| {
+        let log = Log::open_read_only(dir, Options::new()).unwrap();
+        let report = log.verify().unwrap();
+        assert!(report.is_sound(), "{report:?}");
+        let gaps = report.gaps();
+        (gaps.compacted, gaps.lost, gaps.skipped)
+    };
+    for format in ["ndjson", "binary"] {
+        let copy = log.path().join(format);
+        let output = exported(&log, &["--format", format]);
+        assert!(
+            stderr(&output).contains(" offsets not there)"),
+            "{}",
+            stderr(&output)
+        );
+        let import = proglog(engine, "import", &[&copy, &"--format", &format]);
+        let told = printed(import, &output.stdout);
+        assert!(
+            String::from_utf8(told)
+                .unwrap()
+                .contains(" offsets not there")
+        );
+        assert_eq!(held(&copy), expected, "{format}");
+        assert_eq!(gaps_of(&copy), gaps_of(&log.dir), "{format}");
+        assert_eq!(
+            run(proglog(engine, "verify", &[&copy]), b"").status.code(),
+            Some(0)
+        );
+        let again = exported_from(engine, &copy, &["--format", format]).stdout;
+        let copy_of_copy = log.path().join("again");
+        let other = if engine == "wasm" { "native" } else { "wasm" };
+        printed(
+            proglog(other, "import", &[&copy_of_copy, &"--format", &format]),
+            &again,
+        );
+        assert_eq!(held(&copy_of_copy), expected, "{format}");
+        fs::remove_dir_all(copy_of_copy).unwrap();
+
+        // What a producer appends again is known in the copy too.
+        let copied = Log::open(&copy, Options::new()).unwrap();
+        let source = Log::open(&log.dir, Options::new()).unwrap();
+        for id in ["\0one", "two"] {
+            let last = source.producer_last(id).unwrap();
+            assert!(last.is_some());
+            assert_eq!(copied.producer_last(id).unwrap(), last);
+        }
+    }
+}
+
+/// Wherever it stopped.
+fn an_import_of_gaps_goes_on(engine: &str) {
+    let log = NewLog::new(engine);
+    log_with_gaps(&log.dir);
+    let expected = held(&log.dir);
+    let input = exported(&log, &[]).stdout;
+    let lines: Vec<_> = input.split_inclusive(|&byte| byte == b'\n').collect();
+    for stop in (0..=lines.len()).step_by(7) {
+        let copy = log.path().join(stop.to_string());
+        let import = |more: &[&str], input: &[u8]| {
+            let mut import = proglog(engine, "import", &[&copy]);
+            let output = run(import.args(more).take(), input);
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        };
+        import(&["--cut-batch"], &lines[..stop].concat());
+        import(&["--resume"], &input);
+        import(&["--resume"], &input);
+        assert_eq!(held(&copy), expected, "{stop}");
+    }
+    // A record that another log leaves out is none of this one.
+    let copy = log.path().join("other");
+    let gap = br#"{"gap":{"first":0,"last":0,"cause":"skipped"}}"#;
+    printed(proglog(engine, "import", &[&copy]), gap);
+    let record = br#"{"offset":0,"value":""}"#;
+    let (exit, error) = failed(proglog(engine, "import", &[&copy, &"--resume"]), record);
+    assert_eq!(
+        (exit, error.contains("is another record 0 than the log has")),
+        (4, true),
+        "{error}"
+    );
+}
+
+fn a_part_of_a_gap_is_exported(engine: &str) {
+    let log = NewLog::new(engine);
+    log.append(&[], b"zero");
+    let writer = Log::open(&log.dir, Options::new()).unwrap();
+    writer
+        .skip_to_because(Offset(5), GapCause::Compacted)
+        .unwrap();
+    writer.append("damaged").unwrap();
+    writer.append("six").unwrap();
+    writer.close().unwrap();
+    flip_a_bit(&log.dir.join("5.store"), b"damaged");
+    let gap =
+        |first, last| json!({ "gap": { "first": first, "last": last, "cause": "compacted" } });
+    let output = exported(&log, &["--from", "2", "--to", "3"]);
+    assert_eq!(json_lines(&output.stdout), [gap(2, 3)]);
+    assert_eq!(
+        stderr(&output),
+        "exported 2..=3 (0 records; 2 offsets not there)\n"
+    );
+    let output = run(log.verb("export", &[&"--from", &"4"]), b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(json_lines(&output.stdout), [gap(4, 4)]);
+    let lines = json_lines(&exported(&log, &["--skip-damaged"]).stdout);
+    assert_eq!(lines[1], gap(1, 4));
+    assert_eq!(lines[2], json!({ "damaged": { "first": 5, "last": 5 } }));
+    assert_eq!(lines.len(), 4);
 }

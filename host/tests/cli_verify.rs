@@ -81,6 +81,7 @@ fn the_report_has_each_segment(engine: &str) {
         let expected = json!({
             "base": n, "next": n + 1, "store_bytes": store, "records": 1, "unchecked_records": 0,
             "index": index, "torn_tail": null, "damage": [],
+            "gaps": { "compacted": 0, "lost": 0, "lost_stretches": [], "other": 0, "skipped": 0 },
         });
         assert_eq!(segment, &expected);
     }

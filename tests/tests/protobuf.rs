@@ -177,10 +177,10 @@ fn the_checksum_is_the_last_field_and_right() {
 
 fn unknown_fields() -> Vec<(&'static str, Vec<u8>)> {
     vec![
-        ("13, a varint", vec![13 << 3, 0xff, 0x01]),
+        ("14, a varint", vec![14 << 3, 0xff, 0x01]),
         ("14, eight bytes", vec![14 << 3 | 1, 1, 2, 3, 4, 5, 6, 7, 8]),
         ("14, bytes", vec![14 << 3 | 2, 3, b'a', b'b', b'c']),
-        ("12, four bytes", vec![12 << 3 | 5, 1, 2, 3, 4]),
+        ("14, four bytes", vec![14 << 3 | 5, 1, 2, 3, 4]),
         ("14, no bytes", vec![14 << 3 | 2, 0]),
         ("16, a varint", vec![0x80, 0x01, 0x05]),
         ("1000, bytes", vec![0xc2, 0x3e, 2, b'h', b'i']),

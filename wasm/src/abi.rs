@@ -308,32 +308,49 @@ impl Flags {
     }
 }
 
-/// The argument `promise` of an append: 0 is what the log was opened with, 1 synced, 2 written, 3 buffered.
+/// The argument `promise` of an append: 0 is what the log was opened with, 1 synced, 2 written, 3 buffered; and 4 more
+/// where the records are [copied](proglog::AppendOptions::copied()).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Promise(pub Option<Durability>);
+pub struct Promise {
+    /// None is what the log was opened with.
+    pub durability: Option<Durability>,
+    /// See [`AppendOptions::copied`](proglog::AppendOptions::copied()).
+    pub copied: bool,
+}
 
 impl Promise {
+    const COPIED: i32 = 4;
+
     /// As the argument.
     #[must_use]
     pub const fn encode(self) -> i32 {
-        match self.0 {
+        let durability = match self.durability {
             None => 0,
             Some(Durability::Synced) => 1,
             Some(Durability::Written) => 2,
             Some(Durability::Buffered) => 3,
+        };
+        if self.copied {
+            durability | Self::COPIED
+        } else {
+            durability
         }
     }
 
     /// From the argument; none if it means nothing.
     #[must_use]
     pub const fn decode(promise: i32) -> Option<Self> {
-        Some(Self(match promise {
+        let durability = match promise & !Self::COPIED {
             0 => None,
             1 => Some(Durability::Synced),
             2 => Some(Durability::Written),
             3 => Some(Durability::Buffered),
             _ => return None,
-        }))
+        };
+        Some(Self {
+            durability,
+            copied: promise & Self::COPIED != 0,
+        })
     }
 }
 
@@ -736,10 +753,10 @@ mod tests {
         for flags in [6, 7, 8, 1 << 30, -1, i32::MIN] {
             assert_eq!(Flags::decode(flags), None, "{flags}");
         }
-        for promise in 0..4 {
+        for promise in 0..8 {
             assert_eq!(Promise::decode(promise).unwrap().encode(), promise);
         }
-        for promise in [-1, 4, i32::MIN, i32::MAX] {
+        for promise in [-1, 8, i32::MIN, i32::MAX] {
             assert_eq!(Promise::decode(promise), None, "{promise}");
         }
         for expected in [-1, 0, 1, i64::MAX] {

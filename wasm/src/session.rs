@@ -470,13 +470,14 @@ impl<S: Storage> OpenLog<S> {
     /// What an append with these arguments promises and expects.
     fn append_options(&self, promise: i32, expected: i64) -> Result<AppendOptions, Failure> {
         let promise = Promise::decode(promise)
-            .ok_or_else(|| invalid(format_args!("promise {promise} means nothing; give 0 to 3")))?;
+            .ok_or_else(|| invalid(format_args!("promise {promise} means nothing; give 0 to 7")))?;
         let expected = Expected::decode(expected).ok_or_else(|| {
             invalid(format_args!(
                 "expected {expected} means nothing; give an offset, or -1 for any"
             ))
         })?;
-        let mut options = AppendOptions::from(promise.0.unwrap_or(self.durability));
+        let mut options = AppendOptions::from(promise.durability.unwrap_or(self.durability));
+        options.copied = promise.copied;
         options.expected_next_offset = expected.0;
         Ok(options)
     }
@@ -628,7 +629,7 @@ mod tests {
                 len: given.len - 1,
                 ..given
             };
-            for (drafts, promise) in [(torn, 0), (Span { ptr: 4, len: 9 }, 0), (given, 4)] {
+            for (drafts, promise) in [(torn, 0), (Span { ptr: 4, len: 9 }, 0), (given, 8)] {
                 let refused = status(session.append_drafts(log, drafts, promise, -1));
                 assert_eq!(refused, Status::InvalidArgument);
             }
@@ -645,7 +646,7 @@ mod tests {
         assert_eq!(session.durable_offset(log), Ok(0));
         assert_eq!(session.append(log, x, 0, 0, -1), Ok(1));
         assert_eq!(session.durable_offset(log), Ok(2));
-        for promise in [-1, 4, i32::MAX] {
+        for promise in [-1, 8, i32::MAX] {
             assert_eq!(
                 status(session.append(log, x, 0, promise, -1)),
                 Status::InvalidArgument

@@ -156,8 +156,7 @@ impl<B: Backend> Shared<B> {
         let numbered = Numbered::of(records.iter().map(|record| record.producer))?;
         let durability = options.durability.unwrap_or(self.options.durability);
         loop {
-            let expected = options.expected_next_offset;
-            let writer = match self.admit(numbered.as_ref(), expected, durability)? {
+            let writer = match self.admit(numbered.as_ref(), options, durability)? {
                 Admitted::Now(writer) => writer,
                 Admitted::Before(offsets) => return Ok(offsets),
             };
@@ -205,7 +204,6 @@ impl<B: Backend> Shared<B> {
         options: AppendOptions,
     ) -> Result<Range<Offset>> {
         let durability = options.durability.unwrap_or(self.options.durability);
-        let expected = options.expected_next_offset;
         let mut writer = self.writer()?;
         if drafts.is_empty() {
             drop(writer);
@@ -213,11 +211,11 @@ impl<B: Backend> Shared<B> {
         }
         let mut batch = DraftedBatch::read(drafts, &self.options)?;
         let numbered = Numbered::of(batch.producers())?;
-        let is_free = numbered.is_none() && expected.is_none();
+        let is_free = numbered.is_none() && options.expected_next_offset.is_none();
         let offsets = loop {
             if !is_free {
                 drop(writer);
-                writer = match self.admit(numbered.as_ref(), expected, durability)? {
+                writer = match self.admit(numbered.as_ref(), options, durability)? {
                     Admitted::Now(writer) => writer,
                     Admitted::Before(offsets) => return Ok(offsets),
                 };

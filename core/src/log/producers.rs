@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::{Shared, append::Writer};
-use crate::{Backend, Damaged, Durability, Error, Offset, Producer, ProducerLast, Record, Result};
+use crate::{
+    AppendOptions, Backend, Damaged, Durability, Error, Offset, Producer, ProducerLast, Record,
+    Result,
+};
 
 /// So many producers are remembered: those that appended last.
 const PRODUCERS_MAX: usize = 1024;
@@ -227,12 +230,12 @@ pub(super) enum Admitted<'a, B: Backend> {
 }
 
 impl<B: Backend> Shared<B> {
-    /// Lets records be appended that come where they are expected and were not appended before. What it tells of
+    /// Lets records be appended that come where they are expected and were not appended before, or are copied. What it tells of
     /// others is as durable as was asked.
     pub(super) fn admit(
         self: &Arc<Self>,
         numbered: Option<&Numbered>,
-        expected: Option<Offset>,
+        options: AppendOptions,
         durability: Durability,
     ) -> Result<Admitted<'_, B>> {
         let mut writer = match numbered {
@@ -240,7 +243,9 @@ impl<B: Backend> Shared<B> {
             None => self.writer()?,
         };
         // First, for what was appended is no longer where it would come.
-        if let (Some(numbered), Some(producers)) = (numbered, writer.producers()) {
+        if let (Some(numbered), Some(producers)) = (numbered, writer.producers())
+            && !options.copied
+        {
             match producers.known(numbered) {
                 Known::New => {}
                 Known::Before(first) => {
@@ -259,7 +264,7 @@ impl<B: Backend> Shared<B> {
             }
         }
         let next_offset = writer.active().next_offset();
-        match expected {
+        match options.expected_next_offset {
             Some(expected) if expected != next_offset => {
                 self.keep_promise_of_before(writer, next_offset, durability)?;
                 Err(Error::Conflict {

@@ -4,7 +4,7 @@ use super::{Shared, append::Writer, commit::Leading};
 use crate::{Backend, Error, Gap, GapCause, Offset, Result, segment::Segment};
 
 impl<B: Backend> Shared<B> {
-    pub(super) fn skip_to(&self, next: Offset) -> Result<()> {
+    pub(super) fn skip_to(&self, next: Offset, cause: GapCause) -> Result<()> {
         self.check_writable()?;
         let leading = self.lead();
         let mut writer = self.writer()?;
@@ -22,7 +22,7 @@ impl<B: Backend> Shared<B> {
         if next == given {
             return Ok(());
         }
-        let gap = Gap::new(given, next, GapCause::Skipped);
+        let gap = Gap::new(given, next, cause);
         let skipped = self.begin_after(&leading, &mut writer, gap);
         self.poison_if_failed(skipped)
     }

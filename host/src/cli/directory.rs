@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use proglog::{Options, Report};
+use proglog::{Log, Options, Report};
 use proglog_host::{Engine, EngineKind, ErrorKind, Mode, open};
 
 use super::{
@@ -34,12 +34,26 @@ pub(crate) fn open_to_write(
     directory: &Path,
     options: Options,
 ) -> Result<Box<dyn Engine>, Failure> {
-    if fs::metadata(directory).is_ok_and(|found| !found.is_dir()) {
-        return Err(not_a_directory(directory));
-    }
+    refuse_file(directory)?;
     let log = open(kind, directory, Mode::Write, options).map_err(Failure::of_options)?;
     tell_recovery(directory, &log.recovery_report()?);
     Ok(log)
+}
+
+/// As [`open_to_write`], for what the native engine alone does.
+pub(crate) fn open_natively_to_write(directory: &Path, options: Options) -> Result<Log, Failure> {
+    refuse_file(directory)?;
+    let log = Log::open(directory, options);
+    let log = log.map_err(|error| Failure::of_options(error.into()))?;
+    tell_recovery(directory, &log.recovery_report());
+    Ok(log)
+}
+
+fn refuse_file(directory: &Path) -> Result<(), Failure> {
+    if fs::metadata(directory).is_ok_and(|found| !found.is_dir()) {
+        return Err(not_a_directory(directory));
+    }
+    Ok(())
 }
 
 fn not_a_directory(directory: &Path) -> Failure {

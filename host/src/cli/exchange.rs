@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine as _, display::Base64Display, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use clap::ValueEnum;
-use proglog::{Header, NewRecord, Offset, Record};
+use proglog::{Gap, GapCause, Header, NewRecord, Offset, Producer, Record};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, Visitor},
@@ -18,7 +18,7 @@ use serde::{
 /// How an export is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// A line of JSON for each record
+    /// A line of JSON for each record and each gap
     #[default]
     Ndjson,
     /// The frames as they stand in the stores: eight bytes of length, big-endian, then the record with its
@@ -30,6 +30,8 @@ pub(crate) enum Format {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item {
     Record(Carried),
+    /// Offsets that are not there, by word of the log that was exported.
+    Gap(Gap),
     /// Offsets whose records were damaged in the log that was exported.
     Damaged(Stretch),
 }
@@ -50,16 +52,22 @@ pub(crate) struct Carried {
     pub(crate) key: Vec<u8>,
     pub(crate) value: Vec<u8>,
     pub(crate) headers: Vec<Header>,
+    /// Whose record it is, and its sequence.
+    pub(crate) producer: Option<(Vec<u8>, u64)>,
     pub(crate) batch_remaining: u32,
     pub(crate) batch_records: u32,
 }
 
 impl Carried {
     pub(crate) fn to_append(&self) -> NewRecord<'_> {
-        NewRecord::new(&self.value)
+        let record = NewRecord::new(&self.value)
             .key(&self.key)
             .headers(&self.headers)
-            .timestamp_ms(self.timestamp_ms)
+            .timestamp_ms(self.timestamp_ms);
+        match &self.producer {
+            Some((id, sequence)) => record.producer(id, *sequence),
+            None => record,
+        }
     }
 
     /// What it takes in memory, roughly.
@@ -68,18 +76,25 @@ impl Carried {
             .headers
             .iter()
             .map(|h| size_of::<Header>() + h.name.len() + h.value.len());
-        let lengths = self.key.len() + self.value.len() + headers.sum::<usize>();
+        let producer = self.producer.as_ref().map_or(0, |(id, _)| id.len());
+        let lengths = self.key.len() + self.value.len() + headers.sum::<usize>() + producer;
         (size_of::<Self>() + lengths) as u64
     }
 
     /// Whether a log has it so. How much of its batch is there does not matter.
     pub(crate) fn is(&self, record: &Record) -> bool {
         let headers = self.headers.iter().map(|h| (&*h.name, &*h.value));
+        let producer = record.producer().map(|p| (p.id, p.sequence));
         self.offset == record.offset()
             && self.value == record.value()
             && self.key == record.key().unwrap_or_default()
             && self.timestamp_ms == record.timestamp_ms().unwrap_or_default()
             && headers.eq(record.headers())
+            && self
+                .producer
+                .as_ref()
+                .map(|(id, sequence)| (&**id, *sequence))
+                == producer
     }
 }
 
@@ -101,6 +116,7 @@ impl From<&Record> for Carried {
             key: record.key().unwrap_or_default().to_vec(),
             value: record.value().to_vec(),
             headers: headers.map(Header::from).collect(),
+            producer: record.producer().map(|p| (p.id.to_vec(), p.sequence)),
             batch_remaining: record.batch_remaining(),
             batch_records: record.batch_records(),
         }
@@ -115,6 +131,16 @@ impl Format {
                 out.write_all(b"\n")
             }
             Self::Binary => out.write_all(record.frame()),
+        }
+    }
+
+    pub(crate) fn write_gap(self, out: &mut impl Write, gap: Gap) -> io::Result<()> {
+        match self {
+            Self::Ndjson => {
+                serde_json::to_writer(&mut *out, &GapLine { gap })?;
+                out.write_all(b"\n")
+            }
+            Self::Binary => out.write_all(&gap.to_frame()),
         }
     }
 
@@ -161,6 +187,10 @@ impl Serialize for RecordLine<'_> {
         if !headers.is_empty() {
             line.serialize_entry("headers", &headers)?;
         }
+        if let Some(Producer { id, sequence, .. }) = record.producer() {
+            let id = AsBase64(id);
+            line.serialize_entry("producer", &WrittenProducer { id, sequence })?;
+        }
         if record.batch_remaining() > 0 {
             line.serialize_entry("batch_remaining", &record.batch_remaining())?;
         }
@@ -177,6 +207,12 @@ struct WrittenHeader<'a> {
     value: AsBase64<'a>,
 }
 
+#[derive(Serialize)]
+struct WrittenProducer<'a> {
+    id: AsBase64<'a>,
+    sequence: u64,
+}
+
 struct AsBase64<'a>(&'a [u8]);
 
 impl Serialize for AsBase64<'_> {
@@ -186,11 +222,16 @@ impl Serialize for AsBase64<'_> {
 }
 
 #[derive(Serialize)]
+struct GapLine {
+    gap: Gap,
+}
+
+#[derive(Serialize)]
 struct DamagedLine {
     damaged: Stretch,
 }
 
-/// A line as it is read: a record, or the mark of damaged ones.
+/// A line as it is read: a record, a gap, or the mark of damaged ones.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReadLine {
@@ -199,8 +240,10 @@ struct ReadLine {
     key: Option<FromBase64>,
     value: Option<FromBase64>,
     headers: Option<Vec<ReadHeader>>,
+    producer: Option<ReadProducer>,
     batch_remaining: Option<u32>,
     batch_records: Option<u32>,
+    gap: Option<ReadGap>,
     damaged: Option<ReadStretch>,
 }
 
@@ -209,6 +252,21 @@ struct ReadLine {
 struct ReadHeader {
     name: String,
     value: FromBase64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadProducer {
+    id: FromBase64,
+    sequence: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadGap {
+    first: Offset,
+    last: Offset,
+    cause: GapCause,
 }
 
 #[derive(Deserialize)]
@@ -253,6 +311,16 @@ fn read_line(line: &[u8]) -> Result<Item, String> {
     })?;
     match line {
         ReadLine {
+            gap: Some(ReadGap { first, last, cause }),
+            offset: None,
+            value: None,
+            damaged: None,
+            ..
+        } => Gap::of(first..=last, cause).map(Item::Gap).ok_or_else(|| {
+            "a `gap` has a first and a last offset, which is below 2^64-1".to_owned()
+        }),
+        ReadLine { gap: Some(_), .. } => Err("`gap` stands alone".to_owned()),
+        ReadLine {
             damaged: Some(ReadStretch { first, last }),
             offset: None,
             value: None,
@@ -275,6 +343,7 @@ fn read_line(line: &[u8]) -> Result<Item, String> {
                 key: line.key.unwrap_or_default().0,
                 value: value.0,
                 headers: headers.map(|h| Header::new(h.name, h.value.0)).collect(),
+                producer: line.producer.map(|p| (p.id.0, p.sequence)),
                 batch_remaining: line.batch_remaining.unwrap_or_default(),
                 batch_records: line.batch_records.unwrap_or_default(),
             }))
@@ -388,9 +457,12 @@ impl Decoder {
         let item = match frame {
             Some(Ok(frame)) => {
                 self.start += frame.len();
-                let record = Record::from_frame(Bytes::copy_from_slice(frame));
-                let item = record.map(|record| Item::Record(Carried::from(&record)));
-                item.map_err(|reason| Bad::Malformed(reason.to_string()))
+                match Gap::from_frame(frame) {
+                    Some(gap) => Ok(Item::Gap(gap)),
+                    None => Record::from_frame(Bytes::copy_from_slice(frame))
+                        .map(|record| Item::Record(Carried::from(&record)))
+                        .map_err(|reason| Bad::Malformed(reason.to_string())),
+                }
             }
             Some(Err(bytes)) => Err(self.too_large(&format!("its length says {bytes}"))),
             None if self.ended => Err(Bad::Malformed("the input ends within it".to_owned())),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use proglog::{Offset, Report};
+use proglog::{Gap, Location, Offset, Report};
 use proglog_host::{Engine, ErrorKind};
 use serde_json::json;
 
@@ -32,7 +32,9 @@ const WRITE_BYTES: usize = 256 << 10;
 /// JSON is {"offset":0,"timestamp_ms":1,"key":"…","value":"…","headers":[{"name":"…","value":"…"}],
 /// "batch_remaining":2}: keys, values and header values as standard base64, what a record does not have
 /// left out; batch_remaining is how many records of the same batch follow, and the last of them has
-/// batch_records, how many they are. The log is the one there is when the export begins; what a writer
+/// batch_records, how many they are; a producer is {"id":"…","sequence":7}, the id as base64 too. Offsets that are not
+/// there, for they were compacted, lost or skipped, are a line of their own,
+/// {"gap":{"first":3,"last":4,"cause":"compacted"}}, or the frame that tells of them. The log is the one there is when the export begins; what a writer
 /// appends meanwhile is not waited for. If it removes what is to be exported, that is exit code 3.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -59,7 +61,7 @@ pub(crate) struct Export {
     /// exit code 1. JSON has {"damaged":{"first":3,"last":4}} in their place, frames have nothing
     #[arg(long)]
     skip_damaged: bool,
-    /// Print the summary as {"first":0,"last":41,"records":42,"damaged":[]}
+    /// Print the summary as {"first":0,"last":41,"records":42,"absent":0,"damaged":[]}
     ///
     /// The summary goes to standard error where the records go to standard output.
     #[arg(long)]
@@ -96,6 +98,7 @@ impl Export {
             out,
             next: from,
             records: 0,
+            absent: 0,
             last_remaining: 0,
             damaged: Vec::new(),
             verified: None,
@@ -127,6 +130,8 @@ struct Exporter<'a> {
     out: Output<'a>,
     next: Offset,
     records: u64,
+    /// How many offsets are not there.
+    absent: u64,
     /// How many records of its batch follow the last one.
     last_remaining: u32,
     damaged: Vec<Stretch>,
@@ -144,8 +149,8 @@ impl Exporter<'_> {
                 }
                 match records.next() {
                     Some(Ok(record)) if self.may_come(record.offset())? => {
+                        self.tell_gaps(record.offset().min(end))?;
                         if record.offset() >= end {
-                            self.next = end;
                             return Ok(());
                         }
                         let written = self.export.format.write_record(&mut self.out, &record);
@@ -156,10 +161,7 @@ impl Exporter<'_> {
                         self.next = record.offset().next();
                     }
                     // Up to the end no offset is there.
-                    None if self.log.next_offset()? >= end => {
-                        self.next = end;
-                        return Ok(());
-                    }
+                    None if self.log.next_offset()? >= end => return self.tell_gaps(end),
                     Some(Err(error)) if error.kind() == ErrorKind::Corrupt => break error.into(),
                     Some(Err(error)) if error.kind() != ErrorKind::OffsetOutOfRange => {
                         return Err(error.into());
@@ -168,7 +170,10 @@ impl Exporter<'_> {
                 }
             };
             drop(records);
-            self.skip(met_damage, end)?;
+            self.tell_gaps_to_damage(end)?;
+            if self.next < end {
+                self.skip(met_damage, end)?;
+            }
         }
         Ok(())
     }
@@ -177,6 +182,38 @@ impl Exporter<'_> {
     fn may_come(&self, offset: Offset) -> Result<bool, Failure> {
         let is_next = offset == self.next;
         Ok(is_next || (offset > self.next && self.log.lowest_offset()? <= self.next))
+    }
+
+    /// Tells of the offsets that are not there, from the next one to before `end`.
+    fn tell_gaps(&mut self, end: Offset) -> Result<(), Failure> {
+        while self.next < end {
+            let Some(gap) = self.log.locate(self.next)?.gap else {
+                return Err(self.removed());
+            };
+            self.tell_gap(gap, end)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Exporter::tell_gaps`], up to what is damaged.
+    fn tell_gaps_to_damage(&mut self, end: Offset) -> Result<(), Failure> {
+        while self.next < end
+            && let Ok(Location { gap: Some(gap), .. }) = self.log.locate(self.next)
+        {
+            self.tell_gap(gap, end)?;
+        }
+        Ok(())
+    }
+
+    fn tell_gap(&mut self, gap: Gap, end: Offset) -> Result<(), Failure> {
+        let last = gap.last.min(Offset(end.0 - 1));
+        if let Some(gap) = Gap::of(self.next..=last, gap.cause) {
+            let written = self.export.format.write_gap(&mut self.out, gap);
+            written.map_err(|error| self.out.failed("write", &error))?;
+            self.absent += gap.offsets();
+        }
+        self.next = last.next();
+        Ok(())
     }
 
     /// Passes over the damage that the next offset lies in, if it may.
@@ -250,7 +287,8 @@ impl Exporter<'_> {
         if self.export.json {
             let (first, last) = ((!is_empty).then_some(first), (!is_empty).then_some(last));
             return json!({
-                "first": first, "last": last, "records": self.records, "damaged": self.damaged,
+                "first": first, "last": last, "records": self.records, "absent": self.absent,
+                "damaged": self.damaged,
             })
             .to_string();
         }
@@ -258,7 +296,11 @@ impl Exporter<'_> {
             return "exported nothing: there is no record".to_owned();
         }
         let records = count(self.records, "record");
-        format!("exported {first}..={last} ({records})")
+        let absent = match self.absent {
+            0 => String::new(),
+            offsets => format!("; {} not there", count(offsets, "offset")),
+        };
+        format!("exported {first}..={last} ({records}{absent})")
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::Args;
-use proglog::{Durability, Log, NewRecord, Offset, Options};
+use proglog::{AppendOptions, Durability, Gap, GapCause, Log, NewRecord, Offset, Options};
 use proglog_host::{Engine, Error, ErrorKind, Mode, open};
 use serde_json::json;
 
@@ -38,13 +38,15 @@ const TIMESTAMPS_READ_MAX: u64 = 64;
 
 /// Make a log of what `proglog export` wrote, with the same records at the same offsets
 ///
-/// Also their timestamps, keys, headers and batches are the same; what had no timestamp gets none. A new
-/// log begins at the offset of the first record. Each batch is imported whole or not at all; when
+/// Also their timestamps, keys, headers, producers and batches are the same; what had no timestamp gets none. Offsets
+/// that were not there, for they were compacted, lost or skipped, are not there in the copy for the same cause, each
+/// stretch of them before a segment of its own; native code does that with either engine. A new log begins at the
+/// first offset. Each batch is imported whole or not at all; when
 /// something is wrong with the input, what stands before it stays, and --resume goes on from there once
 /// it is mended. All that was imported is on stable storage when it ends.
 ///
-/// Offsets are never changed. Where the input leaves some out, as an export with --skip-damaged or of a
-/// compacted log does, it stops with exit code 4, or with --keep-gaps makes a log that says of these
+/// Offsets are never changed. Where the input leaves some out and does not say why, or says that they were damaged, as
+/// an export with --skip-damaged does, it stops with exit code 4, or with --keep-gaps makes a log that says of these
 /// offsets that they are not there: reading one is exit code 3, and `proglog verify` tells how many they are.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -68,14 +70,13 @@ pub(crate) struct Import {
     /// be the same, and are passed over
     #[arg(long, conflicts_with = "append")]
     resume: bool,
-    /// Where the input leaves offsets out, have the log leave them out too, a segment of its own after each
-    /// stretch. Native code does that with either engine
+    /// Where the input leaves offsets out, or marks them as damaged, have the log leave them out too
     #[arg(long)]
     keep_gaps: bool,
     /// Where the input ends within a batch, import what there is of it as a batch
     #[arg(long)]
     cut_batch: bool,
-    /// Print {"first":0,"last":41,"records":42,"passed_over":0}
+    /// Print {"first":0,"last":41,"records":42,"absent":0,"passed_over":0}
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -107,9 +108,12 @@ impl Import {
             batch: Vec::new(),
             batch_bytes: 0,
             gap: None,
+            left_out: None,
+            is_after_gap: false,
             imported: None,
             next: Offset(0),
             records: 0,
+            absent: 0,
             passed_over: 0,
             unsynced_bytes: 0,
             timestamp_ms_min: 0,
@@ -150,13 +154,18 @@ struct Importer<'a> {
     /// The records of a batch that is not whole yet.
     batch: Vec<Carried>,
     batch_bytes: u64,
-    /// Offsets that the input left out, before the next record.
-    gap: Option<Stretch>,
+    /// Offsets that are not there before the next record, and will not be in the log.
+    gap: Option<Gap>,
+    /// Those of them that the input left out.
+    left_out: Option<Stretch>,
+    /// Whether the batch comes after such offsets.
+    is_after_gap: bool,
     /// The first and the last record that were imported.
     imported: Option<Stretch>,
     /// The log's next offset.
     next: Offset,
     records: u64,
+    absent: u64,
     passed_over: u64,
     unsynced_bytes: u64,
     /// An earlier timestamp would not stay as it is.
@@ -216,6 +225,10 @@ impl Importer<'_> {
                 first: record.offset,
                 last: record.offset,
             },
+            Item::Gap(gap) => Stretch {
+                first: gap.first,
+                last: gap.last,
+            },
             Item::Damaged(damaged) => *damaged,
         };
         if held.last == Offset(u64::MAX) {
@@ -237,6 +250,7 @@ impl Importer<'_> {
         }
         match item {
             Item::Record(record) => self.take_record(record),
+            Item::Gap(gap) => self.take_gap(gap),
             Item::Damaged(_) => self.leave_out(held.first, held.last.next()),
         }?;
         self.expected = Some(held.last.next());
@@ -288,13 +302,13 @@ impl Importer<'_> {
 
     /// Offsets from `from` to before `to` are not in the input.
     fn leave_out(&mut self, from: Offset, to: Offset) -> Result<(), Failure> {
-        self.append_batch()?;
+        self.append_batch(Cut::No)?;
         let from = from.max(self.next);
         if from >= to {
             return Ok(());
         }
         let left_out = Stretch {
-            first: self.gap.map_or(from, |gap| gap.first),
+            first: self.left_out.map_or(from, |before| before.first),
             last: Offset(to.0 - 1),
         };
         if !self.import.keep_gaps {
@@ -307,7 +321,26 @@ impl Importer<'_> {
                 ),
             ));
         }
-        self.gap = Some(left_out);
+        self.widen_gap(Gap::of(from..=left_out.last, GapCause::Skipped))?;
+        self.left_out = Some(left_out);
+        Ok(())
+    }
+
+    /// These offsets are not there in the log that was exported.
+    fn take_gap(&mut self, gap: Gap) -> Result<(), Failure> {
+        self.append_batch(Cut::ByGap)?;
+        // What the log has beyond that is no loss.
+        self.widen_gap(Gap::of(gap.first.max(self.next)..=gap.last, gap.cause))
+    }
+
+    fn widen_gap(&mut self, gap: Option<Gap>) -> Result<(), Failure> {
+        let Some(mut gap) = gap else { return Ok(()) };
+        match self.gap {
+            Some(before) if before.cause == gap.cause => gap.first = before.first,
+            Some(_) => self.make_gap()?,
+            None => {}
+        }
+        self.gap = Some(gap);
         Ok(())
     }
 
@@ -326,7 +359,7 @@ impl Importer<'_> {
             self.timestamp_ms_min = record.timestamp_ms;
         }
         if !goes_on_with(&self.batch, &record) {
-            self.append_batch()?;
+            self.append_batch(Cut::No)?;
         }
         self.make_gap()?;
         let is_last = record.batch_remaining == 0;
@@ -339,7 +372,11 @@ impl Importer<'_> {
                 "is of a batch that is larger than 1 GiB or than --index-bytes-max has entries for, 12 bytes each",
             ));
         }
-        if is_last { self.append_batch() } else { Ok(()) }
+        if is_last {
+            self.append_batch(Cut::No)
+        } else {
+            Ok(())
+        }
     }
 
     /// The log has a record of this offset already.
@@ -347,9 +384,17 @@ impl Importer<'_> {
         if let Some(log) = &self.log
             && record.offset >= log.lowest_offset()?
         {
-            let found = log.read(record.offset)?;
-            if !record.is(&found) {
-                let offset = record.offset;
+            let offset = record.offset;
+            let is_there = match log.read(offset) {
+                Ok(found) => record.is(&found),
+                // It was there, if it was.
+                Err(error) if error.kind() == ErrorKind::Gap => log
+                    .locate(offset)?
+                    .gap
+                    .is_some_and(|gap| gap.cause == GapCause::Compacted),
+                Err(error) => return Err(error.into()),
+            };
+            if !is_there {
                 return Err(self.refuse(
                     "out_of_place",
                     &format!("is another record {offset} than the log has; this is not the input it is of"),
@@ -361,17 +406,21 @@ impl Importer<'_> {
     }
 
     /// Appends the records of the batch, be they all or not.
-    fn append_batch(&mut self) -> Result<(), Failure> {
+    fn append_batch(&mut self, cut: Cut) -> Result<(), Failure> {
         let (Some(log), Some(last)) = (&self.log, self.batch.last()) else {
             return Ok(());
         };
         let records: Vec<NewRecord<'_>> = self.batch.iter().map(Carried::to_append).collect();
-        let offsets = match log.append_batch_with(&records, Durability::Buffered.into()) {
+        let how = AppendOptions::from(Durability::Buffered).copied();
+        let offsets = match log.append_batch_with(&records, how) {
             Ok(offsets) => offsets,
             Err(error) => return Err(self.not_appended(error)),
         };
         let count = self.batch.len() as u64;
-        if last.batch_remaining > 0 || u64::from(last.batch_records.max(1)) != count {
+        let is_cut_by_gap = std::mem::take(&mut self.is_after_gap) || cut == Cut::ByGap;
+        if is_cut_by_gap {
+            // The input says why.
+        } else if last.batch_remaining > 0 || u64::from(last.batch_records.max(1)) != count {
             let (first, last) = (offsets.start, Offset(offsets.end.0 - 1));
             note(&format!(
                 "{}: the input has only a part of this batch, which is a batch of its own now",
@@ -400,8 +449,8 @@ impl Importer<'_> {
         let (import, to) = (self.import, gap.last.next());
         self.close()?;
         // The wasm module has no export for that.
-        let skipped = Log::open(&import.dir, import.options(to)).and_then(|log| {
-            log.skip_to(to)?;
+        let skipped = Log::open(&import.dir, import.options(gap.first)).and_then(|log| {
+            log.skip_to_because(to, gap.cause)?;
             log.close()
         });
         skipped.map_err(|error| self.not_appended(error.into()))?;
@@ -420,10 +469,14 @@ impl Importer<'_> {
                 ),
             ));
         }
-        note(&format!(
-            "{}: not in the input, and left out of the log",
-            gap.describe()
-        ));
+        match self.left_out.take() {
+            Some(left_out) => note(&format!(
+                "{}: not in the input, and left out of the log",
+                left_out.describe()
+            )),
+            None => self.is_after_gap = true,
+        }
+        self.absent += gap.offsets();
         self.next = to;
         self.log = Some(log);
         Ok(())
@@ -447,7 +500,7 @@ impl Importer<'_> {
                     ),
                 )));
             }
-            self.append_batch()?;
+            self.append_batch(Cut::No)?;
         }
         self.make_gap()?;
         self.sync()
@@ -514,6 +567,7 @@ impl Importer<'_> {
                 "first": self.imported.map(|imported| imported.first),
                 "last": self.imported.map(|imported| imported.last),
                 "records": self.records,
+                "absent": self.absent,
                 "passed_over": self.passed_over,
             });
             return Ok(writeln!(out, "{summary}")?);
@@ -525,12 +579,25 @@ impl Importer<'_> {
                 count(self.records, "record")
             ),
         };
+        let absent = match self.absent {
+            0 => String::new(),
+            offsets => format!("; {} not there", count(offsets, "offset")),
+        };
         let passed_over = match self.passed_over {
             0 => String::new(),
             records => format!("; the log had {}", count(records, "record")),
         };
-        Ok(writeln!(out, "{imported}{passed_over}")?)
+        Ok(writeln!(out, "{imported}{absent}{passed_over}")?)
     }
+}
+
+/// Why a batch ends where it does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// Its last record is there, or the input does not say why not.
+    No,
+    /// The next offset is not there.
+    ByGap,
 }
 
 /// The timestamp below which the next one may not be.

@@ -122,9 +122,17 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "that is more than 2^64 bytes".to_owned())
 }
 
+/// How long: `90s`, `36h`, `7d`, `1h 30m`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text);
+    duration.map_err(|_| "give how long, such as 90s, 36h or 7d".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{parse_bytes, parse_number, parse_offset};
+    use std::time::Duration;
+
+    use super::{parse_bytes, parse_duration, parse_number, parse_offset};
 
     #[test]
     fn reads_bytes_with_units() {
@@ -139,6 +147,20 @@ mod tests {
         }
         for text in ["", "K", "-1", "1.5M", "1T", "16 M", "18446744073709551615K"] {
             assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_how_long() {
+        for (text, seconds) in [("0s", 0), ("90s", 90), ("7d", 604_800), ("1h 30m", 5_400)] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_secs(seconds)),
+                "{text}"
+            );
+        }
+        for text in ["", "7", "-1s", "d", "99999999999999999999d"] {
+            assert!(parse_duration(text).is_err(), "{text}");
         }
     }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use proglog::Retention;
 use proglog_host::{
     Engine,
     http::{GRACE, HttpOptions, app, serve},
@@ -25,6 +26,7 @@ use super::{
     directory::open_to_write,
     failure::Failure,
     options::{EngineArgs, StorageArgs, parse_bytes},
+    retention::{RetentionArgs, retain},
     signals::Signals,
     text::note,
 };
@@ -38,6 +40,7 @@ use super::{
 #[command(after_help = "\
 Examples:
   proglog serve --dir ./log
+  proglog serve --dir ./log --retain-bytes 10G --retain-age 7d
   curl -X POST localhost:8080 -d '{\"record\":{\"value\":\"TGV0J3MgR28gIzEK\"}}'    # {\"offset\":0}
   curl -X GET localhost:8080 -d '{\"offset\":0}'
   curl 'localhost:8080/?offset=0'
@@ -57,6 +60,8 @@ pub(crate) struct Serve {
     engine: EngineArgs,
     #[command(flatten)]
     storage: StorageArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
 }
 
 impl Serve {
@@ -82,7 +87,10 @@ impl Serve {
                 ),
             )
         })?;
-        let log = open_to_write(self.engine.engine, &self.dir, self.storage.options())?;
+        let retention = self.retention.retention();
+        // The native engine also looks whenever a segment is full.
+        let options = self.storage.options().retention(retention.clone());
+        let log = open_to_write(self.engine.engine, &self.dir, options)?;
         let mut signals = Signals::take()?;
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {
@@ -93,6 +101,9 @@ impl Serve {
 
         self.tell_listening(&listener);
         let log = Arc::new(log);
+        if retention != Retention::new() {
+            tokio::spawn(retain(Arc::downgrade(&log), retention));
+        }
         let app = app(Arc::clone(&log), self.http_options());
         let stopped = async {
             // Err is the sender being dropped: the signal came.

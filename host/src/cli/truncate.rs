@@ -4,10 +4,11 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Args;
-use proglog::{Offset, Options, SegmentSummary};
+use proglog::{Offset, Options, Retention, SegmentSummary};
 use proglog_host::Engine;
 use serde::Serialize;
 
@@ -15,7 +16,8 @@ use super::{
     Done,
     directory::{open_to_read, open_to_write},
     failure::Failure,
-    options::{EngineArgs, parse_offset},
+    options::{EngineArgs, parse_bytes, parse_duration, parse_offset},
+    retention::kept_from,
     text::{count, offsets},
 };
 
@@ -28,7 +30,9 @@ use super::{
 Examples:
   proglog truncate ./log --before 1000 --dry-run
   proglog truncate ./log --before 1000    # whole segments: some records below 1000 may remain
-  proglog truncate ./log --after 41       # the next append gets 42")]
+  proglog truncate ./log --after 41       # the next append gets 42
+  proglog truncate ./log --older-than 7d
+  proglog truncate ./log --bytes-max 10G")]
 pub(crate) struct Truncate {
     /// The directory of the log
     dir: PathBuf,
@@ -55,6 +59,21 @@ struct What {
     /// begins above 0, give the offset before its lowest
     #[arg(long, value_name = "OFFSET", value_parser = parse_offset, allow_negative_numbers = true)]
     after: Option<Offset>,
+    /// Remove the oldest segments while the stores have more bytes than this together; never the last one, which takes
+    /// appends
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
+    bytes_max: Option<u64>,
+    /// Remove the segments whose last record is older than this, by its timestamp, such as 36h or 7d; never the last
+    /// one. One without timestamps stays, and so do those after it
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
+    older_than: Option<Duration>,
+}
+
+/// Where a log is to begin or to end.
+#[derive(Clone, Copy)]
+enum Cut {
+    Before(Offset),
+    After(Offset),
 }
 
 /// What a log holds, or would.
@@ -75,62 +94,21 @@ impl Truncate {
         let read = open_to_read(self.engine.engine, &self.dir)?;
         if self.dry_run {
             let (before, segments) = (Held::by(&*read)?, read.segments()?);
-            let after = self.would_hold(&*read, before, &segments)?;
+            let cut = self.what.cut(&*read)?;
+            let after = would_hold(&*read, cut, before, &segments)?;
             read.close()?;
             return self.tell(before, after, &segments);
         }
         drop(read);
         let log = open_to_write(self.engine.engine, &self.dir, Options::new())?;
         let (before, segments) = (Held::by(&*log)?, log.segments()?);
-        match self.what {
-            What {
-                before: Some(offset),
-                ..
-            } => log.truncate_before(offset)?,
-            What {
-                after: Some(offset),
-                ..
-            } => log.truncate_after(offset)?,
-            What { .. } => {}
+        match self.what.cut(&*log)? {
+            Cut::Before(offset) => log.truncate_before(offset)?,
+            Cut::After(offset) => log.truncate_after(offset)?,
         }
         let after = Held::by(&*log)?;
         log.close()?;
         self.tell(before, after, &segments)
-    }
-
-    /// What the log would hold, as the library would have it.
-    fn would_hold(
-        &self,
-        log: &dyn Engine,
-        held: Held,
-        segments: &[SegmentSummary],
-    ) -> Result<Held, Failure> {
-        let Held { lowest, next } = held;
-        match self.what {
-            What {
-                before: Some(offset),
-                ..
-            } => {
-                if offset > next {
-                    // The engine has the words.
-                    log.read(offset)?;
-                }
-                let bases = segments.iter().map(|segment| segment.base);
-                let lowest = match bases.take_while(|&base| base <= offset).last() {
-                    _ if offset == next => next,
-                    first_left => first_left.unwrap_or(lowest),
-                };
-                Ok(Held { lowest, next })
-            }
-            What { after, .. } => {
-                let end = after.map_or(next, Offset::next);
-                if end < lowest {
-                    log.read(Offset(end.0 - 1))?;
-                }
-                let next = next.min(end);
-                Ok(Held { lowest, next })
-            }
-        }
     }
 
     fn tell(&self, before: Held, after: Held, segments: &[SegmentSummary]) -> Done {
@@ -175,6 +153,54 @@ impl Truncate {
         let left = offsets(after.lowest, after.next);
         writeln!(out, "left: {left}")?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl What {
+    /// Where to cut this log.
+    fn cut(self, log: &dyn Engine) -> Result<Cut, Failure> {
+        if let Some(offset) = self.after {
+            return Ok(Cut::After(offset));
+        }
+        if let Some(offset) = self.before {
+            return Ok(Cut::Before(offset));
+        }
+        let mut retention = Retention::new();
+        retention.bytes_max = self.bytes_max;
+        retention.age_max = self.older_than;
+        Ok(Cut::Before(kept_from(log, &retention)?))
+    }
+}
+
+/// What the log would hold, as the library would have it.
+fn would_hold(
+    log: &dyn Engine,
+    cut: Cut,
+    held: Held,
+    segments: &[SegmentSummary],
+) -> Result<Held, Failure> {
+    let Held { lowest, next } = held;
+    match cut {
+        Cut::Before(offset) => {
+            if offset > next {
+                // The engine has the words.
+                log.read(offset)?;
+            }
+            let bases = segments.iter().map(|segment| segment.base);
+            let lowest = match bases.take_while(|&base| base <= offset).last() {
+                _ if offset == next => next,
+                first_left => first_left.unwrap_or(lowest),
+            };
+            Ok(Held { lowest, next })
+        }
+        Cut::After(offset) => {
+            let end = offset.next();
+            if end < lowest {
+                log.read(Offset(end.0 - 1))?;
+            }
+            let next = next.min(end);
+            Ok(Held { lowest, next })
+        }
     }
 }
 

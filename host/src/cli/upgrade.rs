@@ -12,7 +12,8 @@ use std::{
 
 use clap::Args;
 use proglog::{
-    Damage, Durability, Error, IndexState, Log, NewRecord, Offset, Options, Record, TornTail,
+    AppendOptions, Damage, Durability, Error, GapCause, IndexState, Log, NewRecord, Offset,
+    Options, Record, TornTail,
 };
 use serde::Serialize;
 
@@ -36,10 +37,10 @@ const BYTES_MAX: u64 = 1 << 30;
 /// Make a log with checksums of a directory of the book's Go program
 ///
 /// Every record gets a checksum, and keeps its offset and its value; records that have one already keep
-/// their timestamps, keys, headers and batches too. What the program leaves of an unclean stop and of its
+/// their timestamps, keys, headers, producers and batches too. What the program leaves of an unclean stop and of its
 /// bugs is told and left out: padded, wrong or missing indexes, which are made anew; half records; records
-/// whose offsets were given before; segments that hold nothing; stray files. Offsets of lost records stay
-/// lost to the copy, and are never given again.
+/// whose offsets were given before; segments that hold nothing; stray files. Of the offsets of lost records the copy
+/// says that they were lost: reading one is exit code 3, and none is given again.
 ///
 /// The directory is read only. No program may be writing to it meanwhile. The copy is compared with it,
 /// and is there, on stable storage, when this ends, or not at all. Exit code 1 if records were lost or
@@ -302,22 +303,30 @@ impl Copier<'_> {
             ));
         }
         let records: Vec<NewRecord<'_>> = self.batch.iter().map(Carried::to_append).collect();
-        let appended = log.append_batch_with(records, Durability::Buffered);
+        let appended =
+            log.append_batch_with(records, AppendOptions::from(Durability::Buffered).copied());
         self.next = appended.map_err(of_log)?.end;
         self.batch.clear();
         Ok(())
     }
 
-    /// Leaves the offsets of lost records out, up to the next batch.
+    /// Has the copy say of lost records that they are, up to the next batch; and of what the source says it does not
+    /// have, the same.
     fn skip_to(&mut self, log: &Log, to: Offset) -> Result<(), Failure> {
-        if self.batch.is_empty() && to > self.next {
-            log.skip_to(to).map_err(|error| {
-                let advice = format!(
-                    "if no record of that is lost, a file such as {to}.store is not of the log: move it away"
-                );
-                of_log(error).context(&advice)
-            })?;
-            self.next = to;
+        while self.batch.is_empty() && to > self.next {
+            let next = self.next;
+            let place = self.source.log.locate(next);
+            let (end, cause) = match place.ok().and_then(|place| place.gap) {
+                Some(gap) => (gap.next(), gap.cause),
+                None => {
+                    let mut lost = self.source.found.damage();
+                    let lost = lost.find(|lost| (lost.first..=lost.last).contains(&next));
+                    (lost.map_or(to, |lost| lost.last.next()), GapCause::Lost)
+                }
+            };
+            let end = end.min(to);
+            log.skip_to_because(end, cause).map_err(of_log)?;
+            self.next = end;
         }
         Ok(())
     }

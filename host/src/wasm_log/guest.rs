@@ -167,7 +167,11 @@ impl Guest {
         options: &Options,
     ) -> Result<Offset> {
         let terms = (
-            Promise(how.durability).encode(),
+            Promise {
+                durability: how.durability,
+                copied: how.copied,
+            }
+            .encode(),
             Expected(how.expected_next_offset).encode(),
         );
         // After a failure it is not known.
