@@ -131,7 +131,9 @@ fn an_outbox_that_is_killed_ships_each_order_once() {
     let mut killed_on_the_way = 0;
     for part in [1, ORDERS as u64 / 3, ORDERS as u64 / 2] {
         let mut ship = example("outbox")
-            .args([&from, "ship".as_ref(), &to])
+            .arg(&from)
+            .arg("ship")
+            .arg(&to)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -141,7 +143,7 @@ fn an_outbox_that_is_killed_ships_each_order_once() {
         killed_on_the_way += u32::from(values(&to).len() < ORDERS);
     }
     assert!(killed_on_the_way > 0, "it was always done before");
-    printed(example("outbox").args([&from, "ship".as_ref(), &to]));
+    printed(example("outbox").arg(&from).arg("ship").arg(&to));
     assert_eq!(values(&to), orders);
 }
 

@@ -3,12 +3,19 @@
 
 mod program;
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    ffi::OsStr,
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use proglog::{Clock, Durability, Log, NewRecord, Offset, Options, Retention};
 use program::{
-    NewLog, failed, flip_a_bit, json_lines, on_both_engines, printed, proglog, run, stderr,
+    NewLog, Running, failed, flip_a_bit, json_lines, on_both_engines, printed, proglog, run, stderr,
 };
+use rustix::process::Signal;
 use serde_json::json;
 
 on_both_engines!(
@@ -17,6 +24,7 @@ on_both_engines!(
     damaged_segments_are_left_alone,
     only_a_log_that_is_there_is_compacted,
     old_segments_are_truncated_as_the_library_does,
+    a_server_keeps_what_it_is_told_to,
 );
 
 /// So many records of three keys, a tombstone for each ninth, in segments of four or five. Their bases.
@@ -221,4 +229,46 @@ fn old_segments_are_truncated_as_the_library_does(engine: &str) {
     write(&log.dir);
     let both = log.verb("truncate", &[&"--bytes-max", &"1", &"--older-than", &"1s"]);
     assert_eq!(failed(both, b"").0, 2);
+}
+
+fn a_server_keeps_what_it_is_told_to(engine: &str) {
+    for (flag, amount) in [("--retain-bytes", "450"), ("--retain-age", "1h")] {
+        let log = NewLog::new(engine);
+        let bases = write(&log.dir, 40);
+        let last = bases[bases.len() - 1];
+        let listen: [&dyn AsRef<OsStr>; 6] = [
+            &"--dir",
+            &log.dir,
+            &"--listen",
+            &"127.0.0.1:0",
+            &flag,
+            &amount,
+        ];
+        let mut served = Running::start(proglog(engine, "serve", &listen));
+        assert!(served.line().contains("serves"));
+        // All are of 1970; the last segment stays, and of those before it what fits.
+        let kept = if flag == "--retain-bytes" {
+            bases[bases.len() - 2]
+        } else {
+            last
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let read = Log::open_read_only(&log.dir, Options::new()).unwrap();
+            if read.lowest_offset() == Offset(kept) {
+                break;
+            }
+            assert!(read.lowest_offset() < Offset(kept), "{flag}");
+            assert!(
+                Instant::now() < deadline,
+                "{flag}: {}",
+                read.lowest_offset()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        served.signal(Signal::TERM);
+        let (exit, _, said) = served.end();
+        assert_eq!((exit, &*said), (Some(0), ""));
+        assert_eq!(records_of(&log.dir), Vec::from_iter(kept..40));
+    }
 }

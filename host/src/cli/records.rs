@@ -18,7 +18,7 @@ pub(crate) struct OutputArgs {
     /// Print the values with nothing between them
     #[arg(long, conflicts_with = "json")]
     raw: bool,
-    /// Print each record as a line of JSON: value, offset, and timestamp_ms, key and headers where it
+    /// Print each record as a line of JSON: value, offset, and timestamp_ms, key, headers and producer where it
     /// has them; values, keys and header values as base64
     #[arg(long)]
     pub(crate) json: bool,
