@@ -1,12 +1,11 @@
 //! What subscriptions cost that have nothing to read, or do not read. Nothing else runs in this process.
-#![cfg(target_os = "linux")]
 
 use std::{fs, sync::mpsc::channel, thread, time::Duration};
 
 use proglog::{Clock, Durability, Log, MemoryBackend, Next, Offset, Options};
 use rustix::time::{ClockId, clock_gettime};
 
-fn main() {
+pub(crate) fn main() {
     idle_subscriptions_use_no_processor();
     idle_subscriptions_on_a_log_opened_read_only_use_little();
     slow_subscriptions_hold_no_memory();
