@@ -37,6 +37,8 @@ struct Met {
     unchecked_value: u64,
     /// Intact, but a damaged length before it claims its bytes.
     claimed: u64,
+    /// Intact, but more records are lost before it than the bytes there can have been.
+    cut_out: u64,
     /// Intact, but the index is wrong about it, and right about a later one.
     passed_over: u64,
     /// Intact, but bytes were inserted between it and the one before.
@@ -60,7 +62,7 @@ fn what_is_intact_stays_and_what_is_lost_is_told() {
     if met.directories >= 900 {
         let (claimed, others) = (
             met.claimed,
-            met.pushed + met.passed_over + met.unchecked_alone,
+            met.pushed + met.passed_over + met.cut_out + met.unchecked_alone,
         );
         let cannot_tell = claimed + others + met.unchecked_value + met.torn_tail + met.unsealed;
         assert!(met.lost > 1000 && met.intact > 30_000, "{met:?}");
@@ -355,8 +357,13 @@ impl Round<'_> {
         let after = frames[n..].iter().find(|f| f.first > stretch.last.0);
         let is_passed_over =
             !self.is_indexed(&frames[n]) && after.is_some_and(|f| self.is_indexed(f));
+        // So few bytes are left before it that not all the records can have stood there.
+        let lost_before = offset - stretch.first.0;
+        let is_cut_out = position >= from && lost_before > (position - from).div_ceil(8) as u64;
         if is_pushed {
             met.pushed += 1;
+        } else if is_cut_out {
+            met.cut_out += 1;
         } else if is_passed_over {
             met.passed_over += 1;
         } else if (claims && from < position) || follows_unchecked {
