@@ -109,8 +109,8 @@ pub use index::Index;
 #[cfg(feature = "stream")]
 pub use log::SubscriptionStream;
 pub use log::{
-    Compacted, CompactedSegment, Compaction, LeftAlone, LeftAloneReason, Log, Next, Scan,
-    Subscription,
+    Compacted, CompactedSegment, Compaction, Kept, LeftAlone, LeftAloneReason, Log, Lost, Next,
+    Repair, Scan, SetAside, SetAsideReason, Subscription,
 };
 pub use offset::Offset;
 pub use options::{AppendOptions, Clock, Durability, Options, Retention, Verify};

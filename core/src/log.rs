@@ -9,6 +9,7 @@ mod gather;
 mod open;
 mod producers;
 mod read;
+mod repair;
 mod reserve;
 mod retain;
 mod rewrite;
@@ -52,6 +53,7 @@ use self::{
 };
 pub use self::{
     compact::{Compacted, CompactedSegment, Compaction, LeftAlone, LeftAloneReason},
+    repair::{Kept, Lost, Repair, SetAside, SetAsideReason},
     scan::Scan,
     subscribe::{Next, Subscription},
 };

@@ -475,4 +475,4 @@ impl<F: BackendFile> Scan<'_, F> {
 const LOST_ENTRIES_MAX: u64 = 4096;
 
 /// How many offsets a gap can say are in a segment, if neither the options nor the index are for more.
-const GAP_ENTRIES_MAX: u64 = 1 << 24;
+pub(crate) const GAP_ENTRIES_MAX: u64 = 1 << 24;

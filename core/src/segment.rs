@@ -17,13 +17,13 @@ pub(crate) use self::{
     batch::Batch,
     drafts::DraftedBatch,
     files::{
-        cut_name, index_base, remove_files, remove_index, remove_store, rewritten_to, store_base,
-        sync_directory,
+        cut_name, damaged_name, index_base, remove_files, remove_index, remove_store, rewritten_to,
+        store_base, sync_directory,
     },
     open::{Opened, Place},
     prepared::{PreparedStore, is_prepared},
     reader::SegmentReader,
-    rewrite::{Goes, Removed, Rewritten},
+    rewrite::{Goes, Removed, Rewritten, make_of_gap, set_aside},
 };
 pub use drafts::Drafts;
 

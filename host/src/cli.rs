@@ -18,6 +18,7 @@ mod options;
 mod progress;
 mod read;
 mod records;
+mod repair;
 mod retention;
 mod serve;
 mod signals;
@@ -40,7 +41,7 @@ use self::failure::Failure;
 const EXIT_CODES: &str = "\
 Exit codes, the same for every command:
     0  done; or whoever read the output needed no more of it
-    1  the log, or a record asked for, is damaged
+    1  the log, or a record asked for, is damaged; repair: records were given up
     2  the command line makes no sense
     3  no record has the offset asked for
     4  something else failed: there is no log, a record is too large, the disk is full
@@ -74,6 +75,7 @@ enum Verb {
     Info(info::Info),
     Dump(dump::Dump),
     Verify(verify::Verify),
+    Repair(repair::Repair),
     Export(export::Export),
     Import(import::Import),
     Truncate(truncate::Truncate),
@@ -99,6 +101,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Info(info) => (info.json, info.run()),
         Verb::Dump(dump) => (dump.json, dump.run()),
         Verb::Verify(verify) => (verify.json, verify.run()),
+        Verb::Repair(repair) => (repair.json, repair.run()),
         Verb::Export(export) => (export.json, export.run()),
         Verb::Import(import) => (import.json, import.run()),
         Verb::Truncate(truncate) => (truncate.json, truncate.run()),

@@ -15,9 +15,9 @@ use program::{NewLog, failed, flip_a_bit, json_lines, on_both_engines, printed, 
 use serde_json::json;
 use tempfile::tempdir;
 
-const VERBS: [&str; 13] = [
-    "append", "read", "tail", "info", "dump", "verify", "export", "import", "truncate", "compact",
-    "snapshot", "upgrade", "serve",
+const VERBS: [&str; 14] = [
+    "append", "read", "tail", "info", "dump", "verify", "repair", "export", "import", "truncate",
+    "compact", "snapshot", "upgrade", "serve",
 ];
 /// Those that no log is given.
 const VERBS_WITHOUT_LOG: [&str; 2] = ["completions", "man"];

@@ -3,6 +3,7 @@
 //! One more implementation is one more line in [`subject::SUBJECTS`]; one more script is one more
 //! file in `vectors/`.
 
+pub mod damage;
 pub mod model;
 pub mod program;
 pub mod schema;

@@ -127,6 +127,19 @@ pub(super) fn open_to_write<B: Backend>(backend: &B, options: &Options) -> Resul
     open_listed(backend, &listed, options, true)
 }
 
+/// Opens the segments of a directory that no one writes, as [`open_to_write`] does, but changes nothing. `None`: there is
+/// no log.
+pub(super) fn open_to_look<B: Backend>(
+    backend: &B,
+    options: &Options,
+) -> Result<Option<OpenedLog<B>>> {
+    let listed = Listed::now(backend)?;
+    if listed.bases.is_empty() {
+        return Ok(None);
+    }
+    open_listed(backend, &listed, options, false).map(Some)
+}
+
 fn open_listed<B: Backend>(
     backend: &B,
     listed: &Listed,

@@ -40,6 +40,11 @@ pub(crate) fn rewritten_to(name: &str) -> Option<&str> {
     (store_base(to).is_some() || index_base(to).is_some()).then_some(to)
 }
 
+/// The name of a copy of a segment's store that a repair kept, the `n`th one.
+pub(crate) fn damaged_name(base: Offset, n: u64) -> String {
+    format!("{}.damaged-{n}", store_name(base))
+}
+
 /// Gives a file the name of another, in whose place it is then.
 pub(super) fn replace_file<B: Backend>(backend: &B, from: &str, to: &str) -> Result<()> {
     let renamed = backend.rename(from, to);

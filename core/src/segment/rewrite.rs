@@ -27,12 +27,6 @@ const CHUNK_BYTES: usize = 256 << 10;
 pub(crate) trait Goes {
     /// Why the record of this offset is to go, if it is.
     fn goes(&mut self, offset: Offset) -> Option<GapCause>;
-
-    /// Whether this stretch of damage is to be given up: all its offsets become lost.
-    fn gives_up(&mut self, damage: &Damage) -> bool {
-        let _ = damage;
-        false
-    }
 }
 
 impl<F: FnMut(Offset) -> Option<GapCause>> Goes for F {
@@ -61,8 +55,9 @@ pub(crate) struct Removed {
 }
 
 impl Rewritten {
-    /// Writes the files. All frames that stay are checked, and copied to the byte; `damage` is what is known of the
-    /// segment that is not sound, and anything else that is not is an error. Nothing is changed yet.
+    /// Writes the files. All frames that stay are checked, and copied to the byte; `damage` is what is given up, as a
+    /// scan of the segment found it: its offsets become lost. Anything else that is not sound is an error. Nothing is
+    /// changed yet.
     pub(crate) fn write<B: Backend>(
         backend: &B,
         segment: &SegmentReader<B::File>,
@@ -135,6 +130,45 @@ fn copies(base: Offset) -> (String, String) {
     )
 }
 
+/// Copies a segment's store, as it is, to a file of this name, durably. At any moment that has all of it or is not there.
+pub(crate) fn set_aside<B: Backend>(backend: &B, base: Offset, name: &str) -> Result<()> {
+    let store = store_name(base);
+    let file = open_file(backend, &store, Access::Read)?;
+    // Who opens the log removes it if it is left behind.
+    let copy = rewritten_name(&store);
+    let mut out = Out::new(backend, &copy)?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let read = file.read_at(&mut chunk, out.end());
+        match read.map_err(|e| Error::io("read", &store, e))? {
+            0 => break,
+            read => out.put(&chunk[..read])?,
+        }
+    }
+    out.finish()?;
+    replace_file(backend, &copy, name)?;
+    sync_directory(backend)
+}
+
+/// Makes a sealed segment that tells of a gap and holds nothing else, named by the last of its offsets, durably. At any
+/// moment it is there, whole, or it is not.
+pub(crate) fn make_of_gap<B: Backend>(backend: &B, gap: Gap) -> Result<()> {
+    let base = gap.last;
+    let (made, _) = copies(base);
+    // Without a store the index is nothing.
+    let mut index = Out::new(backend, &index_name(base))?;
+    let mut entry = Vec::new();
+    push_entry(&mut entry, 0, 0);
+    index.put(&entry)?;
+    index.finish()?;
+    let mut store = Out::new(backend, &made)?;
+    store.put(&encode_gap(gap))?;
+    store.finish()?;
+    sync_directory(backend)?;
+    replace_file(backend, &made, &store_name(base))?;
+    sync_directory(backend)
+}
+
 /// A segment while it is copied.
 struct Copy<'a, F, G: BackendFile> {
     source: Source<'a, F>,
@@ -153,10 +187,15 @@ impl<F: BackendFile, G: BackendFile> Copy<'_, F, G> {
     fn copy(&mut self, damage: &[Damage], goes: &mut impl Goes) -> Result<()> {
         let end = self.source.segment.store_bytes();
         self.removed.store_bytes_before = end;
-        let mut damage = damage.iter();
+        let mut damage = damage.iter().peekable();
         while self.source.position < end {
             let position = self.source.position;
-            match self.source.frame()? {
+            if let Some(stretch) = damage.next_if(|stretch| stretch.position == position) {
+                self.give_up(stretch)?;
+                continue;
+            }
+            let damaged_from = damage.peek().map(|stretch| stretch.position);
+            match self.source.frame(damaged_from)? {
                 Ok((Framed::Gap(gap), bytes)) if self.is_next(&gap, position) => {
                     self.add_gap(gap)?;
                     self.source.position += bytes;
@@ -175,14 +214,13 @@ impl<F: BackendFile, G: BackendFile> Copy<'_, F, G> {
                 }
                 found => {
                     let reason = found.err().unwrap_or(Damaged::Misplaced);
-                    let stretch = damage.find(|stretch| stretch.position >= position);
-                    self.give_up(stretch, reason, goes)?;
+                    return Err(self.damaged(reason));
                 }
             }
         }
         // Records without bytes.
-        if let Some(stretch) = damage.next() {
-            self.give_up(Some(stretch), Damaged::Missing, goes)?;
+        while let Some(stretch) = damage.next_if(|stretch| stretch.position == end) {
+            self.give_up(stretch)?;
         }
         self.write_gap()?;
         if self.next < self.source.segment.next_offset() {
@@ -198,18 +236,8 @@ impl<F: BackendFile, G: BackendFile> Copy<'_, F, G> {
         (gap.first == self.next || leads) && gap.next() <= self.source.segment.next_offset()
     }
 
-    /// Makes a stretch of damage a gap, if it is known and may be.
-    fn give_up(
-        &mut self,
-        stretch: Option<&Damage>,
-        reason: Damaged,
-        goes: &mut impl Goes,
-    ) -> Result<()> {
-        let position = self.source.position;
-        let known = stretch.filter(|stretch| stretch.position == position);
-        let Some(stretch) = known.filter(|stretch| goes.gives_up(stretch)) else {
-            return Err(self.damaged(reason));
-        };
+    /// Leaves a stretch of damage out, and makes its offsets a gap.
+    fn give_up(&mut self, stretch: &Damage) -> Result<()> {
         if stretch.last >= self.next {
             self.add_gap(Gap::new(self.next, stretch.last.next(), GapCause::Lost))?;
         }
@@ -275,8 +303,8 @@ impl<'a, F: BackendFile> Source<'a, F> {
         }
     }
 
-    /// The frame at the position, checked.
-    fn frame(&mut self) -> Result<Result<(Framed, u64), Damaged>> {
+    /// The frame at the position, checked. Damage that is known begins at `damaged_from`.
+    fn frame(&mut self, damaged_from: Option<u64>) -> Result<Result<(Framed, u64), Damaged>> {
         let room = self.segment.store_bytes() - self.position;
         let length = self.get(LENGTH_BYTES)?;
         let Some(bytes) = frame_bytes(&length, room) else {
@@ -289,6 +317,7 @@ impl<'a, F: BackendFile> Source<'a, F> {
         };
         if !framed.is_checked()
             && whole < room
+            && damaged_from != Some(self.position + whole)
             && self.first_at(self.position + whole)? != Some(framed.next())
         {
             // By itself it says too little: what comes next has to follow it.
