@@ -342,8 +342,9 @@ impl<'a, B: Backend> Repairing<'a, B> {
                 stretch.last = stretch.last.min(Offset(next.0 - 1));
             }
             let segment = opened.segment.reader();
-            Rewritten::write(self.backend, segment, &damage, &mut |_| None)?
-                .put_in_place(self.backend)?;
+            let written = Rewritten::write(self.backend, segment, &damage, &mut |_| None)?;
+            written.put_index_in_place(self.backend)?;
+            written.put_store_in_place(self.backend)?;
         } else if !matches!(found.index, IndexState::Sound) {
             // It is derived, and may stay as it is.
             let _ = Segment::scan_files(self.backend, base, place, true, self.options);
