@@ -41,6 +41,7 @@ on_both_engines!(
     gaps_and_producers_come_out_the_same,
     an_import_of_gaps_goes_on,
     a_part_of_a_gap_is_exported,
+    what_is_left_of_two_producers_batches_is_told_apart,
 );
 
 /// Numbers that look random, the same for the same seed.
@@ -941,6 +942,21 @@ fn gaps_and_producers_come_out_the_same(engine: &str) {
         assert_eq!(held(&copy_of_copy), expected, "{format}");
         fs::remove_dir_all(copy_of_copy).unwrap();
 
+        // One form of JSON for all.
+        if format == "ndjson" {
+            for line in json_lines(&output.stdout) {
+                if line["producer"].is_null() {
+                    continue;
+                }
+                let mut line = line;
+                let fields = line.as_object_mut().unwrap();
+                fields.retain(|name, _| !name.starts_with("batch_"));
+                let offset = fields["offset"].to_string();
+                let read = log.verb("read", &[&offset, &"--json"]);
+                assert_eq!(json_lines(&printed(read, b"")), [line]);
+                break;
+            }
+        }
         // What a producer appends again is known in the copy too.
         let copied = Log::open(&copy, Options::new()).unwrap();
         let source = Log::open(&log.dir, Options::new()).unwrap();
@@ -1010,4 +1026,26 @@ fn a_part_of_a_gap_is_exported(engine: &str) {
     assert_eq!(lines[1], gap(1, 4));
     assert_eq!(lines[2], json!({ "damaged": { "first": 5, "last": 5 } }));
     assert_eq!(lines.len(), 4);
+}
+
+fn what_is_left_of_two_producers_batches_is_told_apart(engine: &str) {
+    let log = NewLog::new(engine);
+    let writer = Log::open(&log.dir, Options::new()).unwrap();
+    let batch = |id: &'static str, records: u64| {
+        (0..records).map(move |n| NewRecord::new("value").producer(id, n))
+    };
+    writer.append_batch(batch("a", 3)).unwrap();
+    writer.truncate_after(Offset(0)).unwrap();
+    // It could go on with what is left of the other, by its number of records.
+    writer.append_batch(batch("b", 2)).unwrap();
+    writer.close().unwrap();
+    let copy = log.path().join("copy");
+    let output = run(
+        proglog(engine, "import", &[&copy]),
+        &exported(&log, &[]).stdout,
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(held(&copy), held(&log.dir));
+    let batches: Vec<_> = records(&copy).iter().map(Record::batch_records).collect();
+    assert_eq!(batches, [0, 0, 2]);
 }

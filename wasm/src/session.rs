@@ -661,11 +661,14 @@ mod tests {
     #[test]
     fn what_is_sent_again_is_there_once() {
         let (mut session, log) = memory();
-        let send = |session: &mut Session<Memory>, sequence, expected| {
+        let send_as = |session: &mut Session<Memory>, sequence, promise, expected| {
             let mut request = Vec::new();
             let record = NewRecord::new("x").producer("a", sequence);
             abi::put_entry(&record, 0, &mut request);
-            session.append_batch(log, Input::Bytes(&request), 0, expected)
+            session.append_batch(log, Input::Bytes(&request), promise, expected)
+        };
+        let send = |session: &mut Session<Memory>, sequence, expected| {
+            send_as(session, sequence, 0, expected)
         };
         let a = Input::Bytes(b"a");
         assert_eq!(session.producer_last(log, a).unwrap(), b"");
@@ -696,6 +699,8 @@ mod tests {
             let refused = status(session.append(log, x, 0, 0, expected));
             assert_eq!(refused, Status::InvalidArgument);
         }
+        // Unless they are copied.
+        assert_eq!(send_as(&mut session, 8, 4, 3), Ok(3));
         for id in [&b""[..], &[1; 33]] {
             let refused = status(session.producer_last(log, Input::Bytes(id)));
             assert_eq!(refused, Status::InvalidArgument);

@@ -163,7 +163,7 @@ test("no argument of the raw exports brings the module down", () => {
   assert.equal(read(12345, 0n), BigInt(bad));
   assert.equal(read(-1, 0n), BigInt(bad));
   assert.equal(append(0, 0, 0, 0n, 0, -1n), BigInt(bad));
-  assert.equal(append(1, 0, 0, 0n, 4, -1n), BigInt(bad));
+  assert.equal(append(1, 0, 0, 0n, 8, -1n), BigInt(bad));
   assert.equal(open(1 << 30, 100, 0, 0n, 0n, 0n, 0n), bad);
   assert.equal(open(0, 0, 0xff, 0n, 0n, 0n, 0n), bad);
   assert.equal(alloc(0), 0);

@@ -104,6 +104,11 @@ pub(crate) fn goes_on_with(batch: &[Carried], record: &Carried) -> bool {
         before.batch_remaining.checked_sub(1) == Some(record.batch_remaining)
             // The end of a batch says so: after a batch that was cut there may be a lone record.
             && (record.batch_remaining > 0 || u64::from(record.batch_records) > batch.len() as u64)
+            && match (&before.producer, &record.producer) {
+                (None, None) => true,
+                (Some((id, before)), Some((own, sequence))) => id == own && before < sequence,
+                _ => false,
+            }
     })
 }
 
