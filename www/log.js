@@ -26,6 +26,8 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  * @property {(handle: number, offset: bigint) => number} truncate_before
  * @property {(handle: number, offset: bigint) => number} truncate_after
  * @property {(handle: number) => number} reset
+ * @property {(handle: number, memoryBytesMax: bigint, tombstonesKeptMs: bigint, nowMs: bigint) => bigint} compact
+ * @property {(handle: number, bytesMax: bigint, ageMaxMs: bigint, nowMs: bigint) => number} enforce_retention
  * @property {(handle: number) => number} sync
  * @property {(handle: number) => number} close
  * @property {(handle: number) => bigint} lowest_offset
@@ -45,6 +47,36 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  * @property {number} [recordBytesMax]
  * @property {bigint} [initialOffset] the first offset of a new log
  */
+
+/**
+ * How to compact.
+ *
+ * @typedef {object} Compaction
+ * @property {number} [memoryBytesMax] what the keys may take that are looked at at once; 64 MiB unless told
+ * @property {number} [tombstonesKeptMs] how long a record that deletes its key stays; a day unless told
+ * @property {number} [nowMs] what time it is
+ */
+
+/**
+ * What a compaction did.
+ *
+ * @typedef {object} Compacted
+ * @property {number} recordsRemoved
+ * @property {number} bytesRemoved
+ * @property {number} segments how many were written anew
+ * @property {number} segmentsLeftAlone how many were not, as they are damaged or could not be written
+ */
+
+/**
+ * How much is kept; what is not told has no bound.
+ *
+ * @typedef {object} Retention
+ * @property {number} [bytesMax] of all stores together
+ * @property {number} [ageMaxMs] of a segment's last record
+ * @property {number} [nowMs] what time it is
+ */
+
+const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** The version of the exports that this file calls. */
 const ABI_VERSION = 3;
@@ -301,6 +333,40 @@ export class Log {
     this.#call((exports) => exports.reset(this.#handle));
   }
 
+  /**
+   * Removes the records that a later one of the same key has made obsolete, and in time the keys that were deleted: by
+   * a record with a key and without a value, a tombstone. What is in the active segment stays.
+   *
+   * @param {Compaction} [compaction]
+   * @returns {Compacted}
+   * @throws {LogError}
+   */
+  compact(compaction = {}) {
+    const { memoryBytesMax = 0, tombstonesKeptMs = DAY_MS, nowMs = Date.now() } = compaction;
+    const numbers = /** @type {const} */ ([toInteger(memoryBytesMax), toInteger(tombstonesKeptMs), toInteger(nowMs)]);
+    const json = this.#bytes((exports) => exports.compact(this.#handle, ...numbers));
+    const compacted = JSON.parse(new TextDecoder().decode(json));
+    return {
+      recordsRemoved: compacted.records_removed,
+      bytesRemoved: compacted.bytes_removed,
+      segments: compacted.segments.length,
+      segmentsLeftAlone: compacted.left_alone.length,
+    };
+  }
+
+  /**
+   * Removes the lowest segments while there is more than is to be kept, or they are too old. The active one stays.
+   *
+   * @param {Retention} retention
+   * @throws {LogError}
+   */
+  enforceRetention({ bytesMax, ageMaxMs, nowMs = Date.now() }) {
+    // To the module 0 is no bound.
+    const bound = (/** @type {number | undefined} */ max) => (max === undefined ? 0n : toInteger(max) || 1n);
+    const numbers = /** @type {const} */ ([bound(bytesMax), bound(ageMaxMs), toInteger(nowMs)]);
+    this.#call((exports) => exports.enforce_retention(this.#handle, ...numbers));
+  }
+
   /** Puts all that was appended on stable storage. */
   sync() {
     this.#call((exports) => exports.sync(this.#handle));
@@ -398,6 +464,18 @@ function pair(bytes) {
 function unpack(exports, packed) {
   const pointer = Number(packed & 0xffff_ffffn);
   return new Uint8Array(exports.memory.buffer, pointer, Number(packed >> 32n)).slice();
+}
+
+/**
+ * A number as the module takes it, which refuses a negative one.
+ *
+ * @param {number} number
+ */
+function toInteger(number) {
+  if (!Number.isSafeInteger(number)) {
+    throw new LogError(-1, `${number} is no whole number up to 2^53; give one`);
+  }
+  return BigInt(number);
 }
 
 /**

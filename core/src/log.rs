@@ -61,7 +61,7 @@ pub use self::{
 use crate::FsBackend;
 use crate::{
     AppendOptions, Backend, DefaultBackend, Error, Frames, Gap, GapCause, Location, NewRecord,
-    Offset, Options, ProducerLast, Record, Report, Result, SegmentSummary,
+    Offset, Options, ProducerLast, Record, Report, Result, Retention, SegmentSummary,
     segment::{Segment, SegmentReader, remove_files},
 };
 
@@ -598,6 +598,16 @@ impl<B: Backend> Log<B> {
     /// ```
     pub fn enforce_retention(&self) -> Result<()> {
         self.shared.enforce_retention()
+    }
+
+    /// As [`Log::enforce_retention`], with another retention than [`Options::retention`], and the time in milliseconds
+    /// since 1970-01-01 UTC: none is what [`Options::clock`] tells.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::enforce_retention`].
+    pub fn enforce_retention_with(&self, retention: &Retention, now_ms: Option<u64>) -> Result<()> {
+        self.shared.enforce_retention_with(retention, now_ms)
     }
 
     /// Removes every record above `offset`; the next append gets the offset after it. Durable when it

@@ -262,7 +262,8 @@ impl Retention {
     }
 
     /// Segments go whose last record is older than this, by its timestamp and [`Options::clock`]. One without
-    /// timestamps stays, and so do those after it.
+    /// timestamps stays, and so do those after it; one of which no record is left, as all were compacted, goes with the
+    /// next that does.
     #[must_use]
     pub fn age_max(mut self, age: Duration) -> Self {
         self.age_max = Some(age);

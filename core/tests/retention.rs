@@ -183,3 +183,21 @@ fn the_worker_does_it() -> Result<()> {
     assert_eq!(log.next_offset(), Offset(200));
     Ok(())
 }
+
+#[test]
+fn segments_of_which_nothing_is_left_keep_no_others() -> Result<()> {
+    let options = Options::new().segment_bytes_max(1);
+    let log = Log::open_on(MemoryBackend::new(), options)?;
+    // Each in a segment of its own: of the first four nothing is left, then there are three, and the active one.
+    for n in 1..=8 {
+        let key = if n <= 5 { "k" } else { "" };
+        log.append(NewRecord::new("v").key(key).timestamp_ms(n * 1000))?;
+    }
+    assert_eq!(log.compact(&Compaction::new())?.segments.len(), 4);
+    let retention = Retention::new().age_max(Duration::from_secs(10));
+    for (now_ms, lowest) in [(15_000, 0), (15_001, 5), (16_001, 6)] {
+        log.enforce_retention_with(&retention, Some(now_ms))?;
+        assert_eq!(log.lowest_offset(), Offset(lowest));
+    }
+    Ok(())
+}

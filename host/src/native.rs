@@ -3,8 +3,8 @@
 use std::{iter, num::NonZero, ops::Range, time::Duration};
 
 use proglog::{
-    AppendOptions, Backend, Frames, Location, Log, NewRecord, Next, Offset, ProducerLast, Record,
-    Report, SegmentReport, SegmentSummary,
+    AppendOptions, Backend, Compacted, Compaction, Frames, Location, Log, NewRecord, Next, Offset,
+    ProducerLast, Record, Report, Retention, SegmentReport, SegmentSummary,
 };
 
 use crate::{Engine, Error, Records, Result, Subscription};
@@ -67,6 +67,18 @@ where
 
     fn reset(&self) -> Result<()> {
         Ok(Log::reset(self)?)
+    }
+
+    fn compact(&self, compaction: &Compaction) -> Result<Compacted> {
+        Ok(Log::compact(self, compaction)?)
+    }
+
+    fn enforce_retention(&self) -> Result<()> {
+        Ok(Log::enforce_retention(self)?)
+    }
+
+    fn enforce_retention_with(&self, retention: &Retention, now_ms: Option<u64>) -> Result<()> {
+        Ok(Log::enforce_retention_with(self, retention, now_ms)?)
     }
 
     fn lowest_offset(&self) -> Result<Offset> {

@@ -29,8 +29,8 @@ use std::{
 };
 
 use proglog::{
-    AppendOptions, Durability, Frames, Location, NewRecord, Offset, Options, ProducerLast, Record,
-    Report, SegmentSummary,
+    AppendOptions, Compacted, Compaction, Durability, Frames, Location, NewRecord, Offset, Options,
+    ProducerLast, Record, Report, Retention, SegmentSummary,
 };
 use proglog_wasm::abi::Flags;
 
@@ -75,7 +75,7 @@ struct Shared {
     opening: Opening,
     /// Whether records may be in the guest's memory alone.
     buffered: AtomicBool,
-    /// Why the guest broke when the timer called it, until an appender was told.
+    /// Why the guest broke when no caller of its own waited for it, until an appender was told.
     untold: Mutex<Option<Error>>,
 }
 
@@ -112,8 +112,8 @@ pub struct Limits {
     /// The most bytes of its memory; at most 4 GiB. An append needs a few times the bytes of its
     /// records.
     pub memory_bytes_max: u64,
-    /// The longest that a call may take. Opening and verifying may take longer, as the bytes in the
-    /// directory do.
+    /// The longest that a call may take. Opening, verifying, compacting and enforcing retention may take longer, as the
+    /// bytes in the directory do.
     pub call_timeout: Duration,
 }
 
@@ -134,7 +134,7 @@ impl WasmLog {
     /// Opens the log in a directory. In [`Mode::Write`] the directory is made if it is missing, and
     /// its lock is held until the log is closed or dropped; in [`Mode::Read`] nothing is ever written.
     /// [`Options::sync_interval`] is kept by a thread, `proglog-sync`, that starts once there is something to do
-    /// for it. [`Options::verify`] has no effect: it is about mapped files, of which a module has none.
+    /// for it. [`Options::retention`] is enforced by the append that began a new segment, before it returns. [`Options::verify`] has no effect: it is about mapped files, of which a module has none.
     ///
     /// # Errors
     ///
@@ -198,13 +198,25 @@ impl WasmLog {
         if how.durability == Some(Durability::Buffered) {
             self.shared.buffered.store(true, Relaxed);
         }
-        if self.timer.is_some()
+        let Opening {
+            options, sandbox, ..
+        } = &self.shared.opening;
+        let is_all_kept = options.retention == Retention::new();
+        if (self.timer.is_some() || !is_all_kept)
             && let Some(error) = self.shared.untold().take()
         {
             return Err(error);
         }
-        let options = &self.shared.opening.options;
-        let first = self.call(|guest| guest.append_batch(records, how, options))?;
+        let (first, has_rolled) = self.call(|guest| {
+            let names_made = sandbox.names_made();
+            let first = guest.append_batch(records, how, options)?;
+            Ok((first, sandbox.names_made() != names_made))
+        })?;
+        if has_rolled && !is_all_kept {
+            self.shared.in_passing(|guest| {
+                guest.enforce_retention(&options.retention, None, options.clock)
+            });
+        }
         if let Some(timer) = &self.timer
             && how.durability.unwrap_or(options.durability) != Durability::Synced
             && !records.is_empty()
@@ -227,9 +239,15 @@ impl WasmLog {
 }
 
 impl Shared {
-    /// What fails is told to who appends next: where the log refused, by the log, which is poisoned.
+    /// Syncs for the timer.
     fn sync_in_time(&self) {
-        if let Err(error) = self.call(Guest::sync)
+        self.in_passing(Guest::sync);
+    }
+
+    /// Makes a call for which no caller waits. What fails is told to who appends next: where the log refused, by the
+    /// log, which is poisoned.
+    fn in_passing(&self, call: impl FnOnce(&mut Guest) -> Result<(), Fault>) {
+        if let Err(error) = self.call(call)
             && error.kind() == ErrorKind::Trapped
         {
             *self.untold() = Some(error);
@@ -370,6 +388,20 @@ impl Engine for WasmLog {
 
     fn reset(&self) -> Result<()> {
         self.call(Guest::reset)
+    }
+
+    fn compact(&self, compaction: &Compaction) -> Result<Compacted> {
+        let clock = self.shared.opening.options.clock;
+        self.call(|guest| guest.compact(compaction, clock))
+    }
+
+    fn enforce_retention(&self) -> Result<()> {
+        self.enforce_retention_with(&self.shared.opening.options.retention, None)
+    }
+
+    fn enforce_retention_with(&self, retention: &Retention, now_ms: Option<u64>) -> Result<()> {
+        let clock = self.shared.opening.options.clock;
+        self.call(|guest| guest.enforce_retention(retention, now_ms, clock))
     }
 
     fn lowest_offset(&self) -> Result<Offset> {

@@ -23,8 +23,8 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use proglog::{
-    AppendOptions, Frames, Location, Log, NewRecord, Offset, Options, ProducerLast, Record, Report,
-    SegmentSummary,
+    AppendOptions, Compacted, Compaction, Frames, Location, Log, NewRecord, Offset, Options,
+    ProducerLast, Record, Report, Retention, SegmentSummary,
 };
 use proglog_host::{
     Engine, EngineKind, Error, Mode, Records, Result, Subscription,
@@ -1036,6 +1036,18 @@ impl Engine for Scripted {
     }
 
     fn reset(&self) -> Result<()> {
+        unasked()
+    }
+
+    fn compact(&self, _: &Compaction) -> Result<Compacted> {
+        unasked()
+    }
+
+    fn enforce_retention(&self) -> Result<()> {
+        unasked()
+    }
+
+    fn enforce_retention_with(&self, _: &Retention, _: Option<u64>) -> Result<()> {
         unasked()
     }
 

@@ -13,8 +13,10 @@ const FUNCTIONS: &str = "
     append_batch(i32, i32, i32, i32, i64) -> i64
     append_drafts(i32, i32, i32, i32, i64) -> i64
     close(i32) -> i32
+    compact(i32, i64, i64, i64) -> i64
     dealloc(i32, i32) -> i32
     durable_offset(i32) -> i64
+    enforce_retention(i32, i64, i64, i64) -> i32
     last_conflict() -> i64
     last_error() -> i64
     locate(i32, i64) -> i64

@@ -20,13 +20,16 @@
 //! | `reset(handle: i32) -> i32`, `sync`, `refresh`, `close` | 0 or a status |
 //! | `lowest_offset(handle: i32) -> i64`, `next_offset`, `durable_offset` | the offset, or a status |
 //! | `locate(handle: i32, offset: i64) -> i64` | packed: `u64` LE segment, `u64` LE position, and where the offset is [not there](proglog::Gap) the `u64` LE first and last of those and the `u64` LE number of the cause; or a status |
+//! | `compact(handle: i32, memory_bytes_max: i64, tombstones_kept_ms: i64, now_ms: i64) -> i64` | packed JSON of [`proglog::Compacted`], or a status; memory 0 is the default and no more than [`COMPACT_MEMORY_BYTES_MAX`] is taken, tombstones kept for 0 go at once, time 0 is not known |
+//! | `enforce_retention(handle: i32, bytes_max: i64, age_max_ms: i64, now_ms: i64) -> i32` | 0 or a status; a bound of 0 is none, time 0 is not known: then nothing is too old |
 //! | `recovery_report(handle: i32) -> i64`, `verify`, `segments` | packed JSON, or a status |
 //! | `last_error() -> i64` | the packed UTF-8 message of the last call that failed |
 //! | `last_conflict() -> i64` | packed: the two `u64` LE of the last [`Conflict`], 0 before the first |
 //!
 //! A negative result is a [`Status`]. Addresses and lengths are unsigned 32-bit numbers in a signed
 //! type. A pointer that the caller gives must lie in a buffer of `alloc`; one that it gets stands until
-//! the next call into the module. The module has no clock: timestamps come with the record.
+//! the next call into the module. The module has no clock: timestamps come with the record, and what time it is, in
+//! milliseconds since 1970-01-01 UTC, with the call.
 
 use proglog::{Durability, Error, Gap, GapCause, Header, Location, NewRecord, Offset, Producer};
 use prost::{
@@ -39,6 +42,9 @@ pub const VERSION: i32 = 3;
 
 /// The most bytes that `alloc` gives in one buffer: 1 GiB.
 pub const BUFFER_BYTES_MAX: u32 = 1 << 30;
+
+/// The most memory that the keys of a `compact` take: a quarter of what a module can have.
+pub const COMPACT_MEMORY_BYTES_MAX: u64 = 1 << 30;
 
 /// Why a call failed, as a negative result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

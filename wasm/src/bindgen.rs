@@ -1,7 +1,7 @@
 //! The class `Log` for JavaScript, over the same session as the raw exports.
 
-use js_sys::{Array, BigInt, Error, JSON, Object, Reflect, Uint8Array};
-use proglog::{Durability, NewRecord, Record};
+use js_sys::{Array, BigInt, Date, Error, JSON, Object, Reflect, Uint8Array};
+use proglog::{Compaction, Durability, NewRecord, Record};
 use wasm_bindgen::{
     JsCast,
     prelude::{JsValue, wasm_bindgen},
@@ -30,7 +30,7 @@ impl Log {
     ///
     /// An option is refused, or the log cannot be opened.
     pub fn open(name: &str, options: Option<Object>) -> Result<Log> {
-        let options = OpenOptions(options.unwrap_or_default());
+        let options = Given(options.unwrap_or_default());
         let flags = Flags {
             read_only: options.read_only()?,
             durability: options.durability()?,
@@ -152,6 +152,39 @@ impl Log {
     /// The log's.
     pub fn reset(&self) -> Result<()> {
         call(|session| session.reset(self.handle))
+    }
+
+    /// Removes the records that a later one of the same key has made obsolete, and the keys that were deleted, from
+    /// sealed segments. Options: `memoryBytesMax`, `tombstonesKeptMs`, and what time it is, `nowMs` (numbers).
+    ///
+    /// # Errors
+    ///
+    /// An option is refused, or the log's error.
+    pub fn compact(&self, options: Option<Object>) -> Result<JsValue> {
+        let options = Given(options.unwrap_or_default());
+        let memory_bytes_max = options.number("memoryBytesMax")?;
+        let kept_ms = match options.get("tombstonesKeptMs")? {
+            Some(_) => options.number("tombstonesKeptMs")?,
+            None => {
+                i64::try_from(Compaction::new().tombstones_kept.as_millis()).unwrap_or(i64::MAX)
+            }
+        };
+        let now_ms = options.now_ms()?;
+        json(|session| session.compact(self.handle, memory_bytes_max, kept_ms, now_ms))
+    }
+
+    /// Removes the lowest segments while there is too much, or they are too old; never the active one. Options:
+    /// `bytesMax`, `ageMaxMs`, of which 0 is no bound, and what time it is, `nowMs` (numbers).
+    ///
+    /// # Errors
+    ///
+    /// An option is refused, or the log's error.
+    #[wasm_bindgen(js_name = enforceRetention)]
+    pub fn enforce_retention(&self, options: Option<Object>) -> Result<()> {
+        let options = Given(options.unwrap_or_default());
+        let (bytes_max, age_max_ms) = (options.number("bytesMax")?, options.number("ageMaxMs")?);
+        let now_ms = options.now_ms()?;
+        call(|session| session.enforce_retention(self.handle, bytes_max, age_max_ms, now_ms))
     }
 
     /// Returns once all that was appended is durable.
@@ -293,10 +326,10 @@ fn record_object(record: &Record) -> Result<Object> {
     Ok(object)
 }
 
-/// The options of [`Log::open`].
-struct OpenOptions(Object);
+/// The options of a call.
+struct Given(Object);
 
-impl OpenOptions {
+impl Given {
     fn get(&self, name: &str) -> Result<Option<JsValue>> {
         let value = Reflect::get(&self.0, &name.into())?;
         Ok((!value.is_undefined()).then_some(value))
@@ -322,6 +355,14 @@ impl OpenOptions {
             _ => Err(thrown(invalid(
                 "durability is none of \"synced\", \"written\", \"buffered\"",
             ))),
+        }
+    }
+
+    /// What time it is; by JavaScript's clock if it is not given.
+    fn now_ms(&self) -> Result<i64> {
+        match self.get("nowMs")? {
+            Some(_) => self.number("nowMs"),
+            None => whole("nowMs", Date::now().floor()),
         }
     }
 

@@ -168,6 +168,26 @@ extern "C" fn proglog_reset(handle: i32) -> i32 {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn proglog_compact(
+    handle: i32,
+    memory_bytes_max: i64,
+    tombstones_kept_ms: i64,
+    now_ms: i64,
+) -> i64 {
+    packed(|session| session.compact(handle, memory_bytes_max, tombstones_kept_ms, now_ms))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proglog_enforce_retention(
+    handle: i32,
+    bytes_max: i64,
+    age_max_ms: i64,
+    now_ms: i64,
+) -> i32 {
+    status(|session| session.enforce_retention(handle, bytes_max, age_max_ms, now_ms))
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn proglog_sync(handle: i32) -> i32 {
     status(|session| session.sync(handle))
 }

@@ -1,10 +1,10 @@
 //! What a module does between its exports and the log: handles, buffers, results and errors.
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use proglog::{
-    AppendOptions, Backend, Clock, Drafts, Durability, Error, Log, NewRecord, Offset, Options,
-    Record,
+    AppendOptions, Backend, Clock, Compaction, Drafts, Durability, Error, Log, NewRecord, Offset,
+    Options, Record, Retention,
 };
 use serde::Serialize;
 
@@ -307,6 +307,48 @@ impl<S: Storage> Session<S> {
         Ok(log(&self.logs, handle)?.reset()?)
     }
 
+    /// As [`Log::compact`]; gives what it did as JSON. Memory of 0 is the default, and the time 0 is not known.
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn compact(
+        &mut self,
+        handle: i32,
+        memory_bytes_max: i64,
+        tombstones_kept_ms: i64,
+        now_ms: i64,
+    ) -> Result<&[u8], Failure> {
+        let log = log(&self.logs, handle)?;
+        let kept_ms = unsigned("tombstones_kept_ms", tombstones_kept_ms)?;
+        let mut compaction = Compaction::new().tombstones_kept(Duration::from_millis(kept_ms));
+        if let Some(bytes) = set("memory_bytes_max", memory_bytes_max)? {
+            compaction = compaction.memory_bytes_max(bytes.min(abi::COMPACT_MEMORY_BYTES_MAX));
+        }
+        compaction.now_ms = set("now_ms", now_ms)?;
+        let compacted = log.compact(&compaction)?;
+        self.hold_json(&compacted)
+    }
+
+    /// As [`Log::enforce_retention_with`]. A bound of 0 is none, and the time 0 is not known.
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn enforce_retention(
+        &mut self,
+        handle: i32,
+        bytes_max: i64,
+        age_max_ms: i64,
+        now_ms: i64,
+    ) -> Result<(), Failure> {
+        let log = log(&self.logs, handle)?;
+        let mut retention = Retention::new();
+        retention.bytes_max = set("bytes_max", bytes_max)?;
+        retention.age_max = set("age_max_ms", age_max_ms)?.map(Duration::from_millis);
+        Ok(log.enforce_retention_with(&retention, set("now_ms", now_ms)?)?)
+    }
+
     /// As [`Log::sync`].
     ///
     /// # Errors
@@ -503,7 +545,7 @@ fn unsigned(name: &str, number: i64) -> Result<u64, Failure> {
     u64::try_from(number).map_err(|_| invalid(format_args!("{name} is {number}; give 0 or more")))
 }
 
-/// A number of `open`, unless it is to have its default.
+/// A number of which 0 is the default, or none.
 fn set(name: &str, number: i64) -> Result<Option<u64>, Failure> {
     Ok(Some(unsigned(name, number)?).filter(|&number| number != 0))
 }
@@ -748,6 +790,8 @@ mod tests {
                 status(session.truncate_before(handle, 0)),
                 status(session.truncate_after(handle, 0)),
                 status(session.reset(handle)),
+                status(session.compact(handle, 0, 0, 0)),
+                status(session.enforce_retention(handle, 0, 0, 0)),
                 status(session.sync(handle)),
                 status(session.refresh(handle)),
                 status(session.close(handle)),
@@ -759,7 +803,7 @@ mod tests {
                 status(session.verify(handle)),
                 status(session.segments(handle)),
             ];
-            assert_eq!(refused, [Status::InvalidArgument; 18], "{handle}");
+            assert_eq!(refused, [Status::InvalidArgument; 20], "{handle}");
         }
         // And its number is not another log's.
         assert_ne!(open(&mut session, b"log", 0).unwrap(), log);
@@ -835,6 +879,15 @@ mod tests {
                 Status::InvalidArgument
             );
             assert_eq!(status(session.locate(log, number)), Status::InvalidArgument);
+            for at in 0..3 {
+                let mut numbers = [0; 3];
+                numbers[at] = number;
+                let [first, second, now_ms] = numbers;
+                let compacted = session.compact(log, first, second, now_ms);
+                assert_eq!(status(compacted), Status::InvalidArgument, "{numbers:?}");
+                let enforced = session.enforce_retention(log, first, second, now_ms);
+                assert_eq!(status(enforced), Status::InvalidArgument, "{numbers:?}");
+            }
             for at in 0..4 {
                 let mut numbers = [0; 4];
                 numbers[at] = number;
@@ -988,6 +1041,72 @@ mod tests {
             serde_json::from_slice::<proglog::Report>(session.verify(log).unwrap()).unwrap();
         assert_eq!((report.is_sound(), report.records()), (true, 1));
         serde_json::from_slice::<proglog::Report>(session.recovery_report(log).unwrap()).unwrap();
+    }
+
+    /// A log of small segments: five of key `k`, one second apart from 1000 on, then a tombstone and others.
+    fn keyed(session: &mut Session<Memory>) -> i32 {
+        let name = Input::Bytes(b"keyed");
+        let log = session.open(name, 0, 40, 0, 0, 0).unwrap();
+        for (n, value) in (1..).zip(["a", "b", "c", "d", "e", "", "x"]) {
+            let mut request = Vec::new();
+            let record = NewRecord::new(value).key(if value == "x" { "l" } else { "k" });
+            abi::put_entry(&record, n * 1000, &mut request);
+            session
+                .append_batch(log, Input::Bytes(&request), 0, -1)
+                .unwrap();
+        }
+        log
+    }
+
+    #[test]
+    fn a_log_is_compacted_at_the_time_that_is_told() {
+        let mut session = Session::new(Memory::default());
+        let log = keyed(&mut session);
+        let mut removed = |memory, kept_ms, now_ms| {
+            let json = session.compact(log, memory, kept_ms, now_ms).unwrap();
+            let compacted = serde_json::from_slice::<proglog::Compacted>(json).unwrap();
+            compacted.records_removed
+        };
+        assert_eq!(removed(0, 100, 6099), 5);
+        // The tombstone is of 6000; at no known time it stays.
+        for now_ms in [0, 5000, 6099] {
+            assert_eq!(removed(i64::MAX, 100, now_ms), 0, "{now_ms}");
+        }
+        assert_eq!(removed(1, 100, 6100), 1);
+        assert_eq!(status(session.read(log, 5)), Status::Gap);
+        assert_eq!(value(session.read(log, 6).unwrap()), b"x");
+    }
+
+    #[test]
+    fn what_is_too_much_or_too_old_at_the_time_that_is_told_goes() {
+        let mut session = Session::new(Memory::default());
+        let log = keyed(&mut session);
+        let lowest = |session: &mut Session<Memory>, bytes_max, age_max_ms, now_ms| {
+            session
+                .enforce_retention(log, bytes_max, age_max_ms, now_ms)
+                .unwrap();
+            session.lowest_offset(log).unwrap()
+        };
+        assert_eq!(lowest(&mut session, 0, 0, i64::MAX), 0);
+        assert_eq!(lowest(&mut session, 0, 1, 0), 0);
+        assert_eq!(lowest(&mut session, i64::MAX, 500, 1500), 0);
+        assert_eq!(lowest(&mut session, i64::MAX, 500, 1501), 1);
+        let segments = |session: &mut Session<Memory>| {
+            let json = session.segments(log).unwrap();
+            serde_json::from_slice::<Vec<proglog::SegmentSummary>>(json).unwrap()
+        };
+        let bytes = |segments: &[proglog::SegmentSummary]| -> i64 {
+            let bytes = segments.iter().map(|segment| segment.store_bytes);
+            bytes.sum::<u64>().cast_signed()
+        };
+        let before = segments(&mut session);
+        let bytes_max = bytes(&before[2..]);
+        let expected = before[2].base.0.cast_signed();
+        assert_eq!(lowest(&mut session, bytes_max, 0, 0), expected);
+        assert_eq!(segments(&mut session), before[2..]);
+        // Never the active one.
+        let last = before[before.len() - 1].base.0.cast_signed();
+        assert_eq!(lowest(&mut session, 1, 0, 0), last);
     }
 
     #[test]

@@ -202,6 +202,34 @@ test("a log that is closed and opened again has its records; one that is reset h
   log.close();
 });
 
+test("what is obsolete, too much or too old goes", () => {
+  const log = Log.open(exports, newName(), { segmentBytesMax: 1 });
+  const value = ["a", "b", "c", "d", ""];
+  value.forEach((value, index) => log.append({ value, key: "k", timestampMs: 1000 * (index + 1) }));
+  for (const timestampMs of [6000, 7000, 8000]) log.append({ value: "x", timestampMs });
+  const compact = (/** @type {import("../log.js").Compaction} */ compaction) => log.compact(compaction).recordsRemoved;
+  assert.deepEqual(log.compact({ tombstonesKeptMs: 500, nowMs: 5499 }).segments, 4);
+  assert.throws(() => log.read(3n), failure("Gap", /./));
+  assert.equal(compact({ tombstonesKeptMs: 500, nowMs: 5499 }), 0);
+  assert.equal(log.read(4n).value.length, 0);
+  assert.equal(compact({ memoryBytesMax: 1 }), 1);
+  assert.throws(() => log.read(4n), failure("Gap", /./));
+  for (const bad of [-1, 0.5, NaN, 2 ** 60]) {
+    assert.throws(() => log.compact({ nowMs: bad }), failure("InvalidArgument", /./));
+    assert.throws(() => log.enforceRetention({ bytesMax: bad }), failure("InvalidArgument", /./));
+  }
+
+  log.enforceRetention({});
+  log.enforceRetention({ ageMaxMs: 1000, nowMs: 7000 });
+  const lowest = log.lowestOffset;
+  assert.ok(lowest <= 5n, `${lowest}`);
+  log.enforceRetention({ ageMaxMs: 1000, nowMs: 7001 });
+  assert.equal(log.lowestOffset, 6n);
+  log.enforceRetention({ bytesMax: 0 });
+  assert.equal(log.lowestOffset, 7n);
+  log.close();
+});
+
 test("what a producer sends again is there once, and what is expected comes there or not at all", () => {
   const log = newLog();
   const send = (/** @type {bigint} */ sequence, /** @type {import("../log.js").AppendOptions} */ options = {}) =>

@@ -26,6 +26,8 @@ pub struct Compaction {
     pub memory_bytes_max: u64,
     /// See [`Compaction::tombstones_kept`](Self::tombstones_kept()).
     pub tombstones_kept: Duration,
+    /// See [`Compaction::now_ms`](Self::now_ms()).
+    pub now_ms: Option<u64>,
 }
 
 impl Default for Compaction {
@@ -33,6 +35,7 @@ impl Default for Compaction {
         Self {
             memory_bytes_max: 64 << 20,
             tombstones_kept: Duration::from_secs(24 * 60 * 60),
+            now_ms: None,
         }
     }
 }
@@ -56,10 +59,17 @@ impl Compaction {
     /// How long a record without a value, which deletes its key, stays at the least after its timestamp, so that who
     /// reads along hears of it. It is removed by the first compaction then that finds no older record of the key, so
     /// that no one who reads the log meanwhile can have met one and miss the deletion. One without a timestamp
-    /// stays, and so do all where [`Options::clock`](crate::Options::clock) is none. 0 is not at all: it goes at once.
+    /// stays, and so do all where it is not known what time it is. 0 is not at all: it goes at once.
     #[must_use]
     pub fn tombstones_kept(mut self, kept: Duration) -> Self {
         self.tombstones_kept = kept;
+        self
+    }
+
+    /// What time it is, in milliseconds since 1970-01-01 UTC; by [`Options::clock`](crate::Options::clock) unless told.
+    #[must_use]
+    pub fn now_ms(mut self, now_ms: u64) -> Self {
+        self.now_ms = Some(now_ms);
         self
     }
 }
@@ -179,7 +189,9 @@ impl<B: Backend> Log<B> {
         end: Offset,
         marks: &mut Marks<B>,
     ) -> Result<()> {
-        let now_ms = self.shared.options.clock.now_ms();
+        let now_ms = compaction
+            .now_ms
+            .or_else(|| self.shared.options.clock.now_ms());
         let hasher = RandomState::new();
         let mut parts = vec![Part::default()];
         while let Some(part) = parts.pop() {

@@ -10,7 +10,7 @@ use super::{
     SegmentReader, Shared,
     view::{Slot, View},
 };
-use crate::{Backend, Error, Offset, Result};
+use crate::{Backend, Error, Offset, Result, Retention};
 
 /// What retention has to know of a sealed segment, once it was looked up.
 #[derive(Debug, Default)]
@@ -19,8 +19,18 @@ pub(super) struct Facts(Mutex<Known>);
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     store_bytes: Option<u64>,
-    /// The timestamp of its last record, none if none was found.
-    last_ms: Option<Option<u64>>,
+    last: Option<Last>,
+}
+
+/// What the last record of a segment tells.
+#[derive(Clone, Copy, Debug)]
+enum Last {
+    /// Its timestamp.
+    Ms(u64),
+    /// There is no record: all were compacted.
+    None,
+    /// No timestamp was found.
+    Unknown,
 }
 
 impl Facts {
@@ -49,19 +59,29 @@ impl<B: Backend> Shared<B> {
 
     /// Removes the segments that are not to be kept.
     pub(super) fn enforce_retention(&self) -> Result<()> {
+        self.enforce_retention_with(&self.options.retention, None)
+    }
+
+    /// Removes the segments that by this are not to be kept.
+    pub(super) fn enforce_retention_with(
+        &self,
+        retention: &Retention,
+        now_ms: Option<u64>,
+    ) -> Result<()> {
         self.check_writable()?;
-        if self.options.retention.is_unlimited() {
+        if retention.is_unlimited() {
             return Ok(());
         }
+        let now_ms = now_ms.or_else(|| self.options.clock.now_ms());
         // Mostly nothing is to go, and what has to be read for that keeps no one waiting.
         let view = self.view.load_full();
-        if self.retained_from(&view)? <= view.lowest() {
+        if self.retained_from(&view, retention, now_ms)? <= view.lowest() {
             return Ok(());
         }
         let leading = self.lead();
         let mut writer = self.writer()?;
         let view = self.view.load_full();
-        let from = self.retained_from(&view)?;
+        let from = self.retained_from(&view, retention, now_ms)?;
         if from > view.lowest() {
             let removed = self.remove_segments_before(&leading, &mut writer, from);
             self.poison_if_failed(removed)?;
@@ -70,8 +90,12 @@ impl<B: Backend> Shared<B> {
     }
 
     /// The base of the first segment that is to be kept.
-    fn retained_from(&self, view: &View<B>) -> Result<Offset> {
-        let retention = &self.options.retention;
+    fn retained_from(
+        &self,
+        view: &View<B>,
+        retention: &Retention,
+        now_ms: Option<u64>,
+    ) -> Result<Offset> {
         let slots = view.slots();
         let (active, sealed) = (slots.len() - 1, &slots[..slots.len() - 1]);
         let mut first = 0;
@@ -90,12 +114,17 @@ impl<B: Backend> Shared<B> {
             }
         }
         if let Some(age_max) = retention.age_max
-            && let Some(now_ms) = self.options.clock.now_ms()
+            && let Some(now_ms) = now_ms
         {
             let is_too_old =
                 |last_ms| Duration::from_millis(now_ms.saturating_sub(last_ms)) > age_max;
-            while first < active && self.last_ms(&slots[first])?.is_some_and(is_too_old) {
-                first += 1;
+            for (n, slot) in slots[..active].iter().enumerate().skip(first) {
+                match self.last(slot)? {
+                    Last::Ms(last_ms) if is_too_old(last_ms) => first = n + 1,
+                    // It goes with the next that is too old.
+                    Last::None => {}
+                    Last::Ms(_) | Last::Unknown => break,
+                }
             }
         }
         Ok(slots[first].base)
@@ -110,14 +139,12 @@ impl<B: Backend> Shared<B> {
         Ok(found.unwrap_or(0))
     }
 
-    fn last_ms(&self, slot: &Arc<Slot<B>>) -> Result<Option<u64>> {
-        if let Some(known) = slot.facts.known().last_ms {
+    fn last(&self, slot: &Arc<Slot<B>>) -> Result<Last> {
+        if let Some(known) = slot.facts.known().last {
             return Ok(known);
         }
-        let found = self.ask(slot, last_timestamp_ms, |known, last_ms| {
-            known.last_ms = Some(*last_ms);
-        })?;
-        Ok(found.flatten())
+        let found = self.ask(slot, last_of, |known, last| known.last = Some(*last))?;
+        Ok(found.unwrap_or(Last::Unknown))
     }
 
     /// Asks a segment, if it is still there, and keeps in mind what it says.
@@ -151,19 +178,23 @@ impl<B: Backend> Shared<B> {
 }
 
 /// The timestamp of a segment's last record that has one. They never decrease, so it is the latest.
-fn last_timestamp_ms<F: crate::BackendFile>(segment: &SegmentReader<F>) -> Result<Option<u64>> {
+fn last_of<F: crate::BackendFile>(segment: &SegmentReader<F>) -> Result<Last> {
     let mut end = segment.next_offset();
+    let mut if_none = Last::None;
     for _ in 0..RECORDS_READ_MAX {
         if end <= segment.base() {
-            break;
+            return Ok(if_none);
         }
         let last = Offset(end.0 - 1);
-        end = match segment.read(last) {
-            Ok(record) if record.timestamp_ms().is_some() => return Ok(record.timestamp_ms()),
+        end = match segment.read(last).map(|record| record.timestamp_ms()) {
+            Ok(Some(last_ms)) => return Ok(Last::Ms(last_ms)),
             Err(Error::Gap { first, .. }) => first,
-            Ok(_) | Err(Error::Corrupt { .. }) => last,
+            Ok(None) | Err(Error::Corrupt { .. }) => {
+                if_none = Last::Unknown;
+                last
+            }
             Err(e) => return Err(e),
         };
     }
-    Ok(None)
+    Ok(Last::Unknown)
 }

@@ -6,7 +6,8 @@ use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use proglog::{
-    AppendOptions, Drafts, Frames, Location, NewRecord, Offset, Options, ProducerLast, Record,
+    AppendOptions, Clock, Compacted, Compaction, Drafts, Frames, LeftAloneReason, Location,
+    NewRecord, Offset, Options, ProducerLast, Record, Retention,
 };
 use proglog_wasm::abi::{self, Conflict, Expected, Flags, Promise, Span, Status};
 use serde::de::DeserializeOwned;
@@ -33,6 +34,9 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 const MESSAGE_BYTES_MAX: u32 = 64 << 10;
 /// What a slow disk reads in a second: there is time for all of a directory.
 const SCAN_BYTES_PER_SECOND_MIN: u64 = 10 << 20;
+
+/// Of a guest's memory, the keys of a compaction may take one part of so many.
+const COMPACT_MEMORY_PART: u64 = 4;
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -84,9 +88,10 @@ impl Guest {
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(|mut context| {
             let state = context.data_mut();
-            if !std::mem::take(&mut state.may_scan) {
+            let Some(scans_left) = state.scans_left.checked_sub(1) else {
                 return Err(Trap::Interrupt.into());
-            }
+            };
+            state.scans_left = scans_left;
             let more = state.sandbox.bytes() / SCAN_BYTES_PER_SECOND_MIN;
             Ok(UpdateDeadline::Continue(ticker::epochs(
                 Duration::from_secs(more),
@@ -333,6 +338,56 @@ impl Guest {
         self.done(|exports| &exports.reset, self.handle)
     }
 
+    /// Compacts the log, with the time of this clock unless another is told.
+    pub(super) fn compact(&mut self, compaction: &Compaction, clock: Clock) -> Result<Compacted> {
+        // To the guest 0 is the default.
+        let memory_bytes_max = compaction
+            .memory_bytes_max
+            .min(self.memory_bytes_max / COMPACT_MEMORY_PART)
+            .max(1);
+        // As long at least.
+        let kept_ms = compaction.tombstones_kept.as_nanos().div_ceil(1_000_000);
+        let params = (
+            self.handle,
+            i64::try_from(memory_bytes_max).unwrap_or(i64::MAX),
+            i64::try_from(kept_ms).unwrap_or(i64::MAX),
+            time_arg(compaction.now_ms, clock),
+        );
+        let bytes = self.store.data().sandbox.bytes();
+        let scans = compaction_scans(bytes, memory_bytes_max);
+        let result = self.scans(scans, |exports| &exports.compact, params)?;
+        let mut compacted: Compacted = self.json(result)?;
+        for left_alone in &mut compacted.left_alone {
+            if let LeftAloneReason::Failed(message) = &mut left_alone.reason {
+                *message = self.with_real_path(message);
+            }
+        }
+        Ok(compacted)
+    }
+
+    /// Removes what is not to be kept, at the time of this clock unless another is told.
+    pub(super) fn enforce_retention(
+        &mut self,
+        retention: &Retention,
+        now_ms: Option<u64>,
+        clock: Clock,
+    ) -> Result<()> {
+        // To the guest 0 is no bound, and 1 removes the same: there are no stores of one byte, and what is that young
+        // stays for a millisecond.
+        let bound = |bound: Option<u128>| match bound {
+            Some(bound) => i64::try_from(bound.max(1)).unwrap_or(i64::MAX),
+            None => 0,
+        };
+        let params = (
+            self.handle,
+            bound(retention.bytes_max.map(u128::from)),
+            bound(retention.age_max.map(|age| age.as_millis())),
+            time_arg(now_ms, clock),
+        );
+        let result = self.scan(|exports| &exports.enforce_retention, params)?;
+        self.nothing(result)
+    }
+
     pub(super) fn sync(&mut self) -> Result<()> {
         self.done(|exports| &exports.sync, self.handle)
     }
@@ -393,9 +448,19 @@ impl Guest {
         export: impl FnOnce(&Exports) -> &TypedFunc<P, R>,
         params: P,
     ) -> Result<R> {
-        self.store.data_mut().may_scan = true;
+        self.scans(1, export, params)
+    }
+
+    /// Calls an export that may read or write the whole log so many times.
+    fn scans<P: WasmParams, R: WasmResults>(
+        &mut self,
+        scans: u64,
+        export: impl FnOnce(&Exports) -> &TypedFunc<P, R>,
+        params: P,
+    ) -> Result<R> {
+        self.store.data_mut().scans_left = scans;
         let result = self.call(export, params);
-        self.store.data_mut().may_scan = false;
+        self.store.data_mut().scans_left = 0;
         result
     }
 
@@ -431,6 +496,11 @@ impl Guest {
         params: P,
     ) -> Result<()> {
         let result = self.call(export, params)?;
+        self.nothing(result)
+    }
+
+    /// A result that is 0, or a status.
+    fn nothing(&mut self, result: i32) -> Result<()> {
         match self.checked(result.into())? {
             0 => Ok(()),
             other => Err(Fault::Broken(format!("it gave {other} for a status"))),
@@ -455,8 +525,7 @@ impl Guest {
                 "it failed with a message that cannot be read".to_owned(),
             ));
         };
-        // It names files as the native log does.
-        let message = message.replace(GUEST_PATH, &self.directory.display().to_string());
+        let message = self.with_real_path(message);
         let message = match status {
             Status::OutOfMemory => format!("{message}; it may use {} bytes", self.memory_bytes_max),
             _ => message,
@@ -468,6 +537,11 @@ impl Guest {
         Err(Fault::Refused(
             Error::new(status.into(), message).with_conflict(conflict),
         ))
+    }
+
+    /// A message that names files as the native log does.
+    fn with_real_path(&self, message: &str) -> String {
+        message.replace(GUEST_PATH, &self.directory.display().to_string())
     }
 
     fn last_conflict(&mut self, status: Status) -> Result<Conflict> {
@@ -574,6 +648,22 @@ impl Guest {
     }
 }
 
+/// How often a compaction reads or writes as much as a log of so many bytes, at the most. It looks at no fewer keys at a
+/// time than half of the memory has room for. A key takes no more than four times what its record and entry do.
+pub(super) fn compaction_scans(bytes: u64, memory_bytes_max: u64) -> u64 {
+    /// What the smallest key takes, so that there is always room for one.
+    const KEY_BYTES_MIN: u64 = 128;
+    let parts = bytes.saturating_mul(8) / memory_bytes_max.max(KEY_BYTES_MIN);
+    // One more part, that is not full; and then what stays is read and written.
+    parts + 3
+}
+
+/// The time as the guest takes it: 0 is not known.
+fn time_arg(now_ms: Option<u64>, clock: Clock) -> i64 {
+    let now_ms = now_ms.or_else(|| clock.now_ms()).unwrap_or(0);
+    i64::try_from(now_ms).unwrap_or(i64::MAX)
+}
+
 /// What an append promises, and where it is expected.
 type Terms = (i32, i64);
 
@@ -594,6 +684,8 @@ struct Exports {
     truncate_before: TypedFunc<(i32, i64), i32>,
     truncate_after: TypedFunc<(i32, i64), i32>,
     reset: TypedFunc<i32, i32>,
+    compact: TypedFunc<(i32, i64, i64, i64), i64>,
+    enforce_retention: TypedFunc<(i32, i64, i64, i64), i32>,
     sync: TypedFunc<i32, i32>,
     refresh: TypedFunc<i32, i32>,
     close: TypedFunc<i32, i32>,
@@ -631,6 +723,8 @@ impl Exports {
             truncate_before,
             truncate_after,
             reset,
+            compact,
+            enforce_retention,
             sync,
             refresh,
             close,

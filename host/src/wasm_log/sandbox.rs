@@ -45,7 +45,12 @@ struct Shared {
     opened: Mutex<Option<OpenFile>>,
     /// How much was read of its files.
     bytes_read: Arc<AtomicU64>,
+    /// How often a file got a name in it that was not there.
+    names_made: AtomicU64,
 }
+
+/// A file takes as long as so many bytes, however few it has: it is opened, and perhaps written anew and synced.
+const FILE_BYTES_MIN: u64 = 1 << 20;
 
 impl Sandbox {
     /// In [`Mode::Write`] the directory is made if it is missing, and locked.
@@ -75,6 +80,7 @@ impl Sandbox {
                 listing,
                 opened: Mutex::default(),
                 bytes_read: Arc::default(),
+                names_made: AtomicU64::default(),
             }),
         })
     }
@@ -89,7 +95,13 @@ impl Sandbox {
         self.shared.bytes_read.load(Relaxed)
     }
 
-    /// How many bytes the files in it have.
+    /// How often guests have made a file in it, or given one another name. A log does so for a new segment, and no
+    /// append without one.
+    pub(super) fn names_made(&self) -> u64 {
+        self.shared.names_made.load(Relaxed)
+    }
+
+    /// How many bytes the files in it have, where a small one counts for more.
     pub(super) fn bytes(&self) -> u64 {
         let entries = self
             .shared
@@ -99,7 +111,7 @@ impl Sandbox {
             .flatten()
             .flatten();
         entries
-            .filter_map(|entry| Some(entry.metadata().ok()?.len()))
+            .filter_map(|entry| Some(entry.metadata().ok()?.len().max(FILE_BYTES_MIN)))
             .sum()
     }
 }
@@ -203,6 +215,7 @@ impl WasiDir for Sandbox {
             .await
             .map_err(for_guest)?;
         if !is_there {
+            shared.names_made.fetch_add(1, Relaxed);
             shared.sync_directory()?;
         }
         match opened {
@@ -269,6 +282,7 @@ impl WasiDir for Sandbox {
         }
         let renamed = shared.files.rename_(from, &shared.files, to);
         renamed.map_err(for_guest)?;
+        shared.names_made.fetch_add(1, Relaxed);
         shared.sync_directory()
     }
 

@@ -26,6 +26,8 @@ macro_rules! guest {
     }};
 }
 
+mod keeping;
+
 /// A guest that keeps the ABI's shape and nothing else.
 fn unruly(directory: &Path) -> WasmLog {
     open_guest(guest!("unruly").unwrap(), directory)
@@ -445,6 +447,12 @@ fn a_guest_that_lies_is_replaced() {
     assert_discarded(&log, log.producer_last(b"ab"), "a conflict that is not");
     assert_discarded(&log, log.recovery_report(), "report that cannot be read");
     assert_discarded(&log, log.segments(), "report that cannot be read");
+    assert_discarded(
+        &log,
+        log.compact(&Compaction::new()),
+        "report that cannot be read",
+    );
+    assert_discarded(&log, log.enforce_retention(), "5 for a status");
     assert_discarded(
         &log,
         log.append_batch(&[NewRecord::new("x")]),

@@ -36,8 +36,8 @@ pub(super) struct State {
     pub(super) sandbox: Sandbox,
     pub(super) limits: StoreLimits,
     pub(super) last_words: LastWords,
-    /// Whether the call that is under way may read the whole log, and was given no time for it yet.
-    pub(super) may_scan: bool,
+    /// How often the call that is under way may be given the time yet that it takes to read the whole log.
+    pub(super) scans_left: u64,
     /// Known once the guest is instantiated.
     pub(super) memory: Option<Memory>,
 }
@@ -60,7 +60,7 @@ impl State {
             sandbox,
             limits,
             last_words,
-            may_scan: false,
+            scans_left: 0,
             memory: None,
         })
     }
