@@ -11,6 +11,7 @@ use serde_json::json;
 
 on_both_engines!(
     it_says_what_there_is,
+    offsets_that_are_told_of_are_no_damage,
     damage_in_a_sealed_segment_is_not_counted_as_records,
     damage_that_was_met_is_told,
     a_log_that_was_killed_or_is_open_is_not_called_closed,
@@ -49,6 +50,20 @@ fn it_says_what_there_is(engine: &str) {
     let text = self::text(&log);
     let missing = "DAMAGED    offsets 2..=8999999999 are in no segment\n";
     assert!(text.contains(missing), "{text}");
+    let missing = json!([{ "first": 2, "last": 8_999_999_999_u64 }]);
+    assert_eq!(log.info()["missing"], missing);
+}
+
+fn offsets_that_are_told_of_are_no_damage(engine: &str) {
+    let log = NewLog::new(engine);
+    let lines = br#"{"offset":0,"value":"YQ=="}
+{"gap":{"first":1,"last":3,"cause":"skipped"}}
+{"offset":4,"value":"YQ=="}
+"#;
+    printed(log.verb("import", &[]), lines);
+    let text = text(&log);
+    assert!(!text.contains("DAMAGED"), "{text}");
+    assert_eq!(log.info()["missing"], json!([]));
 }
 
 fn damage_in_a_sealed_segment_is_not_counted_as_records(engine: &str) {

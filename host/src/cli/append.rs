@@ -78,7 +78,8 @@ pub(crate) struct Append {
         requires = "producer_id"
     )]
     producer_sequence: u64,
-    /// Append nothing, and exit with 6, unless the first line gets this offset
+    /// Append nothing, and exit with 6, unless the first line that is appended gets this offset; what is sent again
+    /// is not
     #[arg(long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true)]
     expect_next: Option<u64>,
     /// Print the last offset of each batch, a line each, as soon as it is acknowledged, that is kept as

@@ -9,11 +9,13 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use proglog::{IndexState, Offset, Report, SegmentSummary, TornTail};
+use proglog_host::Engine;
 use serde::Serialize;
 
 use super::{
     Done,
     directory::open_to_read,
+    exchange::Stretch,
     options::EngineArgs,
     text::{bytes, count, offsets},
 };
@@ -47,6 +49,8 @@ struct Summary<'a> {
     /// Known where opening the log looked at all of them.
     records: Option<u64>,
     segments: &'a [SegmentSummary],
+    /// What no segment holds, and none tells that it is not there.
+    missing: Vec<Stretch>,
     store_bytes: u64,
     index_bytes: u64,
     /// Whether opening it to append would have something to mend or to make sure of. It would not after a
@@ -61,6 +65,7 @@ impl Info {
         let log = open_to_read(self.engine.engine, &self.dir)?;
         let (lowest, next) = (log.lowest_offset()?, log.next_offset()?);
         let (segments, scanned) = (log.segments()?, log.recovery_report()?);
+        let missing = missing(&*log, &segments);
         log.close()?;
         let engine = self.engine.engine.to_possible_value();
         let summary = Summary {
@@ -70,6 +75,7 @@ impl Info {
             next_offset: next,
             records: is_verified(&segments, &scanned).then(|| scanned.records()),
             segments: &segments,
+            missing,
             store_bytes: segments.iter().map(|segment| segment.store_bytes).sum(),
             index_bytes: segments
                 .iter()
@@ -90,6 +96,19 @@ impl Info {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The offsets between segments of which none tells that they are not there.
+fn missing(log: &dyn Engine, segments: &[SegmentSummary]) -> Vec<Stretch> {
+    let between = segments.windows(2).filter_map(|pair| {
+        let (first, after) = (pair[0].next, pair[1].base);
+        let is_told = || log.locate(first).is_ok_and(|place| place.gap.is_some());
+        (first < after && !is_told()).then(|| Stretch {
+            first,
+            last: Offset(after.0 - 1),
+        })
+    });
+    between.collect()
 }
 
 /// Whether opening the log looked at all records. Of an empty log there are none to look at.
@@ -127,12 +146,9 @@ fn print(out: &mut impl Write, summary: &Summary<'_>) -> io::Result<()> {
     writeln!(out, "segments   {}", summary.segments.len())?;
     writeln!(out, "stores     {}", bytes(summary.store_bytes))?;
     writeln!(out, "indexes    {}", bytes(summary.index_bytes))?;
-    for pair in summary.segments.windows(2) {
-        let (first, after) = (pair[0].next, pair[1].base);
-        if first < after {
-            let offsets = offsets(first, after);
-            writeln!(out, "DAMAGED    offsets {offsets} are in no segment")?;
-        }
+    for stretch in &summary.missing {
+        let offsets = offsets(stretch.first, stretch.last.next());
+        writeln!(out, "DAMAGED    offsets {offsets} are in no segment")?;
     }
     if !summary.needs_recovery {
         return writeln!(out, "recovery   not needed: the end of the log is in order");
