@@ -1,13 +1,9 @@
 //! `proglog append`
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
 };
 
 use clap::Args;
@@ -19,10 +15,11 @@ use super::{
     Done,
     directory::open_to_write,
     failure::{Failure, in_flags},
+    index_file::ENTRY_BYTES,
     input::{Input, Piece, Records},
     options::{EngineArgs, StorageArgs, parse_number},
     progress::Progress,
-    signals::on_stop,
+    signals::Stopped,
     text::{count, note},
 };
 
@@ -31,8 +28,6 @@ const BATCH_BYTES_MAX: u64 = 1 << 20;
 const BATCH_RECORDS_MAX: u64 = 8192;
 /// The most bytes of a frame besides its value, key and headers.
 const FRAME_OVERHEAD_BYTES: u64 = 48;
-/// The bytes of an entry of an index.
-const ENTRY_BYTES: u64 = 12;
 
 /// Append each line of a file or of standard input as a record
 ///
@@ -100,15 +95,8 @@ impl Append {
     pub(crate) fn run(&self) -> Done {
         let input = Input::open(self.file.as_deref())?;
         let log = open_to_write(self.engine.engine, &self.dir, self.storage.options())?;
-        if input.is_terminal() && io::stderr().is_terminal() {
-            note("each line becomes a record; Ctrl-D ends");
-        }
-        let stopped = Arc::new(AtomicU8::new(0));
-        let (wake, tell) = (input.waker(), Arc::clone(&stopped));
-        on_stop(move |exit| {
-            tell.store(exit, Ordering::Relaxed);
-            wake();
-        })?;
+        input.tell_typist("each line becomes a record; Ctrl-D ends");
+        let stopped = input.listen_for_stop()?;
         let mut appender = Appender {
             append: self,
             log: &*log,
@@ -267,12 +255,11 @@ impl Appender<'_> {
         Ok(records - known)
     }
 
-    fn append_all(&mut self, input: &Input, stopped: &AtomicU8) -> Done {
+    fn append_all(&mut self, input: &Input, stopped: &Stopped) -> Done {
         loop {
-            let exit = stopped.load(Ordering::Relaxed);
-            if exit != 0 {
+            if let Some(exit) = stopped.exit() {
                 self.append_whole()?;
-                return Ok(ExitCode::from(exit));
+                return Ok(exit);
             }
             match input.next(self.records.len() > 0) {
                 Piece::Bytes(bytes) => self.take(&bytes)?,
@@ -284,14 +271,9 @@ impl Appender<'_> {
                     self.append_whole()?;
                     return Ok(ExitCode::SUCCESS);
                 }
-                Piece::Failed(error) => {
+                Piece::Failed(failure) => {
                     self.append_whole()?;
-                    let name = self
-                        .append
-                        .file
-                        .as_deref()
-                        .unwrap_or("standard input".as_ref());
-                    return Err(Failure::io("read", name, &error));
+                    return Err(failure);
                 }
             }
         }

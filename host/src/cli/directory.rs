@@ -1,8 +1,11 @@
 //! Opening the log in a directory that the command line names.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use proglog::{Log, Options, Report};
+use proglog::{Backend, FsBackend, Log, Options, Report};
 use proglog_host::{Engine, EngineKind, ErrorKind, Mode, open};
 
 use super::{
@@ -27,6 +30,16 @@ pub(crate) fn open_to_read(kind: EngineKind, directory: &Path) -> Result<Box<dyn
     })
 }
 
+/// Looks whether there is a log, for a verb that makes none.
+pub(crate) fn require_log(kind: EngineKind, directory: &Path) -> Result<(), Failure> {
+    let opened = open_to_read(kind, directory);
+    let opened = opened.map_err(|failure| match failure {
+        failure if failure.is_not_found() => Failure::no_log_to_work_on(directory),
+        failure => failure,
+    });
+    Ok(opened?.close()?)
+}
+
 /// Opens a log to append, making the directory if it is not there, and says on standard error what an
 /// unclean stop or damage had to do with it.
 pub(crate) fn open_to_write(
@@ -47,6 +60,62 @@ pub(crate) fn open_natively_to_write(directory: &Path, options: Options) -> Resu
     let log = log.map_err(|error| Failure::of_options(error.into()))?;
     tell_recovery(directory, &log.recovery_report());
     Ok(log)
+}
+
+/// A directory before a log is opened there, which may be the first.
+pub(crate) struct Place {
+    directory: PathBuf,
+    names: Vec<String>,
+    /// Of this directory and those that it is in, which are to be made; it first.
+    missing: Vec<PathBuf>,
+}
+
+impl Place {
+    pub(crate) fn before(directory: &Path) -> Self {
+        let files = FsBackend::open_read_only(directory).ok();
+        let names = files.and_then(|files| files.list().ok());
+        let above = directory.ancestors();
+        let above = above.filter(|path| !path.as_os_str().is_empty());
+        let missing = above.take_while(|path| !path.exists());
+        Self {
+            directory: directory.to_owned(),
+            names: names.unwrap_or_default(),
+            missing: missing.map(Path::to_owned).collect(),
+        }
+    }
+
+    /// After a failure, once the log is closed: takes an empty log away again that was made since.
+    pub(crate) fn restore(&self) {
+        let had_log = self.names.iter().any(|name| is_of_segment(name));
+        if had_log || !self.directory.is_dir() {
+            return;
+        }
+        // Under its lock: if another writer was faster, the log is that one's.
+        let Ok(files) = FsBackend::open(&self.directory) else {
+            return;
+        };
+        let names = files.list().unwrap_or_default();
+        let made: Vec<&String> = names.iter().filter(|name| is_of_segment(name)).collect();
+        let bytes =
+            |name: &String| fs::metadata(self.directory.join(name)).map(|found| found.len());
+        if made.iter().any(|name| !matches!(bytes(name), Ok(0))) {
+            return;
+        }
+        for name in made {
+            let _ = files.remove(name);
+        }
+        for directory in &self.missing {
+            // Only if nothing is in it.
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Whether a file is named as a segment's are.
+fn is_of_segment(name: &str) -> bool {
+    let base = name.strip_suffix(".store");
+    let base = base.or_else(|| name.strip_suffix(".index"));
+    base.is_some_and(|base| base.parse::<u64>().is_ok())
 }
 
 fn refuse_file(directory: &Path) -> Result<(), Failure> {

@@ -78,35 +78,46 @@ impl Carried {
         (size_of::<Self>() + lengths) as u64
     }
 
-    /// Whether a log has it so. How much of its batch is there does not matter.
-    pub(crate) fn is(&self, record: &Record) -> bool {
+    /// What of it a log has otherwise, if anything. How much of its batch is there does not matter.
+    pub(crate) fn difference(&self, record: &Record) -> Option<&'static str> {
         let headers = self.headers.iter().map(|h| (&*h.name, &*h.value));
-        let producer = record.producer().map(|p| (p.id, p.sequence));
-        self.offset == record.offset()
-            && self.value == record.value()
-            && self.key == record.key().unwrap_or_default()
-            && self.timestamp_ms == record.timestamp_ms().unwrap_or_default()
-            && headers.eq(record.headers())
-            && self
-                .producer
-                .as_ref()
-                .map(|(id, sequence)| (&**id, *sequence))
-                == producer
+        let producer = self.producer.as_ref();
+        let producer = producer.map(|(id, sequence)| (&**id, *sequence));
+        let differences = [
+            (self.offset != record.offset(), "offset"),
+            (self.value != record.value(), "value"),
+            (self.key != record.key().unwrap_or_default(), "key"),
+            (
+                self.timestamp_ms != record.timestamp_ms().unwrap_or_default(),
+                "timestamp_ms",
+            ),
+            (!headers.eq(record.headers()), "set of headers"),
+            (
+                producer != record.producer().map(|p| (p.id, p.sequence)),
+                "producer",
+            ),
+        ];
+        let mut differences = differences.into_iter();
+        differences.find_map(|(differs, what)| differs.then_some(what))
     }
 }
 
 /// Whether a record is of the batch of which these are the first ones.
 pub(crate) fn goes_on_with(batch: &[Carried], record: &Carried) -> bool {
-    batch.last().is_none_or(|before| {
-        before.batch_remaining.checked_sub(1) == Some(record.batch_remaining)
-            // The end of a batch says so: after a batch that was cut there may be a lone record.
-            && (record.batch_remaining > 0 || u64::from(record.batch_records) > batch.len() as u64)
-            && match (&before.producer, &record.producer) {
-                (None, None) => true,
-                (Some((id, before)), Some((own, sequence))) => id == own && before < sequence,
-                _ => false,
-            }
-    })
+    let before = batch.last();
+    before.is_none_or(|before| continues(before, batch.len() as u64, record))
+}
+
+/// Whether a record is of the batch that so many records are of, the last of them `before`.
+pub(crate) fn continues(before: &Carried, records: u64, record: &Carried) -> bool {
+    before.batch_remaining.checked_sub(1) == Some(record.batch_remaining)
+        // The end of a batch says so: after a batch that was cut there may be a lone record.
+        && (record.batch_remaining > 0 || u64::from(record.batch_records) > records)
+        && match (&before.producer, &record.producer) {
+            (None, None) => true,
+            (Some((id, before)), Some((own, sequence))) => id == own && before < sequence,
+            _ => false,
+        }
 }
 
 impl From<&Record> for Carried {

@@ -71,6 +71,15 @@ impl Failure {
         Self::new("not_found", message)
     }
 
+    /// The same to every verb that needs one, and does not make it.
+    pub(crate) fn no_log_to_work_on(directory: &Path) -> Self {
+        let name = directory.display();
+        let message = format!(
+            "there is no log in {name}; give the directory that holds one, with files such as 0.store"
+        );
+        Self::new("not_found", message)
+    }
+
     pub(crate) fn io(action: &str, path: &Path, error: &io::Error) -> Self {
         Self::new(
             "io",

@@ -4,10 +4,6 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
 };
 
 use clap::Args;
@@ -26,7 +22,7 @@ use super::{
     info::damage_note,
     options::EngineArgs,
     progress::Progress,
-    signals::on_stop,
+    signals::Stopped,
     text::{count, offsets},
     unfinished::Unfinished,
 };
@@ -104,9 +100,7 @@ impl Upgrade {
         let source = BookLog::open(&self.dir)?;
         let found = &source.found;
         let copy = Unfinished::begin(&self.dir, &self.dest)?;
-        let stopped = Arc::new(AtomicU8::new(0));
-        let tell = Arc::clone(&stopped);
-        on_stop(move |exit| tell.store(exit, Ordering::Relaxed))?;
+        let stopped = Stopped::listen(|| {})?;
         let store_bytes = found.segments.iter().map(|segment| segment.store_bytes);
         // Once to copy them, once to compare.
         let bytes_total = store_bytes.sum::<u64>().saturating_mul(2);
@@ -122,9 +116,8 @@ impl Upgrade {
         let done = copier.copy_and_compare(&copy);
         copier.progress.clear();
         done?;
-        let exit = stopped.load(Ordering::Relaxed);
-        if exit != 0 {
-            return Ok(ExitCode::from(exit));
+        if let Some(exit) = stopped.exit() {
+            return Ok(exit);
         }
         self.check(&copy)?;
         let outcome = Outcome {
@@ -234,7 +227,7 @@ impl Upgrade {
 /// An upgrade under way.
 struct Copier<'a> {
     source: &'a BookLog,
-    stopped: &'a AtomicU8,
+    stopped: &'a Stopped,
     /// The records of a batch that is not whole yet.
     batch: Vec<Carried>,
     /// The copy's next offset.
@@ -260,14 +253,10 @@ impl Copier<'_> {
         self.compare(&log)
     }
 
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed) != 0
-    }
-
     fn copy_all(&mut self, log: &Log) -> Result<(), Failure> {
         let source = self.source;
         for record in sound(&source.log) {
-            if self.is_stopped() {
+            if self.stopped.exit().is_some() {
                 return Ok(());
             }
             let record = record?;
@@ -335,7 +324,7 @@ impl Copier<'_> {
     fn compare(&mut self, copy: &Log) -> Result<(), Failure> {
         let mut copied = sound(copy);
         for record in sound(&self.source.log) {
-            if self.is_stopped() {
+            if self.stopped.exit().is_some() {
                 return Ok(());
             }
             let record = record?;
@@ -364,7 +353,7 @@ fn sound<B: proglog::Backend>(log: &Log<B>) -> impl Iterator<Item = Result<Recor
 }
 
 fn is_same(record: &Record, copied: &Record) -> bool {
-    Carried::from(record).is(copied) && copied.is_checked()
+    Carried::from(record).difference(copied).is_none() && copied.is_checked()
 }
 
 fn changed(offset: Offset) -> Failure {

@@ -202,7 +202,7 @@ mod tests {
                     let Item::Record(carried) = item else {
                         panic!("{item:?}");
                     };
-                    assert!(carried.is(record));
+                    assert_eq!(carried.difference(record), None);
                     assert_eq!(carried.batch_remaining, record.batch_remaining());
                     assert_eq!(carried.batch_records, record.batch_records());
                 }

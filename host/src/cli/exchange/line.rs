@@ -161,9 +161,14 @@ pub(super) fn read_line(line: &[u8]) -> Result<Item, String> {
         ReadLine {
             gap: Some(ReadGap { first, last, cause }),
             offset: None,
+            timestamp_ms: None,
+            key: None,
             value: None,
+            headers: None,
+            producer: None,
+            batch_remaining: None,
+            batch_records: None,
             damaged: None,
-            ..
         } => Gap::of(first..=last, cause).map(Item::Gap).ok_or_else(|| {
             "a `gap` has a first and a last offset, which is below 2^64-1".to_owned()
         }),
@@ -171,14 +176,28 @@ pub(super) fn read_line(line: &[u8]) -> Result<Item, String> {
         ReadLine {
             damaged: Some(ReadStretch { first, last }),
             offset: None,
+            timestamp_ms: None,
+            key: None,
             value: None,
-            ..
+            headers: None,
+            producer: None,
+            batch_remaining: None,
+            batch_records: None,
+            gap: None,
         } if first <= last => Ok(Item::Damaged(Stretch { first, last })),
         ReadLine {
             damaged: Some(_), ..
         } => Err("`damaged` stands alone, with a first and a last offset".to_owned()),
         ReadLine { offset: None, .. } => Err("it has no `offset`".to_owned()),
         ReadLine { value: None, .. } => Err("it has no `value`".to_owned()),
+        ReadLine {
+            producer: Some(ReadProducer { id, .. }),
+            ..
+        } if !(1..=Producer::ID_BYTES_MAX).contains(&id.0.len()) => Err(format!(
+            "the `id` of a `producer` has {} bytes; give 1 to {}",
+            id.0.len(),
+            Producer::ID_BYTES_MAX
+        )),
         ReadLine {
             offset: Some(offset),
             value: Some(value),
@@ -253,6 +272,18 @@ mod tests {
             (
                 r#"{"offset":1,"value":"","damaged":{"first":1,"last":1}}"#,
                 "`damaged` stands alone",
+            ),
+            (
+                r#"{"damaged":{"first":1,"last":1},"key":""}"#,
+                "`damaged` stands alone",
+            ),
+            (
+                r#"{"gap":{"first":1,"last":1,"cause":"lost"},"headers":[]}"#,
+                "`gap` stands alone",
+            ),
+            (
+                r#"{"offset":1,"value":"","producer":{"id":"","sequence":1}}"#,
+                "the `id` of a `producer` has 0 bytes; give 1 to 32",
             ),
             ("\u{feff}{}", "expected value"),
         ] {
