@@ -20,7 +20,7 @@ use super::{
     options::{EngineArgs, StorageArgs, parse_number},
     progress::Progress,
     signals::Stopped,
-    text::{count, note},
+    text::{count, note, print_report},
 };
 
 /// The most that is appended at once, each time as a batch that is there whole or not at all.
@@ -196,10 +196,10 @@ impl Append {
         if self.acks && !self.json {
             // If standard error is closed, the offsets on standard output said it already.
             let _ = writeln!(io::stderr(), "{summary}");
+            Ok(())
         } else {
-            writeln!(io::stdout(), "{summary}")?;
+            print_report(&format!("{summary}\n"))
         }
-        Ok(())
     }
 }
 

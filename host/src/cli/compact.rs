@@ -12,7 +12,7 @@ use proglog::{Compacted, Compaction, LeftAlone, LeftAloneReason, Options};
 
 use super::{
     Done,
-    directory::{open_natively_to_write, open_to_read},
+    directory::{open_natively_to_write, require_log},
     failure::{Failure, exit},
     options::{EngineArgs, parse_bytes, parse_duration},
     text::{bytes, count, note},
@@ -57,7 +57,7 @@ pub(crate) struct Compact {
 
 impl Compact {
     pub(crate) fn run(&self) -> Done {
-        open_to_read(self.engine.engine, &self.dir)?.close()?;
+        require_log(self.engine.engine, &self.dir)?;
         let log = open_natively_to_write(&self.dir, Options::new())?;
         let compaction = Compaction::new()
             .tombstones_kept(self.tombstones_kept)

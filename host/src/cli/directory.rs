@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proglog::{Backend, FsBackend, Log, Options, Report};
+use proglog::{Backend, FsBackend, Log, Offset, Options, Report};
 use proglog_host::{Engine, EngineKind, ErrorKind, Mode, open};
 
 use super::{
@@ -15,14 +15,7 @@ use super::{
 
 /// Opens a log to read, beside a writer too.
 pub(crate) fn open_to_read(kind: EngineKind, directory: &Path) -> Result<Box<dyn Engine>, Failure> {
-    match fs::metadata(directory) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => return Err(not_a_directory(directory)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Failure::no_log(directory));
-        }
-        Err(error) => return Err(Failure::io("open", directory, &error)),
-    }
+    require_directory(directory)?;
     open(kind, directory, Mode::Read, Options::new()).map_err(|error| match error.kind() {
         // The options make sense, so that it can be nothing else.
         ErrorKind::InvalidArgument => Failure::no_log(directory),
@@ -30,13 +23,20 @@ pub(crate) fn open_to_read(kind: EngineKind, directory: &Path) -> Result<Box<dyn
     })
 }
 
+/// Looks whether there is a directory to read.
+pub(crate) fn require_directory(directory: &Path) -> Result<(), Failure> {
+    match fs::metadata(directory) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(not_a_directory(directory)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::no_log(directory)),
+        Err(error) => Err(Failure::io("open", directory, &error)),
+    }
+}
+
 /// Looks whether there is a log, for a verb that makes none.
 pub(crate) fn require_log(kind: EngineKind, directory: &Path) -> Result<(), Failure> {
     let opened = open_to_read(kind, directory);
-    let opened = opened.map_err(|failure| match failure {
-        failure if failure.is_not_found() => Failure::no_log_to_work_on(directory),
-        failure => failure,
-    });
+    let opened = opened.map_err(|failure| failure.of_work_on(directory));
     Ok(opened?.close()?)
 }
 
@@ -111,11 +111,15 @@ impl Place {
     }
 }
 
-/// Whether a file is named as a segment's are.
+/// The base offset in the name of a store or an index, in decimal and not padded.
+pub(crate) fn base_in_name(name: &str, suffix: &str) -> Option<Offset> {
+    let base: u64 = name.strip_suffix(suffix)?.parse().ok()?;
+    (name == format!("{base}{suffix}")).then_some(Offset(base))
+}
+
 fn is_of_segment(name: &str) -> bool {
-    let base = name.strip_suffix(".store");
-    let base = base.or_else(|| name.strip_suffix(".index"));
-    base.is_some_and(|base| base.parse::<u64>().is_ok())
+    let base = base_in_name(name, ".store");
+    base.or_else(|| base_in_name(name, ".index")).is_some()
 }
 
 fn refuse_file(directory: &Path) -> Result<(), Failure> {

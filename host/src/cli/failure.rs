@@ -71,8 +71,11 @@ impl Failure {
         Self::new("not_found", message)
     }
 
-    /// The same to every verb that needs one, and does not make it.
-    pub(crate) fn no_log_to_work_on(directory: &Path) -> Self {
+    /// Where there is no log, the answer to a verb that works on one: an append would give it nothing to do.
+    pub(crate) fn of_work_on(self, directory: &Path) -> Self {
+        if !self.is_not_found() {
+            return self;
+        }
         let name = directory.display();
         let message = format!(
             "there is no log in {name}; give the directory that holds one, with files such as 0.store"

@@ -1,9 +1,6 @@
 //! What `proglog import` says of itself.
 
-use std::{
-    io::{self, Write},
-    ops::Range,
-};
+use std::ops::Range;
 
 use proglog::Offset;
 use proglog_host::{Error, ErrorKind, http::kind_name};
@@ -13,7 +10,7 @@ use super::{
     super::{
         exchange::Stretch,
         failure::{Failure, in_flags},
-        text::count,
+        text::{count, print_json, print_report},
     },
     Importer,
 };
@@ -74,20 +71,18 @@ impl Importer<'_> {
     }
 
     pub(super) fn tell_summary(&self) -> Result<(), Failure> {
-        let mut out = io::stdout();
         let overlap = self.overlap.as_ref();
         let passed_over = overlap.map_or(0, |overlap| overlap.passed_over);
         let not_compared = overlap.map_or(0, |overlap| overlap.not_compared);
         if self.import.json {
-            let summary = json!({
+            return print_json(&json!({
                 "first": self.told.imported.map(|imported| imported.first),
                 "last": self.told.imported.map(|imported| imported.last),
                 "records": self.told.records,
                 "absent": self.absent,
                 "passed_over": passed_over,
                 "not_compared": not_compared,
-            });
-            return Ok(writeln!(out, "{summary}")?);
+            }));
         }
         let imported = match self.told.imported {
             None => "imported nothing".to_owned(),
@@ -111,6 +106,6 @@ impl Importer<'_> {
                 count(records, "record")
             ),
         };
-        Ok(writeln!(out, "{imported}{absent}{had}{below}")?)
+        print_report(&format!("{imported}{absent}{had}{below}\n"))
     }
 }
