@@ -11,7 +11,8 @@
 //!
 //! A posted record may also have `key` (base64), `headers` (`[{"name":"…","value":"<base64>"}]`),
 //! `timestamp_ms` (0 for none) and `producer` (`{"id":"<base64>","sequence":N}`): such a record is appended once,
-//! however often it is posted, as [`proglog::Log::append`] describes. An answer has those the record has. In a path,
+//! however often it is posted, as [`proglog::Log::append`] describes; the id has 1 to 32 bytes. Posted again with an
+//! `expected_next_offset`, it gives the offset that it got, whatever is expected by then. An answer has those the record has. In a path,
 //! where `/` and `+` mean something, a producer's id is base64 of the URL's alphabet (`-` and `_`), with or without
 //! padding. Base64 is the standard alphabet
 //! with padding, as Go's `encoding/json` reads and writes it. The content type of a request is not

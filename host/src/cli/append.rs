@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     Done,
-    directory::open_to_write,
+    directory::{Place, open_to_write},
     failure::{Failure, in_flags},
     index_file::ENTRY_BYTES,
     input::{Input, Piece, Records},
@@ -73,8 +73,9 @@ pub(crate) struct Append {
         requires = "producer_id"
     )]
     producer_sequence: u64,
-    /// Append nothing, and exit with 6, unless the first line that is appended gets this offset; what is sent again
-    /// is not
+    /// Append nothing, and exit with 6, unless the first line gets this offset. What --producer-id says is there
+    /// already has its offsets, wherever they are: a line after it is to get one as many higher, and where all of them
+    /// are there, that is success
     #[arg(long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true)]
     expect_next: Option<u64>,
     /// Print the last offset of each batch, a line each, as soon as it is acknowledged, that is kept as
@@ -94,6 +95,7 @@ pub(crate) struct Append {
 impl Append {
     pub(crate) fn run(&self) -> Done {
         let input = Input::open(self.file.as_deref())?;
+        let place = Place::before(&self.dir);
         let log = open_to_write(self.engine.engine, &self.dir, self.storage.options())?;
         input.tell_typist("each line becomes a record; Ctrl-D ends");
         let stopped = input.listen_for_stop()?;
@@ -115,6 +117,9 @@ impl Append {
         appender.tell_known();
         let (first, next) = (appender.first, appender.next);
         let closed = log.close();
+        if done.is_err() {
+            place.restore();
+        }
         let told = self.tell_summary(first, next, done.is_ok() && closed.is_ok());
         let exit = done?;
         closed.map_err(not_acknowledged)?;

@@ -54,7 +54,7 @@ pub(crate) struct Serve {
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", value_parser = parse_address)]
     listen: String,
     /// Refuse requests with a larger body [default: 4/3 of --record-bytes-max, and 64K]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_hyphen_values = true)]
     body_bytes_max: Option<u64>,
     #[command(flatten)]
     engine: EngineArgs,

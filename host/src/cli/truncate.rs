@@ -56,11 +56,11 @@ struct What {
     after: Option<Offset>,
     /// Remove the oldest segments while the stores have more bytes than this together; never the last one, which takes
     /// appends
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_hyphen_values = true)]
     bytes_max: Option<u64>,
     /// Remove the segments whose last record is older than this, by its timestamp, such as 36h or 7d; never the last
     /// one. One without timestamps stays, and so do those after it
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     older_than: Option<Duration>,
 }
 

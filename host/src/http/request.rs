@@ -9,7 +9,7 @@ use base64::{
         general_purpose::{GeneralPurpose, GeneralPurposeConfig},
     },
 };
-use proglog::{AppendOptions, Header, NewRecord, Offset};
+use proglog::{AppendOptions, Header, NewRecord, Offset, Producer};
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -159,6 +159,15 @@ impl<'de> Deserialize<'de> for PostedRecord {
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PostedRecord, A::Error> {
                 let fields = RecordFields::deserialize(MapAccessDeserializer::new(map))?;
                 let headers = fields.headers.unwrap_or_default().into_iter();
+                if let Some(Object(ProducerFields { id, .. })) = &fields.producer
+                    && !(1..=Producer::ID_BYTES_MAX).contains(&id.0.len())
+                {
+                    return Err(de::Error::custom(format_args!(
+                        "the `id` of a `producer` has {} bytes, and is to have 1 to {}",
+                        id.0.len(),
+                        Producer::ID_BYTES_MAX
+                    )));
+                }
                 Ok(PostedRecord {
                     value: fields.value.0,
                     key: fields.key.0,
