@@ -212,6 +212,7 @@ fn bodies_over_the_limit_are_refused(engine: &str) {
         Options::new(),
         HttpOptions {
             body_bytes_max: 100,
+            ..HttpOptions::for_records(0)
         },
     );
     let body = |bytes: usize| format!("{{\"record\":\"\"{}}}", " ".repeat(bytes - 13));

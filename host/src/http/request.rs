@@ -85,6 +85,17 @@ pub(super) fn parse_producer_id(id: &str) -> Result<Vec<u8>, Problem> {
     })
 }
 
+/// Whether all of the log is to be looked through.
+pub(super) fn parse_search(query: &str) -> Result<bool, Problem> {
+    match query {
+        "" => Ok(false),
+        "search=log" => Ok(true),
+        _ => Err(Problem::bad_request(
+            "a query of a producer is search=log, which looks through all of the log, or none",
+        )),
+    }
+}
+
 fn parse_query(query: &str) -> Result<Offset, Problem> {
     let mut offset = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
