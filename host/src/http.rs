@@ -8,6 +8,7 @@
 //! | `GET /producers/{id}?search=log` | likewise, and where the log does not remember it, all of it is looked through |
 //! | `POST /producers/{id}/records`, frames | `{"sequence":N,"offset":N,"appended":N,"known":N}`: see "Shipping" below |
 //! | `GET /` with the body `{"offset":N}`, or `GET /?offset=N` | `{"record":{"value":"<base64>","offset":N}}` |
+//! | `GET /records?from=N` | the frames of records from the offset N on, as they stand in the stores; see "Records" below |
 //! | `GET /healthz` | `{"status":"ok","lowest_offset":…,"next_offset":…,"durable_offset":…}` |
 //! | `GET /` from a browser (`Accept: text/html`, no body, no query) | the page |
 //!
@@ -18,6 +19,13 @@
 //! padding. Base64 is the standard alphabet
 //! with padding, as Go's `encoding/json` reads and writes it. The content type of a request is not
 //! looked at: the book's `curl` sends a form's.
+//!
+//! # Records
+//!
+//! `GET /records?from=N` answers the frames of consecutive records from N on, with checksums and all, and with the frames
+//! that tell of [gaps](proglog::Gap) between them: as many as are not more than 1 MiB, or `bytes_max=B` if that is less,
+//! but one at least; nothing where the log ends. With `wait_ms=W` it waits there so long for the next record, at most five
+//! seconds: who asks again and again follows the log.
 //!
 //! # Shipping
 //!
@@ -83,7 +91,7 @@ use self::{
     answer::{AnswerRoom, Attempt},
     body::{BodyLimit, read_body, room_for},
     problem::Problem,
-    request::AppendRequest,
+    request::{AppendRequest, RecordsRequest},
 };
 use crate::{Engine, ErrorKind, Result, page};
 
@@ -101,6 +109,8 @@ const POST_ADVICE: &str = "`proglog serve --body-bytes-max` and `--record-bytes-
 const BODIES_BYTES_MAX: usize = 256 << 20;
 /// How many calls of the engine go on at once, more than processors: most wait for the disk.
 const ENGINE_CALLS_MAX: usize = 64;
+/// How many requests wait at once for records to come. Each has a thread meanwhile.
+const WAITING_MAX: usize = 64;
 /// How long a request waits for its turn at the engine.
 const ENGINE_WAIT: Duration = Duration::from_secs(30);
 
@@ -157,10 +167,12 @@ pub fn app(engine: Arc<Box<dyn Engine>>, options: HttpOptions) -> Router {
             advice: POST_ADVICE,
         },
         answers: AnswerRoom::default(),
+        waiting: Arc::new(Semaphore::new(WAITING_MAX)),
         room: room_for(options.body_bytes_max.max(BODIES_BYTES_MAX)),
     };
     let app = Router::new()
         .route("/", get(read).post(append))
+        .route("/records", get(records))
         .route("/healthz", get(health))
         .route("/producers/{id}", get(producer))
         .route("/producers/{id}/records", post(ship))
@@ -181,6 +193,7 @@ struct Server {
     post_body: BodyLimit,
     answers: AnswerRoom,
     room: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Server {
@@ -277,6 +290,41 @@ async fn read(State(server): State<Server>, request: Request) -> Result<Response
         match attempt.await? {
             Attempt::Made(response) => return Ok(response),
             // Reading the record again costs less than all who wait holding theirs.
+            Attempt::NeedsRoom(bytes) => taken = Some(server.answers.take(bytes).await?),
+        }
+    }
+}
+
+async fn records(
+    State(server): State<Server>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let RecordsRequest {
+        from,
+        bytes_max,
+        wait,
+    } = RecordsRequest::parse(&query.unwrap_or_default())?;
+    if !wait.is_zero()
+        // With as many waiting as may, one more is answered at once.
+        && let Ok(place) = Arc::clone(&server.waiting).try_acquire_owned()
+    {
+        let engine = Arc::clone(&server.engine);
+        let waited = spawn_blocking(move || {
+            let _place = place;
+            // What fails is told below.
+            let _ = engine.subscribe(from).next_timeout(wait);
+        });
+        waited.await.map_err(|_| Problem::bug())?;
+    }
+    let mut taken = None;
+    loop {
+        let (answers, room) = (server.answers.clone(), taken.take());
+        let attempt = server.call(move |engine| {
+            let frames = engine.read_batch(from, bytes_max)?;
+            Ok(answers.answer_frames(&frames, room))
+        });
+        match attempt.await? {
+            Attempt::Made(response) => return Ok(response),
             Attempt::NeedsRoom(bytes) => taken = Some(server.answers.take(bytes).await?),
         }
     }

@@ -357,7 +357,7 @@ fn what_makes_no_sense_is_refused_with_advice() {
         (read(r#"{"offset":1.0}"#), "a whole number from 0"),
         (read(r#"{"offset":"1"}"#), "a whole number from 0"),
         (read(""), "which record?"),
-        (query("offset=x"), "offset=x is no offset"),
+        (query("offset=x"), "offset=x is none: give a whole number"),
         (query("offset=-1"), "a whole number from 0"),
         (query("from=1"), "unknown query parameter `from`"),
         (

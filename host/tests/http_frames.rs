@@ -1,9 +1,13 @@
-//! Shipping the records of another log to the REST server.
+//! Records in frames over REST: those of another log shipped to the server, and the server's own.
 #![cfg(unix)]
 
 mod program;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -26,6 +30,7 @@ use tower::ServiceExt;
 on_both_engines!(
     what_is_shipped_is_there_once_and_in_order,
     batches_stay_whole,
+    records_come_as_they_stand_in_the_stores,
     one_that_the_log_forgot_is_found,
 );
 
@@ -144,6 +149,82 @@ fn batches_stay_whole(engine: &str) {
     );
     let answer = server.get("/producers/Yg").1;
     assert_eq!(answer["sequence"], json!(source.next_offset().0 - 1));
+}
+
+fn records_come_as_they_stand_in_the_stores(engine: &str) {
+    let server = Server::new(engine);
+    let records = |query: &str| {
+        let (status, headers, body) = server.call(request(
+            "GET",
+            &format!("/records?{query}"),
+            &[],
+            Vec::new(),
+        ));
+        assert_eq!(status, StatusCode::OK, "{query}");
+        assert_eq!(headers["content-type"], "application/octet-stream");
+        body
+    };
+    let began = Instant::now();
+    assert!(records("from=0&wait_ms=200").is_empty());
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    server
+        .engine
+        .append_batch(&[NewRecord::new("a"), NewRecord::new("b")])
+        .unwrap();
+    let large = vec![b'x'; 100_000];
+    server
+        .engine
+        .append_batch(&[NewRecord::new(&large)])
+        .unwrap();
+    let frame = |n| server.engine.read(Offset(n)).unwrap().frame().to_vec();
+    let small = [frame(0), frame(1)].concat();
+    assert_eq!(records("from=0"), [small.clone(), frame(2)].concat());
+    assert_eq!(records("bytes_max=1000&from=0"), small);
+    assert_eq!(records("from=1&bytes_max=0"), frame(1));
+    assert_eq!(records("from=2&bytes_max=1000&wait_ms=9999999"), frame(2));
+    assert!(records("from=3").is_empty());
+    // Who waits is woken.
+    let waits = server.app.clone().oneshot(request(
+        "GET",
+        "/records?from=3&wait_ms=5000",
+        &[],
+        Vec::new(),
+    ));
+    let waits = server.runtime.spawn(waits);
+    thread::sleep(Duration::from_millis(100));
+    let began = Instant::now();
+    server.engine.append_batch(&[NewRecord::new("c")]).unwrap();
+    let answer = server.runtime.block_on(waits).unwrap().unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    let body = server
+        .runtime
+        .block_on(to_bytes(answer.into_body(), usize::MAX))
+        .unwrap();
+    assert_eq!(body, frame(3));
+
+    for (query, status, said) in [
+        ("from=5", 404, "offset 5 is not in the log"),
+        ("from=5&wait_ms=100", 404, "offset 5 is not in the log"),
+        ("", 400, "from which record on?"),
+        ("from=x", 400, "from=x is none: give a whole number"),
+        ("from=1&from=1", 400, "more than one `from`"),
+        (
+            "from=1&until=2",
+            400,
+            "expected `from`, `bytes_max`, `wait_ms`",
+        ),
+    ] {
+        let (found, answer) = server.get(&format!("/records?{query}"));
+        assert_eq!(found, status, "{query}: {answer}");
+        assert!(
+            answer["error"].as_str().unwrap().contains(said),
+            "{query}: {answer}"
+        );
+    }
 }
 
 fn one_that_the_log_forgot_is_found(engine: &str) {
