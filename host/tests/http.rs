@@ -226,6 +226,7 @@ fn bodies_over_the_limit_are_refused(engine: &str) {
         Options::new(),
         HttpOptions {
             body_bytes_max: 100,
+            ..HttpOptions::for_records(0)
         },
     );
     let body = |bytes: usize| format!("{{\"record\":\"\"{}}}", " ".repeat(bytes - 13));
@@ -370,7 +371,7 @@ fn what_makes_no_sense_is_refused_with_advice() {
         (read(r#"{"offset":1.0}"#), "a whole number from 0"),
         (read(r#"{"offset":"1"}"#), "a whole number from 0"),
         (read(""), "which record?"),
-        (query("offset=x"), "offset=x is no offset"),
+        (query("offset=x"), "offset=x is none: give a whole number"),
         (query("offset=-1"), "a whole number from 0"),
         (query("from=1"), "unknown query parameter `from`"),
         (
