@@ -53,7 +53,9 @@ fn written(what: &str, closed: bool) -> Result<Files> {
         let skip = |log: &Log<_>, offsets, cause| log.skip_to_because(next.plus(offsets), cause);
         match part {
             'r' => drop(log.append(format!("record {next}").as_str())?),
-            'b' => drop(log.append_batch(["first of two", "second of two"])?),
+            'b' => {
+                log.append_batch(["first of two", "second of two"])?;
+            }
             'o' => skip(&log, 1, GapCause::Skipped)?,
             'n' => skip(&log, 3, GapCause::Compacted)?,
             'l' => skip(&log, 2, GapCause::Lost)?,

@@ -333,5 +333,14 @@ fn check_sound(log: &Log<MemoryBackend>, sound: &Sound, what: &str) {
             .unwrap_or_else(|error| panic!("{error}; {what}"));
         assert_eq!(read.frame(), record.frame(), "{what}");
     }
+    // What is not there has entries too.
+    for segment in log.segments() {
+        for offset in (segment.base.0..segment.next.0).map(Offset) {
+            if !sound.records.contains_key(&offset) {
+                let read = log.read(offset);
+                assert!(matches!(read, Err(Error::Gap { .. })), "{read:?}; {what}");
+            }
+        }
+    }
     assert!(log.verify().unwrap().is_sound(), "{what}");
 }
