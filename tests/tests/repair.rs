@@ -221,7 +221,7 @@ impl Round<'_> {
         );
         let repair = Log::repair(self.directory, self.options.clone()).unwrap();
         self.what = format!("closed: {}, {repair:?}", self.closed);
-        assert_eq!(planned(&repair), plan, "{}", self.what);
+        assert_eq!(planned(&repair), planned(&plan), "{}", self.what);
 
         let log = Log::open_read_only(self.directory, self.options.clone()).unwrap();
         let report = log.verify().unwrap();
@@ -550,6 +550,10 @@ impl Round<'_> {
 fn planned(repair: &Repair) -> Repair {
     let mut repair = repair.clone();
     for lost in &mut repair.lost {
+        // Zeros after a frame at the end are cut off before it is looked at again: then it may claim more than there is.
+        if lost.reason == proglog::Damaged::Length {
+            lost.reason = proglog::Damaged::Malformed;
+        }
         if let Some(kept) = &mut lost.bytes {
             kept.file = None;
         }
