@@ -749,7 +749,11 @@ impl<B: Backend> Log<B> {
 
     /// Leaves offsets out: the next append gets `next`. Those between are [not there](Gap), by word of the log: reading
     /// one gives [`Error::Gap`], iterating steps over them, and they are no damage. It is for copies of logs whose records
-    /// keep their offsets. Durable when it returns; in a crash it happened or it did not. It begins a segment.
+    /// keep their offsets.
+    ///
+    /// Up to 4,096 offsets are left out as a record is appended: the promise of [`Options::durability`] is kept when it
+    /// returns, and each takes an entry of the index. More, or more than an index has room for, are a segment of their
+    /// own; that takes some syncs, and is durable when it returns. In a crash all are left out or none.
     ///
     /// # Errors
     ///

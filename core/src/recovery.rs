@@ -10,7 +10,7 @@ mod unwritten;
 mod window;
 mod zeros;
 
-pub(crate) use self::gaps::leading_gap;
+pub(crate) use self::gaps::{leading_gap, leads};
 use self::{
     batches::{Batches, Mark},
     search::{After, search_budget_bytes},
@@ -42,8 +42,8 @@ pub(crate) struct Scanned {
     pub(crate) gaps: Gaps,
     /// Where a torn tail may go back before some of them: which, and where each frame ends.
     gaps_met: Vec<(u64, Gap)>,
-    /// Whether the last frame tells of offsets of the segment that are not there.
-    pub(crate) ends_in_gap: bool,
+    /// Where the frame ends that tells of offsets before the segment, if there is one.
+    led_to: u64,
     /// Whether the last record says that more of its batch follow.
     pub(crate) ends_in_batch: bool,
 }
@@ -66,16 +66,17 @@ impl Scanned {
             damage: Vec::new(),
             gaps: Gaps::default(),
             gaps_met: Vec::new(),
-            ends_in_gap: false,
+            led_to: 0,
             ends_in_batch: false,
         }
     }
 
     /// Whether appends can follow. Not on bad bytes that must stay, for after a crash a torn append could
-    /// not be told from them; nor on a batch that was cut on purpose, which a crash would drop, as one may have been of
-    /// which a gap is the end.
+    /// not be told from them; nor on a batch that was cut on purpose, which a crash would drop; nor in a segment that
+    /// has nothing but a gap from before it on, for which its index vouches as it is.
     pub(crate) fn takes_appends(&self) -> bool {
-        !self.ends_in_damage() && !self.ends_in_batch && !self.ends_in_gap
+        let is_of_gap = self.led_to > 0 && self.led_to == self.end;
+        !self.ends_in_damage() && !self.ends_in_batch && !is_of_gap
     }
 
     fn ends_in_damage(&self) -> bool {
@@ -173,7 +174,6 @@ fn scan_to<F: BackendFile>(
                 scan.push(&mut scanned, 1)?;
                 scanned.records += 1;
                 scanned.unchecked_records += u64::from(!layout.checked);
-                scanned.ends_in_gap = false;
                 scanned.end += bytes;
             }
             Err(_) if to_zeros && scan.has_no_length_at(scanned.end)? => {
@@ -182,7 +182,6 @@ fn scan_to<F: BackendFile>(
             }
             Err(reason) => {
                 let before = Mark::of(&scanned);
-                scanned.ends_in_gap = false;
                 match scan.bad_bytes(&mut scanned, reason, end)? {
                     Bad::TornTail => {
                         batches.torn_tail(before);
@@ -235,7 +234,6 @@ impl<F: BackendFile> Scan<'_, F> {
     /// are. At any other it stops.
     fn checked_records(&mut self, scanned: &mut Scanned, batches: &mut Batches) -> Result<()> {
         let mut rest = self.window.get_some(scanned.end)?;
-        let before = scanned.end;
         while let Some(bytes) = frame_bytes(rest, rest.len() as u64)
             && let Ok(layout) = parse_frame(&rest[..bytes], Check::Checksum)
             && layout.checked
@@ -250,7 +248,6 @@ impl<F: BackendFile> Scan<'_, F> {
             scanned.end += bytes as u64;
             rest = &rest[bytes..];
         }
-        scanned.ends_in_gap &= scanned.end == before;
         Ok(())
     }
 
@@ -388,12 +385,10 @@ impl<F: BackendFile> Scan<'_, F> {
                 (Bad::DamageToEnd, self.damage_end(position, end)?, lost)
             }
         };
-        // What a gap was that stood before the first record, no one knows: of that the last offset before the segment.
-        let led = lost == 0 && self.may_lead(position, first) && !matches!(bad, Bad::DamageToEnd);
-        let next = if led { first } else { first.plus(lost.max(1)) };
+        let next = first.plus(lost.max(1));
         scanned.damage.push(Damage {
             segment: self.base,
-            first: first.min(Offset(next.0 - 1)),
+            first,
             last: Offset(next.0 - 1),
             position,
             bytes: after - position,

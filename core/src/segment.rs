@@ -28,11 +28,11 @@ pub(crate) use self::{
 pub use drafts::Drafts;
 
 use crate::{
-    Durability, Error, NewRecord, Offset, Options, Record, Result,
+    Durability, Error, Gap, NewRecord, Offset, Options, Record, Result,
     backend::Backend,
     error::Damaged,
     index::{ENTRY_BYTES, Index},
-    record::{FRAME_BYTES_MIN, frame_bytes_max},
+    record::{FRAME_BYTES_MIN, encode_gap, frame_bytes_max},
     store::{StoreReader, StoreWriter},
 };
 
@@ -70,8 +70,8 @@ impl<B: Backend> Segment<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; [`Error::Corrupt`] when it ends in damage, in a batch that was cut or in a [gap](crate::Gap), so
-    /// that appends have to go to the next segment.
+    /// [`Error::Io`]; [`Error::Corrupt`] when it ends in damage or in a batch that was cut, or has nothing but a
+    /// [gap](crate::Gap) from before it on, so that appends have to go to the next segment.
     pub fn open(backend: &B, base: Offset, options: &Options) -> Result<Self> {
         options.validate()?;
         match Self::recover(backend, base, Place::Last, true, options) {
@@ -248,6 +248,37 @@ impl<B: Backend> Segment<B> {
         let first = self.next;
         self.next = first.plus(batch.records());
         Ok(first..self.next)
+    }
+
+    /// As [`Segment::append_frames`], of the frame that tells of a gap from the next offset on, which there is
+    /// [room](Self::has_room_for) for.
+    pub(crate) fn append_gap(
+        &mut self,
+        gap: Gap,
+        durability: Durability,
+        mapped: bool,
+    ) -> Result<Range<Offset>> {
+        debug_assert_eq!(gap.first, self.next);
+        let Self { reader, writer, .. } = self;
+        let (store, index) = (&reader.store, &reader.index);
+        let position = writer.end();
+        for _ in 0..gap.offsets() {
+            index.push(position)?;
+        }
+        let frame = encode_gap(gap);
+        let mapped = mapped && durability != Durability::Synced;
+        match writer.spare(store, frame.len(), mapped)? {
+            Some(spare) => {
+                spare[..frame.len()].copy_from_slice(&frame);
+                writer.fill(store, frame.len());
+            }
+            None => writer.write(store, &[&frame])?,
+        }
+        if durability == Durability::Written {
+            writer.flush(store)?;
+        }
+        self.next = gap.next();
+        Ok(gap.first..self.next)
     }
 
     /// Which memory of the file will be needed soon: from where on, and how much. Told once.

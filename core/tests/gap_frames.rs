@@ -88,7 +88,7 @@ fn stores() -> (BTreeMap<u64, Vec<Vec<u8>>>, Vec<u64>) {
                 gap(209, 4, 9),
             ],
         ),
-        (220, vec![gap(219, 10, 3), record(220), record(221)]),
+        (219, vec![gap(219, 10, 3), record(220), record(221)]),
         (222, vec![gap(225, 4, 1), gap(226, 1, 2)]),
         (227, vec![record(227), gap(230, 3, 1), record(231)]),
     ];
@@ -342,6 +342,7 @@ fn what_is_out_of_place_is_damage() -> Result<()> {
     // As the first frame of a segment.
     let firsts = [
         ("that ends early", gap(8, 4, 3)),
+        ("that ends right before it", gap(9, 5, 3)),
         ("that is not of its base", gap(12, 2, 3)),
         (
             "of more than a segment has",
@@ -351,16 +352,20 @@ fn what_is_out_of_place_is_damage() -> Result<()> {
     for (what, frame) in firsts {
         let files = MemoryBackend::new();
         files.insert("0.store", [record(0), record(1)].concat());
-        files.insert("10.store", [frame, record(10), record(11)].concat());
+        files.insert("10.store", [frame, record(11), record(12)].concat());
         let log = Log::open_read_only_on(files, options())?;
         assert!(!log.verify()?.is_sound(), "a gap {what}");
-        assert_eq!(log.read(Offset(11))?.value(), value(11), "a gap {what}");
-        assert_eq!(log.read(Offset(10))?.value(), value(10), "a gap {what}");
-        let between = log.read(Offset(5));
-        assert!(
-            matches!(between, Err(Error::Corrupt { .. })),
-            "a gap {what}: {between:?}"
-        );
+        for offset in [0, 1, 11, 12] {
+            let read = log.read(Offset(offset));
+            assert_eq!(read?.value(), value(offset), "a gap {what}");
+        }
+        for offset in [5, 10] {
+            let read = log.read(Offset(offset));
+            assert!(
+                matches!(read, Err(Error::Corrupt { .. })),
+                "a gap {what}: {offset} {read:?}"
+            );
+        }
     }
     // What begins before the base and is not first counts for nothing.
     let files = MemoryBackend::new();

@@ -1,6 +1,8 @@
 //! Offsets that were left out are not there by the log's own word, and stay so whatever stops it.
 
-use proglog::{Backend, Error, Fault, FaultBackend, GapCause, Log, MemoryBackend, Offset, Options};
+use proglog::{
+    Backend, Error, Fault, FaultBackend, GapCause, Log, MemoryBackend, Next, Offset, Options,
+};
 
 const RECORD: &str = "a record";
 
@@ -51,7 +53,9 @@ fn check<B: Backend>(log: &Log<B>, before: u64, to: u64, kept: u64, what: &str) 
             );
             assert!(is_gap, "{what}: {found:?}");
             let place = log.locate(Offset(offset)).unwrap();
-            assert_eq!((place.segment, place.position), (Offset(to), 0), "{what}");
+            let is_wide = to - before > 4096;
+            let segment = if is_wide { to - 1..to } else { 0..before + 1 };
+            assert!(segment.contains(&place.segment.0), "{what}: {place:?}");
             assert_eq!(place.gap.map(|gap| gap.last), Some(Offset(to - 1)));
             // From there on, the first record after it.
             let batch = log.read_batch(Offset(offset), 1).unwrap();
@@ -81,7 +85,7 @@ fn check<B: Backend>(log: &Log<B>, before: u64, to: u64, kept: u64, what: &str) 
 #[test]
 fn what_was_left_out_is_not_there_from_then_on() {
     for before in 0..8 {
-        for to in [before + 1, before + 2, before + 50, before + 2_000] {
+        for to in [1, 2, 50, 2_000, 4_096, 4_097].map(|offsets| before + offsets) {
             let files = MemoryBackend::new();
             let (kept, done) = skip(files.clone(), before, to);
             done.unwrap();
@@ -238,4 +242,96 @@ fn each_cause_is_told_as_it_was_given() {
     let gaps = log.verify().unwrap().gaps();
     let counts = (gaps.lost, gaps.compacted, gaps.skipped, gaps.other);
     assert_eq!(counts, (2, 2, 2, 2));
+}
+
+/// Who reads one while it is being left out, or as what comes next is appended, finds it or nothing yet.
+#[test]
+#[cfg(not(target_family = "wasm"))]
+fn readers_beside_appends_find_them_whole() {
+    use std::{sync::atomic::AtomicBool, sync::atomic::Ordering::Relaxed, thread};
+    let options = Options::new().durability(proglog::Durability::Buffered);
+    let log = Log::open_on(MemoryBackend::new(), options).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100_000 {
+                log.skip_to(log.next_offset().plus(2)).unwrap();
+                log.append(RECORD).unwrap();
+            }
+            done.store(true, Relaxed);
+        });
+        let mut met = 0;
+        while !done.load(Relaxed) {
+            let next = log.next_offset();
+            for back in (1..6).filter(|back| *back <= next.0) {
+                let offset = Offset(next.0 - back);
+                let found = log.read(offset);
+                match offset.0 % 3 {
+                    2 => assert!(found.is_ok(), "{offset}: {found:?}"),
+                    _ => assert!(
+                        matches!(found, Err(Error::Gap { .. })),
+                        "{offset}: {found:?}"
+                    ),
+                }
+                met += 1;
+            }
+        }
+        assert!(met > 0);
+    });
+}
+
+#[test]
+fn a_subscription_steps_over_them_and_waits_behind_them() {
+    let log = Log::open_on(MemoryBackend::new(), Options::new()).unwrap();
+    let mut subscription = log.subscribe(Offset(0));
+    let mut next = || match subscription.try_next().unwrap() {
+        Next::Record(record) => Some(record.offset().0),
+        _ => None,
+    };
+    log.append(RECORD).unwrap();
+    assert_eq!(next(), Some(0));
+    for (offsets, after) in [(3, 4), (5000, 5005)] {
+        log.skip_to(log.next_offset().plus(offsets)).unwrap();
+        assert_eq!(next(), None);
+        assert_eq!(log.append(RECORD).unwrap(), Offset(after));
+        assert_eq!(next(), Some(after));
+    }
+}
+
+/// After a clean close the record before them tells whether appends can follow: they do in the same segment.
+#[test]
+fn appends_go_on_behind_them_in_the_same_segment() {
+    let files = MemoryBackend::new();
+    for round in 0..3_u64 {
+        let log = Log::open_on(files.clone(), Options::new()).unwrap();
+        log.append_batch([RECORD; 2]).unwrap();
+        log.skip_to(log.next_offset().plus(2)).unwrap();
+        log.skip_to_because(log.next_offset().plus(1), GapCause::Lost)
+            .unwrap();
+        assert_eq!(log.next_offset(), Offset((round + 1) * 5));
+        assert_eq!(log.segments().len(), 1, "{round}");
+        log.close().unwrap();
+    }
+    let log = Log::open_on(files, Options::new()).unwrap();
+    assert_eq!(log.append(RECORD).unwrap(), Offset(15));
+    assert_eq!(log.segments().len(), 1);
+}
+
+/// As durable as the log's promise says: with a weaker one, what is not synced may go with its offsets.
+#[test]
+fn they_are_as_durable_as_the_log_promises() {
+    for durability in [proglog::Durability::Buffered, proglog::Durability::Synced] {
+        let disk = FaultBackend::new();
+        let log = Log::open_on(disk.clone(), Options::new().durability(durability)).unwrap();
+        log.append(RECORD).unwrap();
+        log.skip_to(Offset(4)).unwrap();
+        let is_synced = durability == proglog::Durability::Synced;
+        assert_eq!(log.durable_offset() == Offset(4), is_synced);
+        log.sync().unwrap();
+        assert_eq!(log.durable_offset(), Offset(4));
+        for state in disk.power_cuts(20, 0) {
+            let log = Log::open_on(state, Options::new()).unwrap();
+            assert_eq!(log.next_offset(), Offset(4));
+        }
+    }
 }

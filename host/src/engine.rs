@@ -3,8 +3,8 @@
 use std::{num::NonZero, ops::Range, path::Path, time::Duration};
 
 use proglog::{
-    AppendOptions, Compacted, Compaction, Frames, Location, Log, NewRecord, Next, Offset, Options,
-    ProducerLast, Record, Report, Retention, SegmentReport, SegmentSummary,
+    AppendOptions, Compacted, Compaction, Frames, GapCause, Location, Log, NewRecord, Next, Offset,
+    Options, ProducerLast, Record, Report, Retention, SegmentReport, SegmentSummary,
 };
 
 use crate::Result;
@@ -31,6 +31,7 @@ pub trait Engine: Send + Sync {
     fn truncate_before(&self, offset: Offset) -> Result<()>;
     fn truncate_after(&self, offset: Offset) -> Result<()>;
     fn reset(&self) -> Result<()>;
+    fn skip_to_because(&self, next: Offset, cause: GapCause) -> Result<()>;
     fn compact(&self, compaction: &Compaction) -> Result<Compacted>;
     fn enforce_retention(&self) -> Result<()>;
     fn enforce_retention_with(&self, retention: &Retention, now_ms: Option<u64>) -> Result<()>;

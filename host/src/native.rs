@@ -3,8 +3,8 @@
 use std::{iter, num::NonZero, ops::Range, time::Duration};
 
 use proglog::{
-    AppendOptions, Backend, Compacted, Compaction, Frames, Location, Log, NewRecord, Next, Offset,
-    ProducerLast, Record, Report, Retention, SegmentReport, SegmentSummary,
+    AppendOptions, Backend, Compacted, Compaction, Frames, GapCause, Location, Log, NewRecord,
+    Next, Offset, ProducerLast, Record, Report, Retention, SegmentReport, SegmentSummary,
 };
 
 use crate::{Engine, Error, Records, Result, Subscription};
@@ -67,6 +67,10 @@ where
 
     fn reset(&self) -> Result<()> {
         Ok(Log::reset(self)?)
+    }
+
+    fn skip_to_because(&self, next: Offset, cause: GapCause) -> Result<()> {
+        Ok(Log::skip_to_because(self, next, cause)?)
     }
 
     fn compact(&self, compaction: &Compaction) -> Result<Compacted> {

@@ -29,8 +29,8 @@ use std::{
 };
 
 use proglog::{
-    AppendOptions, Compacted, Compaction, Durability, Frames, Location, NewRecord, Offset, Options,
-    ProducerLast, Record, Report, Retention, SegmentSummary,
+    AppendOptions, Compacted, Compaction, Durability, Frames, GapCause, Location, NewRecord,
+    Offset, Options, ProducerLast, Record, Report, Retention, SegmentSummary,
 };
 use proglog_wasm::abi::Flags;
 
@@ -388,6 +388,16 @@ impl Engine for WasmLog {
 
     fn reset(&self) -> Result<()> {
         self.call(Guest::reset)
+    }
+
+    fn skip_to_because(&self, next: Offset, cause: GapCause) -> Result<()> {
+        self.call(|guest| guest.skip_to(next, cause))?;
+        if let Some(timer) = &self.timer
+            && self.shared.opening.options.durability != Durability::Synced
+        {
+            timer.appended();
+        }
+        Ok(())
     }
 
     fn compact(&self, compaction: &Compaction) -> Result<Compacted> {

@@ -1054,6 +1054,10 @@ impl Engine for Scripted {
         unasked()
     }
 
+    fn skip_to_because(&self, _: Offset, _: proglog::GapCause) -> Result<()> {
+        unasked()
+    }
+
     fn compact(&self, _: &Compaction) -> Result<Compacted> {
         unasked()
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use proglog::{Clock, Error, Header, Log, MemoryBackend, NewRecord, Offset, Options, Record};
+use proglog::{
+    Clock, Error, Gap, GapCause, Header, Log, MemoryBackend, NewRecord, Offset, Options, Record,
+};
 use proglog_tests::{
     schema::{Fields, frames, index_of},
     subject::{Files, files_of, memory_of},
@@ -16,10 +18,10 @@ fn a_flipped_bit_of_a_store_is_told_and_hurts_one_record() {
             let files = flipped(&sound.files, &frame.store, frame.position * 8 + bit);
             let log = Log::open_read_only_on(memory_of(&files), options()).unwrap();
             let what = format!(
-                "bit {} of byte {} of record {} ({})",
+                "bit {} of byte {} of {} ({})",
                 bit % 8,
                 bit / 8,
-                frame.offset,
+                frame.first,
                 frame.store
             );
             check_reads(&log, &sound, &frame, bit, &what);
@@ -37,10 +39,10 @@ fn a_flipped_bit_of_a_store_loses_nothing_else_when_appends_go_on() {
         for bit in 0..frame.bytes.len() * 8 {
             let files = flipped(&sound.files, &frame.store, frame.position * 8 + bit);
             let what = format!(
-                "bit {} of byte {} of record {} ({})",
+                "bit {} of byte {} of {} ({})",
                 bit % 8,
                 bit / 8,
-                frame.offset,
+                frame.first,
                 frame.store
             );
             let backend = memory_of(&files);
@@ -98,10 +100,10 @@ fn a_flipped_bit_of_a_store_without_an_index_gives_no_wrong_bytes() {
     for frame in frames_of(&sound.files) {
         for bit in 0..frame.bytes.len() * 8 {
             let what = format!(
-                "bit {} of byte {} of record {} ({})",
+                "bit {} of byte {} of {} ({})",
                 bit % 8,
                 bit / 8,
-                frame.offset,
+                frame.first,
                 frame.store
             );
             let files = flipped(&sound.files, &frame.store, frame.position * 8 + bit);
@@ -112,11 +114,11 @@ fn a_flipped_bit_of_a_store_without_an_index_gives_no_wrong_bytes() {
                 match log.read(offset) {
                     Ok(read) => check_value(&read, record, &frame, bit, &what),
                     Err(Error::Corrupt { offset, .. }) => {
-                        assert_eq!(offset, frame.offset, "{what}")
+                        assert_eq!(offset, frame.first, "{what}")
                     }
                     Err(Error::OffsetOutOfRange { .. }) => {
                         assert!(
-                            offset.0 >= last_batch && frame.offset.0 >= last_batch,
+                            offset.0 >= last_batch && frame.first.0 >= last_batch,
                             "{offset} is gone; {what}"
                         );
                     }
@@ -127,10 +129,12 @@ fn a_flipped_bit_of_a_store_without_an_index_gives_no_wrong_bytes() {
     }
 }
 
-/// A log of several segments: the book's records, then checked ones, alone and in batches.
+/// A log of several segments: the book's records, then checked ones, alone and in batches, with offsets left out among
+/// them and before a segment.
 struct Sound {
     files: Files,
     records: BTreeMap<Offset, Record>,
+    next: Offset,
 }
 
 /// How many records the last batch has.
@@ -138,7 +142,7 @@ const LAST_BATCH: u64 = 3;
 
 impl Sound {
     fn next(&self) -> Offset {
-        Offset(self.records.len() as u64)
+        self.next
     }
 }
 
@@ -162,11 +166,20 @@ fn closed_log() -> Sound {
         .unwrap();
     log.append(NewRecord::new("with headers").headers(&headers))
         .unwrap();
+    let skip = |offsets, cause| {
+        let next = log.next_offset().plus(offsets);
+        log.skip_to_because(next, cause).unwrap();
+    };
+    skip(3, GapCause::Skipped);
     log.append(NewRecord::new("")).unwrap();
+    skip(5000, GapCause::Compacted);
     log.append(NewRecord::new(&[b'v'; 130])).unwrap();
     // What a damaged length might take for a record: one whole inside another's value.
-    log.append(NewRecord::new(&Fields::new(13, "inner").frame()))
+    let after = log.next_offset().0 + 1;
+    log.append(NewRecord::new(&Fields::new(after, "inner").frame()))
         .unwrap();
+    skip(1, GapCause::Skipped);
+    skip(2, GapCause::Lost);
     log.append_batch(["one", "two", "three"].map(NewRecord::new))
         .unwrap();
     let records: BTreeMap<_, _> = log
@@ -175,11 +188,13 @@ fn closed_log() -> Sound {
         .map(|r| (r.offset(), r))
         .collect();
     assert!(log.segments().len() >= 3, "{:?}", log.segments());
+    let next = log.next_offset();
     log.close().unwrap();
     assert_eq!(records.len(), 16);
     Sound {
         files: files_of(&backend),
         records,
+        next,
     }
 }
 
@@ -191,7 +206,10 @@ fn options() -> Options {
 struct Frame {
     store: String,
     position: usize,
-    offset: Offset,
+    /// The offsets it is of: of a record one, of a gap as far as its segment has them.
+    first: Offset,
+    last: Offset,
+    is_gap: bool,
     bytes: Vec<u8>,
     /// The bytes of the value, if no checksum vouches for them.
     unprotected: std::ops::Range<usize>,
@@ -202,18 +220,29 @@ fn frames_of(files: &Files) -> Vec<Frame> {
     for (store, bytes) in files.iter().filter(|(name, _)| name.ends_with(".store")) {
         let mut position = 0;
         for frame in frames(bytes) {
-            let record = Record::from_frame(frame.to_vec().into()).unwrap();
-            // The book's records: eight bytes of length, a tag, a byte of length, the value.
-            let unprotected = if record.is_checked() {
-                0..0
-            } else {
-                10..10 + record.value().len()
+            let gap = Gap::from_frame(frame);
+            let (first, last, unprotected) = match gap {
+                Some(gap) => {
+                    let base = store.strip_suffix(".store").unwrap().parse().unwrap();
+                    (gap.first.max(Offset(base)), gap.last, 0..0)
+                }
+                None => {
+                    let record = Record::from_frame(frame.to_vec().into()).unwrap();
+                    // The book's records: eight bytes of length, a tag, a byte of length, the value.
+                    let unprotected = if record.is_checked() {
+                        0..0
+                    } else {
+                        10..10 + record.value().len()
+                    };
+                    (record.offset(), record.offset(), unprotected)
+                }
             };
-            let (store, offset) = (store.clone(), record.offset());
             all.push(Frame {
-                store,
+                store: store.clone(),
                 position,
-                offset,
+                first,
+                last,
+                is_gap: gap.is_some(),
                 bytes: frame.to_vec(),
                 unprotected,
             });
@@ -237,7 +266,7 @@ fn check_reads(log: &Log<MemoryBackend>, sound: &Sound, frame: &Frame, bit: usiz
             Err(Error::Corrupt { offset: told, .. }) => {
                 assert_eq!(
                     (offset, told),
-                    (frame.offset, frame.offset),
+                    (frame.first, frame.first),
                     "the record that is damaged; {what}"
                 );
             }
@@ -246,12 +275,12 @@ fn check_reads(log: &Log<MemoryBackend>, sound: &Sound, frame: &Frame, bit: usiz
     }
     let scanned: Vec<_> = log
         .scan(..sound.next())
-        .map(|record| record.map(|r| r.offset()).ok())
+        .filter_map(|record| record.map(|r| r.offset()).ok())
         .collect();
     let expected: Vec<_> = sound
         .records
         .keys()
-        .map(|&offset| log.read(offset).map(|r| r.offset()).ok())
+        .filter_map(|&offset| log.read(offset).map(|r| r.offset()).ok())
         .collect();
     assert_eq!(scanned, expected, "a scan tells the same as reads; {what}");
 }
@@ -259,7 +288,7 @@ fn check_reads(log: &Log<MemoryBackend>, sound: &Sound, frame: &Frame, bit: usiz
 /// A record that was read is right; only in the value of one without checksum may a bit be wrong.
 fn check_value(read: &Record, sound: &Record, frame: &Frame, bit: usize, what: &str) {
     let undetectable = frame.unprotected.contains(&(bit / 8));
-    if sound.offset() != frame.offset {
+    if sound.offset() != frame.first {
         assert_eq!(read.frame(), sound.frame(), "{what}");
     } else {
         assert!(undetectable, "damage is accepted as {read:?}; {what}");
@@ -277,12 +306,17 @@ fn check_report(log: &Log<MemoryBackend>, sound: &Sound, frame: &Frame, bit: usi
             "no checksum, so no one can tell: {report:?}; {what}"
         );
     } else {
+        // What a gap before its segment told of is missing then.
         let damage: Vec<_> = report
             .damage()
+            .filter(|damage| damage.bytes > 0)
             .map(|damage| (damage.first, damage.last))
             .collect();
-        assert_eq!(damage, [(frame.offset, frame.offset)], "{what}");
-        assert_eq!(report.records(), sound.next().0 - 1, "{what}");
+        assert_eq!(damage, [(frame.first, frame.last)], "{what}");
+        let missing = report.damage().any(|damage| damage.bytes == 0);
+        assert!(frame.is_gap || !missing, "{what}");
+        let records = sound.records.len() as u64 - u64::from(!frame.is_gap);
+        assert_eq!(report.records(), records, "{what}");
     }
     assert_eq!(report.torn_tail(), None, "{what}");
 }
@@ -298,6 +332,15 @@ fn check_sound(log: &Log<MemoryBackend>, sound: &Sound, what: &str) {
             .read(offset)
             .unwrap_or_else(|error| panic!("{error}; {what}"));
         assert_eq!(read.frame(), record.frame(), "{what}");
+    }
+    // What is not there has entries too.
+    for segment in log.segments() {
+        for offset in (segment.base.0..segment.next.0).map(Offset) {
+            if !sound.records.contains_key(&offset) {
+                let read = log.read(offset);
+                assert!(matches!(read, Err(Error::Gap { .. })), "{read:?}; {what}");
+            }
+        }
     }
     assert!(log.verify().unwrap().is_sound(), "{what}");
 }

@@ -30,6 +30,7 @@ const FUNCTIONS: &str = "
     refresh(i32) -> i32
     reset(i32) -> i32
     segments(i32) -> i64
+    skip_to(i32, i64, i32) -> i32
     sync(i32) -> i32
     truncate_after(i32, i64) -> i32
     truncate_before(i32, i64) -> i32

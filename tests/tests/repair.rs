@@ -32,7 +32,6 @@ struct Met {
     made: usize,
     torn_tails: usize,
     trailing: usize,
-    leading: usize,
     /// A value of the book's records, which no checksum vouches for.
     unchecked_value: u64,
     /// Intact, but a damaged length before it claims its bytes.
@@ -69,10 +68,7 @@ fn what_is_intact_stays_and_what_is_lost_is_told() {
         assert!(cannot_tell * 100 < met.offsets, "{met:?}");
         assert!(claimed + others < met.lost / 10, "{met:?}");
         assert!(met.rewritten > 100 && met.made > 10, "{met:?}");
-        assert!(
-            met.torn_tails > 10 && met.trailing > 5 && met.leading > 0,
-            "{met:?}"
-        );
+        assert!(met.torn_tails > 10 && met.trailing > 5, "{met:?}");
     }
 }
 
@@ -119,7 +115,11 @@ fn written(directory: &Path, options: &Options, rng: &mut Rng) -> (Original, boo
         let key = format!("key {}", rng.u8(0..8));
         let value = bytes(rng);
         match rng.u8(0..20) {
-            0 => log.skip_to(log.next_offset().plus(rng.u64(1..30))).unwrap(),
+            0 => {
+                // Among records, or a segment of its own.
+                let offsets = [rng.u64(1..30), 5000][usize::from(rng.u8(0..4) == 0)];
+                log.skip_to(log.next_offset().plus(offsets)).unwrap();
+            }
             1 => drop(
                 log.compact(&Compaction::new().tombstones_kept(Duration::ZERO))
                     .unwrap(),
@@ -221,7 +221,7 @@ impl Round<'_> {
         );
         let repair = Log::repair(self.directory, self.options.clone()).unwrap();
         self.what = format!("closed: {}, {repair:?}", self.closed);
-        assert_eq!(planned(&repair), plan, "{}", self.what);
+        assert_eq!(planned(&repair), planned(&plan), "{}", self.what);
 
         let log = Log::open_read_only(self.directory, self.options.clone()).unwrap();
         let report = log.verify().unwrap();
@@ -248,7 +248,6 @@ impl Round<'_> {
         };
         met.torn_tails += set_aside(SetAsideReason::TornTail);
         met.trailing += set_aside(SetAsideReason::Trailing);
-        met.leading += set_aside(SetAsideReason::Leading);
         let told: BTreeSet<u64> = repair
             .lost
             .iter()
@@ -551,6 +550,10 @@ impl Round<'_> {
 fn planned(repair: &Repair) -> Repair {
     let mut repair = repair.clone();
     for lost in &mut repair.lost {
+        // Zeros after a frame at the end are cut off before it is looked at again: then it may claim more than there is.
+        if lost.reason == proglog::Damaged::Length {
+            lost.reason = proglog::Damaged::Malformed;
+        }
         if let Some(kept) = &mut lost.bytes {
             kept.file = None;
         }

@@ -17,6 +17,7 @@
 //! | `read_batch(handle: i32, from: i64, bytes_max: i32) -> i64` | consecutive frames, packed, none at the end of the log; or a status. Before each record's there may be frames that tell of offsets that are not there |
 //! | `truncate_before(handle: i32, offset: i64) -> i32` | 0 or a status |
 //! | `truncate_after(handle: i32, offset: i64) -> i32` | 0 or a status |
+//! | `skip_to(handle: i32, next: i64, cause: i32) -> i32` | 0 or a status; the next record gets `next`, and the offsets before it are [not there](proglog::Gap), because of the [cause](proglog::GapCause::of) with this unsigned number |
 //! | `reset(handle: i32) -> i32`, `sync`, `refresh`, `close` | 0 or a status |
 //! | `lowest_offset(handle: i32) -> i64`, `next_offset`, `durable_offset` | the offset, or a status |
 //! | `locate(handle: i32, offset: i64) -> i64` | packed: `u64` LE segment, `u64` LE position, and where the offset is [not there](proglog::Gap) the `u64` LE first and last of those and the `u64` LE number of the cause; or a status |

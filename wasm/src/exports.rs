@@ -168,6 +168,11 @@ extern "C" fn proglog_reset(handle: i32) -> i32 {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn proglog_skip_to(handle: i32, next: i64, cause: i32) -> i32 {
+    status(|session| session.skip_to(handle, next, cause))
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn proglog_compact(
     handle: i32,
     memory_bytes_max: i64,

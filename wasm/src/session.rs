@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use proglog::{
-    AppendOptions, Backend, Clock, Compaction, Drafts, Durability, Error, Log, NewRecord, Offset,
-    Options, Record, Retention,
+    AppendOptions, Backend, Clock, Compaction, Drafts, Durability, Error, GapCause, Log, NewRecord,
+    Offset, Options, Record, Retention,
 };
 use serde::Serialize;
 
@@ -305,6 +305,17 @@ impl<S: Storage> Session<S> {
     /// The log's.
     pub fn reset(&mut self, handle: i32) -> Result<(), Failure> {
         Ok(log(&self.logs, handle)?.reset()?)
+    }
+
+    /// As [`Log::skip_to_because`], of the cause with this number.
+    ///
+    /// # Errors
+    ///
+    /// An argument is refused, or the log's error.
+    pub fn skip_to(&mut self, handle: i32, next: i64, cause: i32) -> Result<(), Failure> {
+        let next = Offset(unsigned("next", next)?);
+        let cause = GapCause::of(cause.cast_unsigned());
+        Ok(log(&self.logs, handle)?.skip_to_because(next, cause)?)
     }
 
     /// As [`Log::compact`]; gives what it did as JSON. Memory of 0 is the default, and the time 0 is not known.
@@ -790,6 +801,7 @@ mod tests {
                 status(session.truncate_before(handle, 0)),
                 status(session.truncate_after(handle, 0)),
                 status(session.reset(handle)),
+                status(session.skip_to(handle, 0, 3)),
                 status(session.compact(handle, 0, 0, 0)),
                 status(session.enforce_retention(handle, 0, 0, 0)),
                 status(session.sync(handle)),
@@ -803,7 +815,7 @@ mod tests {
                 status(session.verify(handle)),
                 status(session.segments(handle)),
             ];
-            assert_eq!(refused, [Status::InvalidArgument; 20], "{handle}");
+            assert_eq!(refused, [Status::InvalidArgument; 21], "{handle}");
         }
         // And its number is not another log's.
         assert_ne!(open(&mut session, b"log", 0).unwrap(), log);
@@ -876,6 +888,10 @@ mod tests {
             );
             assert_eq!(
                 status(session.truncate_after(log, number)),
+                Status::InvalidArgument
+            );
+            assert_eq!(
+                status(session.skip_to(log, number, 3)),
                 Status::InvalidArgument
             );
             assert_eq!(status(session.locate(log, number)), Status::InvalidArgument);

@@ -15,7 +15,8 @@ use super::{
     producers::{Admitted, Numbered, Producers},
 };
 use crate::{
-    AppendOptions, Backend, Durability, Error, NewRecord, Offset, Result, segment::DraftedBatch,
+    AppendOptions, Backend, Durability, Error, Gap, NewRecord, Offset, Result,
+    segment::DraftedBatch,
 };
 
 /// So many segments may wait to be sealed: they are looked through when the log is opened after a crash.
@@ -64,6 +65,13 @@ impl<B: Backend> Writer<B> {
     /// The active segment, for one who has no more use for the writer.
     pub(super) fn into_active(self) -> Segment<B> {
         self.active
+    }
+
+    /// Whether frames may be put into the file's memory.
+    #[inline]
+    pub(super) fn maps(&self) -> bool {
+        self.unsynced_bytes
+            .is_none_or(|bytes| bytes > UNSYNCED_BYTES_MAPPED)
     }
 
     /// Who appended what last, if that is known.
@@ -188,9 +196,7 @@ impl<B: Backend> Shared<B> {
             writer = with_room;
         }
         let before = writer.active.store_bytes();
-        let mapped = writer
-            .unsynced_bytes
-            .is_none_or(|bytes| bytes > UNSYNCED_BYTES_MAPPED);
+        let mapped = writer.maps();
         let appended = writer.active.append_frames(&batch, durability, mapped);
         let offsets = self.poison_if_failed(appended)?;
         let bytes = writer.active.store_bytes() - before;
@@ -240,7 +246,7 @@ impl<B: Backend> Shared<B> {
     /// The writer, if its active segment has room for a batch; otherwise the next one was begun, or is about to
     /// be.
     #[cold]
-    fn with_room<'a>(
+    pub(super) fn with_room<'a>(
         self: &'a Arc<Self>,
         mut writer: MutexGuard<'a, Writer<B>>,
         records: u64,
@@ -270,7 +276,7 @@ impl<B: Backend> Shared<B> {
 
     /// Returns once what was just appended is as durable as was asked.
     #[inline(always)]
-    fn keep_promise(
+    pub(super) fn keep_promise(
         self: &Arc<Self>,
         mut writer: MutexGuard<'_, Writer<B>>,
         offsets: Range<Offset>,
@@ -353,24 +359,19 @@ impl<B: Backend> Shared<B> {
 
     /// Leaves the active segment to be sealed and begins the next.
     pub(super) fn roll(&self, writer: &mut Writer<B>) -> Result<()> {
-        let base = writer.active.next_offset();
-        let prepared = self.reserve.take();
-        self.roll_to(writer, || {
-            Segment::create_in(&self.backend, base, prepared, &self.options)
-        })
+        self.roll_past(writer, None)
     }
 
-    /// As [`Shared::roll`], to a segment that is made so.
-    pub(super) fn roll_to(
-        &self,
-        writer: &mut Writer<B>,
-        create: impl FnOnce() -> Result<Segment<B>>,
-    ) -> Result<()> {
+    /// As [`Shared::roll`], past a gap of which a segment between the two was made to tell.
+    pub(super) fn roll_past(&self, writer: &mut Writer<B>, gap: Option<Gap>) -> Result<()> {
+        let base = gap.map_or(writer.active.next_offset(), |gap| gap.next());
+        let prepared = self.reserve.take();
         writer.active.flush()?;
-        let mut next = self.make_new_files(create)?;
+        let mut next = self
+            .make_new_files(|| Segment::create_in(&self.backend, base, prepared, &self.options))?;
         next.not_before(writer.active.timestamp_ms_min());
         let view = self.view.load();
-        let rolled = view.rolled(next.reader());
+        let rolled = view.rolled(gap.map(|gap| gap.last), next.reader());
         // Before it stands in the way of the offsets after it.
         writer.active.reader().show(writer.active.next_offset());
         let old = writer.replace(next);

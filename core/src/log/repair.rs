@@ -74,8 +74,6 @@ pub enum SetAsideReason {
     Trailing,
     /// Records of offsets that the next segment holds.
     Overlap,
-    /// Bad bytes before the first record of a segment, in the place of what told of offsets before it.
-    Leading,
 }
 
 /// Bytes that a repair kept.
@@ -369,7 +367,7 @@ impl Plan {
         let mut plan = Self::default();
         let base = found.base;
         for damage in &found.damage {
-            let first = damage.first.max(base);
+            let first = damage.first;
             let last = damage
                 .last
                 .min(next.map_or(damage.last, |next| Offset(next.0 - 1)));
@@ -434,13 +432,9 @@ impl Lost {
 impl SetAside {
     /// Of damage by which no offset of the segment is lost.
     fn of(damage: &Damage, base: Offset) -> Self {
-        let is_leading = damage.last < base;
         Self {
             segment: base,
-            reason: match is_leading {
-                true => SetAsideReason::Leading,
-                false => SetAsideReason::Overlap,
-            },
+            reason: SetAsideReason::Overlap,
             records: 0,
             bytes: Kept::at(damage.position, damage.bytes),
         }

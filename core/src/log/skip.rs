@@ -1,34 +1,70 @@
 //! Leaving offsets out.
 
-use super::{Shared, append::Writer, commit::Leading};
-use crate::{Backend, Error, Gap, GapCause, Offset, Result, segment::Segment};
+use std::sync::{Arc, MutexGuard};
+
+use super::{Segment, Shared, append::Writer, commit::Leading};
+use crate::{
+    Backend, Error, Gap, GapCause, Offset, Options, Result, record::GAP_FRAME_BYTES_MAX,
+    segment::make_of_gap,
+};
+
+/// The most offsets of a gap that stands among records. Each takes an entry of the index, so a gap of more is a segment
+/// of its own.
+const OFFSETS_AMONG_RECORDS_MAX: u64 = 4096;
+
+/// Whether a gap is left out by a segment that tells of nothing else.
+pub(super) fn is_wide(gap: Gap, options: &Options) -> bool {
+    gap.offsets() > OFFSETS_AMONG_RECORDS_MAX.min(options.index_entries_max())
+}
 
 impl<B: Backend> Shared<B> {
-    pub(super) fn skip_to(&self, next: Offset, cause: GapCause) -> Result<()> {
+    pub(super) fn skip_to(self: &Arc<Self>, next: Offset, cause: GapCause) -> Result<()> {
         self.check_writable()?;
-        let leading = self.lead();
-        let mut writer = self.writer()?;
-        let given = writer.active().next_offset();
-        if next < given {
-            return Err(Error::InvalidArgument(format!(
-                "offset {next} was given already; the next one is {given}"
-            )));
+        loop {
+            let mut writer = self.writer()?;
+            let Some(gap) = gap_to(next, cause, writer.active())? else {
+                return Ok(());
+            };
+            if is_wide(gap, &self.options) {
+                drop(writer);
+                if self.skip_far(next, cause)? {
+                    return Ok(());
+                }
+                continue;
+            }
+            let bytes_max = GAP_FRAME_BYTES_MAX as u64;
+            if let Some(writer) = self.with_room(writer, gap.offsets(), bytes_max)? {
+                return self.append_gap(writer, gap);
+            }
         }
-        if next.0 == u64::MAX {
-            return Err(Error::InvalidArgument(format!(
-                "offset {next} leaves none for a record; give a lower one"
-            )));
-        }
-        if next == given {
-            return Ok(());
-        }
-        let gap = Gap::new(given, next, cause);
-        let skipped = self.begin_after(&leading, &mut writer, gap);
-        self.poison_if_failed(skipped)
     }
 
-    /// The next segment begins with what tells of the gap. All before it is sealed first, durably: it is told by the
-    /// next one's base, where that was begun, that those before it were.
+    /// Appends what tells of a gap, as a record.
+    fn append_gap(self: &Arc<Self>, mut writer: MutexGuard<'_, Writer<B>>, gap: Gap) -> Result<()> {
+        let durability = self.options.durability;
+        let mapped = writer.maps();
+        let before = writer.active().store_bytes();
+        let appended = writer.active().append_gap(gap, durability, mapped);
+        let offsets = self.poison_if_failed(appended)?;
+        let bytes = writer.active().store_bytes() - before;
+        self.keep_promise(writer, offsets, bytes, durability)
+            .map(drop)
+    }
+
+    /// Leaves out what is a segment of its own. `false`: others appended meanwhile, so that it is not.
+    fn skip_far(&self, next: Offset, cause: GapCause) -> Result<bool> {
+        let leading = self.lead();
+        let mut writer = self.writer()?;
+        let gap = gap_to(next, cause, writer.active())?;
+        let Some(gap) = gap.filter(|&gap| is_wide(gap, &self.options)) else {
+            return Ok(false);
+        };
+        let skipped = self.begin_after(&leading, &mut writer, gap);
+        self.poison_if_failed(skipped).map(|()| true)
+    }
+
+    /// A segment tells of the gap, and the next one begins. All before it is sealed first, durably: it is told by that
+    /// segment's index, which has an entry from the beginning, that those before it were.
     fn begin_after(
         &self,
         leading: &Leading<'_, B>,
@@ -38,10 +74,25 @@ impl<B: Backend> Shared<B> {
         writer.active().flush()?;
         leading.seal_all()?;
         writer.active().seal()?;
-        self.roll_to(writer, || {
-            Segment::create_after_gap(&self.backend, gap, &self.options)
-        })?;
+        make_of_gap(&self.backend, gap)?;
+        self.roll_past(writer, Some(gap))?;
         self.durable_is(gap.next());
         Ok(())
     }
+}
+
+/// The gap from where a segment ends to `next`; none if it ends there.
+fn gap_to<B: Backend>(next: Offset, cause: GapCause, active: &Segment<B>) -> Result<Option<Gap>> {
+    let given = active.next_offset();
+    if next < given {
+        return Err(Error::InvalidArgument(format!(
+            "offset {next} was given already; the next one is {given}"
+        )));
+    }
+    if next.0 == u64::MAX {
+        return Err(Error::InvalidArgument(format!(
+            "offset {next} leaves none for a record; give a lower one"
+        )));
+    }
+    Ok((given < next).then(|| Gap::new(given, next, cause)))
 }

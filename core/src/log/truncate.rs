@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Shared, append::Writer, commit::Leading, view::View};
+use super::{Shared, append::Writer, commit::Leading, skip::is_wide, view::View};
 use crate::{
-    Backend, Error, Gap, Offset, Result,
-    segment::{Segment, remove_files, remove_index, remove_store, sync_directory},
+    Backend, Durability, Error, Gap, Offset, Result,
+    record::GAP_FRAME_BYTES_MAX,
+    segment::{Segment, make_of_gap, remove_files, remove_index, remove_store, sync_directory},
 };
 
 impl<B: Backend> Shared<B> {
@@ -77,7 +78,7 @@ impl<B: Backend> Shared<B> {
         writer.active().seal()?;
         // Offsets that are not there are so by word of a frame, which cannot be cut: it goes, and another tells of those
         // that stay.
-        let gap = self.gap_before(writer, view, next)?;
+        let gap = self.gap_around(writer, view, next)?;
         let kept = gap.map_or(next, |gap| gap.first);
         self.durable_is(self.durable().min(next));
         self.subscribers.truncated_to(next);
@@ -88,9 +89,7 @@ impl<B: Backend> Shared<B> {
         let mut bases = view.sealed_bases().to_vec();
         let mut last = writer.active().base();
         let mut removed = Vec::new();
-        // One that begins where the gap does may tell of another before it.
-        let goes = |base: Offset| base > kept || (base == kept && gap.is_none());
-        while goes(last)
+        while last >= kept
             && let Some(below) = bases.pop()
         {
             removed.push(last);
@@ -98,23 +97,33 @@ impl<B: Backend> Shared<B> {
         }
         remove_files(&self.backend, removed)?;
         let mut opened = Segment::cut(&self.backend, last, kept.max(last), &self.options)?;
-        if next > opened.segment.next_offset() || !opened.takes_appends {
+        let first = opened.segment.next_offset();
+        let left = gap.map(|gap| Gap::new(gap.first.max(first), next, gap.cause));
+        let (wide, among_records) = match left {
+            Some(gap) if is_wide(gap, &self.options) => (Some(gap), None),
+            left => (None, left),
+        };
+        let begin = among_records.map_or(next, |gap| gap.first);
+        let takes_it = among_records.is_none_or(|gap| {
+            let bytes_max = GAP_FRAME_BYTES_MAX as u64;
+            opened.segment.has_room_for(gap.offsets(), bytes_max)
+        });
+        if begin > first || !opened.takes_appends || !takes_it {
             opened.segment.seal()?;
             bases.push(last);
-            let first = opened.segment.next_offset();
-            opened.segment = match gap {
-                Some(gap) => {
-                    let gap = Gap::new(gap.first.max(first), next, gap.cause);
-                    Segment::create_after_gap(&self.backend, gap, &self.options)?
-                }
-                None => {
-                    let made = Segment::create(&self.backend, next, &self.options)?;
-                    sync_directory(&self.backend)?;
-                    made
-                }
-            };
+            if let Some(gap) = wide {
+                make_of_gap(&self.backend, gap)?;
+                bases.push(gap.last);
+            }
+            opened.segment = Segment::create(&self.backend, begin, &self.options)?;
+            sync_directory(&self.backend)?;
         }
-        let active = opened.segment;
+        let mut active = opened.segment;
+        if let Some(gap) = among_records {
+            active.append_gap(gap, Durability::Synced, false)?;
+            active.sync()?;
+            active.reader().show(next);
+        }
         self.view
             .store(Arc::new(View::new(&bases, active.reader())));
         self.subscribers.truncated_to(next);
@@ -124,8 +133,8 @@ impl<B: Backend> Shared<B> {
         Ok(())
     }
 
-    /// The gap that the offset before `next` is one of.
-    fn gap_before(
+    /// The gap that the offset before `next` is one of, and `next` too.
+    fn gap_around(
         &self,
         writer: &mut Writer<B>,
         view: &View<B>,
@@ -146,8 +155,11 @@ impl<B: Backend> Shared<B> {
         }
         Ok(match found {
             Err(Error::Gap {
-                cause, first, next, ..
-            }) => Some(Gap::new(first, next, cause)),
+                cause,
+                first,
+                next: after,
+                ..
+            }) if after > next => Some(Gap::new(first, after, cause)),
             _ => None,
         })
     }

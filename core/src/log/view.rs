@@ -52,17 +52,22 @@ impl<B: Backend> View<B> {
         }
     }
 
-    /// As this, and a new active segment after the last.
-    pub(super) fn rolled(&self, active: &Arc<SegmentReader<B::File>>) -> Self {
+    /// As this, and a new active segment after the last; between them a sealed one of this base, if there is one.
+    pub(super) fn rolled(
+        &self,
+        between: Option<Offset>,
+        active: &Arc<SegmentReader<B::File>>,
+    ) -> Self {
         let mut slots = self.slots.clone();
         if let Some(last) = slots.last_mut() {
             *last = Arc::new(Slot {
                 base: last.base,
-                next: Some(active.base()),
+                next: Some(between.unwrap_or(active.base())),
                 facts: Facts::default(),
                 reader: ArcSwapOption::new(last.reader.load_full()),
             });
         }
+        slots.extend(between.map(|base| Slot::sealed(base, active.base())));
         slots.push(Slot::active(active));
         let bases = slots.iter().map(|slot| slot.base).collect();
         Self { bases, slots }

@@ -50,7 +50,7 @@ impl Mark {
         scanned.records = self.records;
         scanned.unchecked_records = self.unchecked_records;
         scanned.damage.truncate(self.damage);
-        scanned.forget_gaps_after(self.position, base);
+        scanned.forget_gaps_after(self.position);
         scanned.ends_in_batch = self.in_batch;
     }
 }
@@ -115,13 +115,18 @@ impl Batches {
     }
 
     /// Offsets that are deliberately not there: as far as a batch goes on, they were of it, and it is whole without
-    /// them.
+    /// them. Otherwise they are like a record alone.
     pub(super) fn gap(&mut self, offsets: u64, before: &Scanned) {
-        self.pass(Mark::of(before));
+        let here = self.pass(Mark::of(before));
+        let start = self.open.map_or(here, |(mark, _)| mark);
         self.open = self.open.and_then(|(mark, remaining)| {
             let remaining = u64::from(remaining).checked_sub(offsets)?;
             Some((mark, u32::try_from(remaining).ok()?))
         });
+        if self.open.is_none() {
+            // It was left out after all before it was whole.
+            self.holed.take_if(|hole| hole.next <= start.next);
+        }
     }
 
     pub(super) fn damage(&mut self, before: Mark, next: Offset) {

@@ -11,7 +11,7 @@ use crate::{
     store::StoreReader,
 };
 
-/// The gap that a store begins with, of offsets before the segment's base; it may go on in the segment.
+/// The gap that a store begins with, of offsets before the segment's base up to that, or further.
 pub(crate) fn leading_gap<F: BackendFile>(
     store: &StoreReader<F>,
     base: Offset,
@@ -23,19 +23,18 @@ pub(crate) fn leading_gap<F: BackendFile>(
     Ok(gap.filter(|(gap, _)| leads(gap, base)))
 }
 
-/// Whether a gap can be the first of a segment though it begins before that does.
-fn leads(gap: &Gap, base: Offset) -> bool {
-    gap.first < base && gap.next() >= base
+/// Whether a gap can be the first of a segment though it begins before that does. The segment's base is one of it, so
+/// that the index has an entry of it, which vouches for it.
+pub(crate) fn leads(gap: &Gap, base: Offset) -> bool {
+    gap.first < base && gap.next() > base
 }
 
 impl Scanned {
     /// Makes of the gaps what they were when the scan was at a position.
-    pub(super) fn forget_gaps_after(&mut self, position: u64, base: Offset) {
+    pub(super) fn forget_gaps_after(&mut self, position: u64) {
         while let Some((_, gap)) = self.gaps_met.pop_if(|(end, _)| *end > position) {
             self.gaps.take_back(gap);
         }
-        let last = self.gaps_met.last();
-        self.ends_in_gap = last.is_some_and(|(end, gap)| *end == position && gap.next() > base);
     }
 }
 
@@ -56,18 +55,14 @@ impl<F: BackendFile> Scan<'_, F> {
     pub(super) fn take_gap(&self, scanned: &mut Scanned, gap: Gap, bytes: u64) -> Result<()> {
         self.push(scanned, gap.next().since(scanned.next))?;
         scanned.gaps.add(gap);
-        scanned.ends_in_gap = gap.next() > self.base;
         scanned.end += bytes;
+        if gap.first < self.base {
+            scanned.led_to = scanned.end;
+        }
         if self.limit == Offset(u64::MAX) {
             scanned.gaps_met.push((scanned.end, gap));
         }
         Ok(())
-    }
-
-    /// Whether the bad bytes at the beginning of a segment may be those of a gap before it, so that the segment's
-    /// first record may be the next one.
-    pub(super) fn may_lead(&self, start: u64, expected: Offset) -> bool {
-        start == 0 && expected == self.base && self.base > Offset(0)
     }
 
     /// Where the bad bytes at `start` end, and at which offset, if they are the gap that was expected but for one bit.

@@ -140,12 +140,7 @@ impl<F: BackendFile> Scan<'_, F> {
             return Ok(None);
         };
         // Offsets that are not there have the entries of what tells so, and there may be very many.
-        let from = if self.may_lead(start, expected) {
-            expected
-        } else {
-            expected.next()
-        };
-        let first = first_entry_past(index, from.since(self.base), start)?;
+        let first = first_entry_past(index, expected.next().since(self.base), start)?;
         let mut offset = self.base.plus(first);
         while let n = offset.since(self.base)
             && let Some((relative, position)) = index.entry(n)?
@@ -195,11 +190,7 @@ impl<F: BackendFile> Scan<'_, F> {
         };
         let first = framed.first();
         let lost = first.since(expected);
-        let comes_at_once = first == expected && self.may_lead(start, expected);
-        if (lost == 0 && !comes_at_once)
-            || lost > most_records(position - start)
-            || !self.may_come(&framed)
-        {
+        if lost == 0 || lost > most_records(position - start) || !self.may_come(&framed) {
             return Ok(None);
         }
         // Without a checksum it counts only if its neighbour confirms it.

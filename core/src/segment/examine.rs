@@ -6,7 +6,7 @@ use crate::{
     backend::BackendFile,
     index::{ENTRY_BYTES, Index},
     record::{Framed, LENGTH_BYTES, frame_bytes, parse_framed},
-    recovery::{End, Scanned, leading_gap, scan},
+    recovery::{End, Scanned, scan},
     report::{IndexState, SegmentReport},
     store::StoreReader,
 };
@@ -23,26 +23,66 @@ pub(super) fn closed_cleanly<F: BackendFile>(
         return Ok(None);
     }
     let Some((_, position)) = index.read(-1)? else {
-        let leads_to_end = || -> Result<bool> {
-            let gap = leading_gap(store, base)?;
-            Ok(gap.is_some_and(|(gap, bytes)| gap.next() == base && bytes == store.len()))
-        };
-        let is_clean = store.is_empty() || leads_to_end()?;
-        return Ok(is_clean.then_some((base, None)));
+        return Ok(store.is_empty().then_some((base, None)));
     };
-    let room = store.len().saturating_sub(position);
-    let mut length = [0; LENGTH_BYTES];
-    let read = store.read_at(&mut length, position)?;
-    let Some(bytes) = frame_bytes(&length[..read], room).filter(|&bytes| bytes as u64 == room)
-    else {
-        return Ok(None);
-    };
-    let framed = parse_framed(&store.read_exact(position, bytes)?);
     let next = base.plus(entries);
+    let framed = frame_between(store, position, store.len())?;
     Ok(framed
-        .ok()
         .filter(|framed| framed.next() == next)
         .map(|framed| (next, Some(framed))))
+}
+
+/// How many gaps next to each other are looked at to find what stands before them.
+const GAPS_PASSED_MAX: u32 = 16;
+
+/// Whether appends can follow this last frame of a segment that was closed: not if it begins or is in a batch of which
+/// not all is there, or if nothing else stands in a segment than a gap from before it on; nor where that cannot be told
+/// by a few frames, as the index has them.
+pub(super) fn takes_appends<F: BackendFile>(
+    store: &StoreReader<F>,
+    index: &Index<F>,
+    base: Offset,
+    last: Framed,
+) -> Result<bool> {
+    let next = last.next();
+    let mut framed = last;
+    for _ in 0..=GAPS_PASSED_MAX {
+        let gap = match framed {
+            Framed::Record(record) => {
+                // What is not there counts as if it were.
+                let gone = next.since(record.offset.next());
+                return Ok(u64::from(record.batch_remaining) <= gone);
+            }
+            Framed::Gap(gap) if gap.first <= base => return Ok(gap.first == base),
+            Framed::Gap(gap) => gap,
+        };
+        let n = gap.first.since(base);
+        let (Some((_, before)), Some((_, begins))) = (index.entry(n - 1)?, index.entry(n)?) else {
+            return Ok(false);
+        };
+        match frame_between(store, before, begins)? {
+            Some(found) if found.next() == gap.first => framed = found,
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+/// The valid frame that begins at a position and ends at another, if one does.
+fn frame_between<F: BackendFile>(
+    store: &StoreReader<F>,
+    position: u64,
+    end: u64,
+) -> Result<Option<Framed>> {
+    let room = end.min(store.len()).saturating_sub(position);
+    let mut length = [0; LENGTH_BYTES];
+    let read = store.read_at(&mut length, position)?;
+    match frame_bytes(&length[..read], room) {
+        Some(bytes) if bytes as u64 == room => {
+            Ok(parse_framed(&store.read_exact(position, bytes)?).ok())
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Scans a segment's files and says what they hold. From `gap_from` on, up to the base of the next segment, offsets

@@ -4,18 +4,15 @@ use std::io;
 
 use super::{
     Segment, SegmentReader,
-    examine::{closed_cleanly, examine, vouched},
-    files::{
-        cut_file, index_name, open_file, remove_file, replace_file, rewritten_name, store_name,
-        sync_directory,
-    },
+    examine::{closed_cleanly, examine, takes_appends, vouched},
+    files::{cut_file, index_name, open_file, store_name, sync_directory},
     prepared::PreparedStore,
 };
 use crate::{
-    Error, Gap, Offset, Options, Result,
+    Error, Offset, Options, Result,
     backend::{Access, Backend, BackendFile},
     index::{ENTRY_BYTES, Index, LONE_ENTRY_BYTES_MAX},
-    record::{FRAME_BYTES_MIN, Framed, LENGTH_BYTES, RECORD_BYTES_LIMIT, encode_gap},
+    record::{FRAME_BYTES_MIN, LENGTH_BYTES, RECORD_BYTES_LIMIT},
     recovery::{End, Scanned, leading_gap, scan, scan_appended},
     report::SegmentReport,
     store::StoreReader,
@@ -83,36 +80,6 @@ impl<B: Backend> Segment<B> {
         Ok(store)
     }
 
-    /// Makes a segment that begins with a gap of the offsets before it, durably. At any moment it is there with that,
-    /// or not at all.
-    pub(crate) fn create_after_gap(backend: &B, gap: Gap, options: &Options) -> Result<Self> {
-        let base = gap.next();
-        Self::clear_index_left_behind(backend, base)?;
-        let name = store_name(base);
-        match open_file(backend, &name, Access::Read) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            opened => {
-                opened?;
-                return Err(Error::io("make", name, io::ErrorKind::AlreadyExists.into()));
-            }
-        }
-        let made = rewritten_name(&name);
-        remove_file(backend, &made)?;
-        let file = open_file(backend, &made, Access::Create)?;
-        let written = file.write_at(&encode_gap(gap), 0);
-        written.map_err(|e| Error::io("write", &made, e))?;
-        file.sync().map_err(|e| Error::io("sync", &made, e))?;
-        drop(file);
-        let index = open_file(backend, &index_name(base), Access::Create)?;
-        let index = Index::new(index, index_name(base), options.index_bytes_max)?;
-        replace_file(backend, &made, &name)?;
-        sync_directory(backend)?;
-        let store = StoreReader::new(open_file(backend, &name, Access::Write)?, name)?;
-        store.expect_bytes(options.segment_bytes_max);
-        store.is_ours();
-        Ok(Self::of(base, base, store, index, options, true))
-    }
-
     /// What an index without a store held counts for nothing, and may not come back: its bytes would say that a record
     /// of the segment was synced. So they go before there is a store.
     fn clear_index_left_behind(backend: &B, base: Offset) -> Result<()> {
@@ -150,12 +117,11 @@ impl<B: Backend> Segment<B> {
                 store.assume_unsynced();
                 store.sync()?;
             }
-            let is_whole = match last {
-                Some(Framed::Record(last)) => last.batch_remaining == 0,
-                Some(Framed::Gap(_)) => false,
+            let takes_appends = match last {
+                Some(last) => takes_appends(&store, &index, base, last)?,
                 None => true,
             };
-            let takes_appends = is_whole && !store.is_shared()?;
+            let takes_appends = takes_appends && !store.is_shared()?;
             let (store, index) = match place {
                 Place::Last => (store, index),
                 Place::Sealed { .. } => (store.seal(), index.seal()),
@@ -474,8 +440,7 @@ impl<F: BackendFile> SegmentReader<F> {
     /// The position after the last record before `next`: where the next one starts, or a torn tail.
     fn end_of_record_before(&self, next: Offset) -> Result<u64> {
         if next == self.base() {
-            let gap = leading_gap(&self.store, next)?;
-            return Ok(gap.map_or(0, |(_, bytes)| bytes));
+            return Ok(0);
         }
         let last = Offset(next.0 - 1);
         match self.read(last) {

@@ -179,6 +179,8 @@ impl<F: BackendFile> SegmentReader<F> {
 
     fn gap_of(&self, frame: &[u8], offset: Offset) -> Option<Gap> {
         let gap = parse_gap(frame).filter(|gap| gap.contains(offset))?;
+        // Before the entry of what comes next, for beside appends that may get both meanwhile.
+        let end = self.store.len();
         // As far as the index goes, it has the same place for all of them, and another for what comes next.
         let position = self.position(offset).ok()?;
         let begins = if gap.first < self.base {
@@ -186,10 +188,12 @@ impl<F: BackendFile> SegmentReader<F> {
         } else {
             self.position(gap.first).ok()? == position
         };
+        // Also while a truncation shows less of it.
+        let is_appended = gap.next().0 <= self.next.load(Acquire);
         let is_so = begins
-            && gap.next() <= self.next_offset()
+            && is_appended
             && self.position(gap.last).ok()? == position
-            && self.position(gap.next()).ok()? == position + frame.len() as u64;
+            && self.position_or(gap.next(), end).ok()? == position + frame.len() as u64;
         is_so.then_some(gap)
     }
 
@@ -237,12 +241,22 @@ impl<F: BackendFile> SegmentReader<F> {
     /// The position that the index gives for a record.
     #[inline]
     pub(crate) fn position(&self, offset: Offset) -> Result<u64> {
+        // The next one, or a lost one without an entry: it would stand at the end.
+        self.entry(offset)?.map_or_else(|| Ok(self.store.len()), Ok)
+    }
+
+    /// As [`SegmentReader::position`], of one that would stand at `end` if it has no entry.
+    fn position_or(&self, offset: Offset, end: u64) -> Result<u64> {
+        Ok(self.entry(offset)?.unwrap_or(end))
+    }
+
+    #[inline]
+    fn entry(&self, offset: Offset) -> Result<Option<u64>> {
         let n = offset.since(self.base);
         match self.index.entry(n)? {
-            Some((relative, position)) if u64::from(relative) == n => Ok(position),
+            Some((relative, position)) if u64::from(relative) == n => Ok(Some(position)),
             Some((_, position)) => Err(self.corrupt(offset, position, Damaged::Misplaced)),
-            // The next one, or a lost one without an entry: it would stand at the end.
-            None => Ok(self.store.len()),
+            None => Ok(None),
         }
     }
 

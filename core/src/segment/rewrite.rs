@@ -17,6 +17,7 @@ use crate::{
     error::Damaged,
     index::push_entry,
     record::{Framed, LENGTH_BYTES, encode_gap, frame_bytes, parse_framed},
+    recovery::leads,
     report::Damage,
 };
 
@@ -232,7 +233,7 @@ impl<F: BackendFile, G: BackendFile> Copy<'_, F, G> {
 
     /// Whether a gap goes on where this stands.
     fn is_next(&self, gap: &Gap, position: u64) -> bool {
-        let leads = position == 0 && gap.first < self.base && gap.next() >= self.base;
+        let leads = position == 0 && leads(gap, self.base);
         (gap.first == self.next || leads) && gap.next() <= self.source.segment.next_offset()
     }
 

@@ -1,6 +1,6 @@
 //! What must hold of a log that is opened after a stop.
 
-use proglog::{Durability, Error, Log, Offset};
+use proglog::{Durability, Error, Gap, Log, Offset};
 
 use crate::{
     sabotage::Disk,
@@ -23,11 +23,37 @@ pub(crate) fn check(
     how: How,
     chance: u64,
 ) -> Result<(), String> {
+    gaps_are_vouched_for(disk)?;
     let found = opens(disk, workload, stopped, how)?;
     opens_again(disk, workload, &found)?;
     goes_on(&disk.power_cut(chance), workload, &found)?;
     is_sent_again(&disk.killed(), workload, stopped, &found)?;
     stops_again(disk, workload, found, chance)
+}
+
+/// A store that tells of offsets before its segment has an index with an entry of that: so that whatever becomes of the
+/// frame, they are not given again.
+fn gaps_are_vouched_for(disk: &Disk) -> Result<(), String> {
+    let files = disk.files();
+    for (name, store) in &files {
+        let Some(base) = name.strip_suffix(".store") else {
+            continue;
+        };
+        let length = store
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let frame = store.get(..8 + length as usize);
+        let gap = frame.and_then(Gap::from_frame);
+        let index = files.get(&format!("{base}.index"));
+        if gap.is_some_and(|gap| gap.first.to_string() != base)
+            && !index.is_some_and(|index| index.starts_with(&[0; 12]))
+        {
+            return Err(format!(
+                "{name} tells of {gap:?}, and its index is {index:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Opens it for the first time. What it holds is a prefix with whole batches, in which nothing that was

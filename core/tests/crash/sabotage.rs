@@ -38,10 +38,12 @@ pub(crate) enum Bug {
     CutBytes,
     /// What is to take a store's name is not synced.
     RewrittenSync,
+    /// The index of a segment that is nothing but a gap is not synced.
+    GapIndexSync,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::StoreSync,
         Self::EveryOtherStoreSync,
         Self::IndexSync,
@@ -53,6 +55,7 @@ impl Bug {
         Self::Cut,
         Self::CutBytes,
         Self::RewrittenSync,
+        Self::GapIndexSync,
     ];
 }
 
@@ -241,6 +244,15 @@ impl DiskFile {
         self.name.ends_with(".store")
     }
 
+    /// Whether it is an index with entries, made before its store.
+    fn is_of_no_store_yet(&self) -> io::Result<bool> {
+        let Some(base) = self.name.strip_suffix(".index") else {
+            return Ok(false);
+        };
+        let store = format!("{base}.store");
+        Ok(self.inner.len()? > 0 && !self.disk.inner.list()?.contains(&store))
+    }
+
     fn sync_late_stores(&self) -> io::Result<()> {
         let late = std::mem::take(&mut self.disk.seen().late);
         late.iter().try_for_each(BackendFile::sync)
@@ -300,6 +312,7 @@ impl BackendFile for DiskFile {
         match (self.disk.bug, self.is_store()) {
             (Bug::StoreSync, true) | (Bug::IndexSync, false) => Ok(()),
             (Bug::RewrittenSync, _) if self.name.ends_with(".store.rewritten") => Ok(()),
+            (Bug::GapIndexSync, false) if self.is_of_no_store_yet()? => Ok(()),
             (Bug::EveryOtherStoreSync, true) => {
                 seen.syncs += 1;
                 if seen.syncs.is_multiple_of(2) {

@@ -129,7 +129,8 @@ impl Workload {
                     }
                     "reset" => Step::Reset,
                     "reserve" => Step::Reserve(4000),
-                    "skip" => Step::SkipTo(held.next() + 3),
+                    // Among records, or so many that they are a segment of their own.
+                    "skip" => Step::SkipTo(held.next() + [3, 30][(number as usize + at) % 2]),
                     "compact" => Step::Compact,
                     _ => Step::Reopen,
                 }
@@ -312,6 +313,13 @@ impl Held {
         self.ends.push(next);
     }
 
+    /// Whether an offset has a record, or none was given it yet.
+    fn has_record(&self, offset: u64) -> bool {
+        let n = offset.checked_sub(self.lowest);
+        let value = n.and_then(|n| self.values.get(n as usize));
+        value.is_none_or(Option::is_some)
+    }
+
     /// Where the offsets begin that are not there, of which this is the last; the one after it if it is there.
     fn gap_to(&self, last: u64) -> u64 {
         let before = &self.values[..=(last - self.lowest) as usize];
@@ -430,7 +438,7 @@ impl Held {
         let (lowest, next) = (log.lowest_offset().0, log.next_offset().0);
         let most = match step {
             Step::TruncateBefore(offset) => *offset,
-            Step::Append(_) if retained_bytes.is_some() => next,
+            Step::Append(_) | Step::SkipTo(_) if retained_bytes.is_some() => next,
             _ => self.lowest,
         };
         if next != self.next() || lowest < self.lowest || lowest > most {
@@ -480,15 +488,21 @@ impl Stopped {
             Some(Step::TruncateBefore(offset)) => lowest_max = *offset,
             Some(Step::TruncateAfter(offset)) => {
                 most.ends.push(offset + 1);
-                // What tells of offsets that are not there goes whole, before what is left of them is told anew.
-                if (most.lowest..most.next()).contains(offset) {
+                // What tells of offsets that are not there, and is to be cut, goes whole, before what is left of them is
+                // told anew.
+                if (most.lowest..most.next()).contains(offset) && !most.has_record(offset + 1) {
                     let gap = most.gap_to(*offset);
                     most.ends.extend(gap..=*offset);
                     kept = kept.min(gap);
                 }
                 kept = kept.min(offset + 1);
             }
-            Some(Step::SkipTo(next)) => most.skip_to(*next),
+            Some(Step::SkipTo(next)) => {
+                most.skip_to(*next);
+                if self.retained_bytes.is_some() {
+                    lowest_max = most.next();
+                }
+            }
             Some(Step::Reset) if found.lowest == 0 && found.values.is_empty() => return true,
             Some(Step::Reset) => kept = 0,
             None | Some(Step::Sync | Step::Reopen | Step::Reserve(_) | Step::Compact) => {}

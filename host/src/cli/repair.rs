@@ -142,7 +142,6 @@ fn set_aside_note(other: &SetAside, dir: &Path) -> String {
         }
         SetAsideReason::Trailing => "bytes after its last record",
         SetAsideReason::Overlap => "records whose offsets the next segment has",
-        SetAsideReason::Leading => "bad bytes before its first record",
         _ => "bytes that this version has no words for",
     };
     let place = kept_note(&other.bytes, other.segment.0, dir);

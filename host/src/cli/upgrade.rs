@@ -277,6 +277,8 @@ impl Copier<'_> {
     fn copy_and_compare(&mut self, copy: &Unfinished) -> Result<(), Failure> {
         let options = Options::new()
             .initial_offset(self.next)
+            // Closing it makes it durable.
+            .durability(Durability::Buffered)
             .record_bytes_max(BYTES_MAX)
             .index_bytes_max(BYTES_MAX);
         let log = Log::open(copy.path(), options).map_err(of_log)?;

@@ -6,8 +6,8 @@ use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use proglog::{
-    AppendOptions, Clock, Compacted, Compaction, Drafts, Frames, LeftAloneReason, Location,
-    NewRecord, Offset, Options, ProducerLast, Record, Retention,
+    AppendOptions, Clock, Compacted, Compaction, Drafts, Frames, GapCause, LeftAloneReason,
+    Location, NewRecord, Offset, Options, ProducerLast, Record, Retention,
 };
 use proglog_wasm::abi::{self, Conflict, Expected, Flags, Promise, Span, Status};
 use serde::de::DeserializeOwned;
@@ -336,6 +336,18 @@ impl Guest {
 
     pub(super) fn reset(&mut self) -> Result<()> {
         self.done(|exports| &exports.reset, self.handle)
+    }
+
+    pub(super) fn skip_to(&mut self, next: Offset, cause: GapCause) -> Result<()> {
+        let Ok(to) = i64::try_from(next.0) else {
+            let message =
+                format!("offset {next} is above what a wasm module has; use the native engine");
+            return Err(Fault::Refused(
+                proglog::Error::InvalidArgument(message).into(),
+            ));
+        };
+        let cause = cause.code().cast_signed();
+        self.done(|exports| &exports.skip_to, (self.handle, to, cause))
     }
 
     /// Compacts the log, with the time of this clock unless another is told.
@@ -684,6 +696,7 @@ struct Exports {
     truncate_before: TypedFunc<(i32, i64), i32>,
     truncate_after: TypedFunc<(i32, i64), i32>,
     reset: TypedFunc<i32, i32>,
+    skip_to: TypedFunc<(i32, i64, i32), i32>,
     compact: TypedFunc<(i32, i64, i64, i64), i64>,
     enforce_retention: TypedFunc<(i32, i64, i64, i64), i32>,
     sync: TypedFunc<i32, i32>,
@@ -723,6 +736,7 @@ impl Exports {
             truncate_before,
             truncate_after,
             reset,
+            skip_to,
             compact,
             enforce_retention,
             sync,

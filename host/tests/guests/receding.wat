@@ -23,6 +23,7 @@
       (else (i64.const -2))))
   (func (export "truncate_before") (param i32 i64) (result i32) (i32.const 0))
   (func (export "truncate_after") (param i32 i64) (result i32) (i32.const 0))
+  (func (export "skip_to") (param i32 i64 i32) (result i32) (i32.const 0))
   (func (export "reset") (param i32) (result i32) (i32.const 0))
   (func (export "compact") (param i32 i64 i64 i64) (result i64) (i64.const -10))
   (func (export "enforce_retention") (param i32 i64 i64 i64) (result i32) (i32.const 0))

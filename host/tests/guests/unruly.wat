@@ -94,6 +94,7 @@
     (call $packed (i64.const 64) (i64.const 45)))
   (func (export "truncate_before") (param i32 i64) (result i32) (i32.const 5))
   (func (export "truncate_after") (param i32 i64) (result i32) (i32.const -2147483648))
+  (func (export "skip_to") (param i32 i64 i32) (result i32) (i32.const 5))
   (func (export "reset") (param i32) (result i32) (i32.const 0))
   ;; Where tombstones are not kept it does not return; else it gives JSON of something else.
   (func (export "compact") (param i32 i64) (param $tombstones_kept_ms i64) (param i64) (result i64)
