@@ -1,8 +1,9 @@
 //! Compaction: of the records of each key the latest stays.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::RandomState},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry, hash_map::RandomState},
     hash::BuildHasher,
+    ops::Range,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -10,6 +11,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Log, view::Slot};
+#[cfg(doc)]
+use crate::NewRecord;
 use crate::{Backend, Error, GapCause, Offset, Record, Result};
 
 /// How to [compact](Log::compact) a log.
@@ -48,8 +51,8 @@ impl Compaction {
     }
 
     /// How much memory the keys may take that are looked at at once, in bytes, though one at least is. Where they are
-    /// more, the log is read once for each part of them. One bit for each offset comes on top, and 12 bytes for each
-    /// of one segment.
+    /// more, the log is read once for each part of them. About a bit for each record comes on top, or some 100 bytes for
+    /// one that no other of the next 500 offsets stands beside.
     #[must_use]
     pub fn memory_bytes_max(mut self, bytes: u64) -> Self {
         self.memory_bytes_max = bytes;
@@ -88,7 +91,7 @@ pub struct Compacted {
     pub store_bytes_after: u64,
     /// The segments that were written anew, lowest first.
     pub segments: Vec<CompactedSegment>,
-    /// Those that were not, though there is something to remove or to mend in them.
+    /// Those that were not, though there is something to remove or to mend in them; also the last one, if it is damaged.
     pub left_alone: Vec<LeftAlone>,
 }
 
@@ -132,7 +135,9 @@ pub enum LeftAloneReason {
 impl<B: Backend> Log<B> {
     /// Removes the records that a later one of the same key has made obsolete, and the keys that were deleted: a record
     /// with a key and without a value, a *tombstone*, deletes its key, and goes in its turn (see
-    /// [`Compaction::tombstones_kept`]). Records without a key stay, and so does all in the active segment. Offsets stay
+    /// [`Compaction::tombstones_kept`]). What a [producer](NewRecord::producer) appended last stays until it appended
+    /// more, so that it is known when it is sent again: a reader then meets an older record of a key before the newer
+    /// one. Records without a key stay, and so does all in the active segment. Offsets stay
     /// what they are; those of what was removed are [not there](crate::Gap).
     ///
     /// Sealed segments are written anew one after the other, the lowest first, each durably before the next; for that
@@ -168,6 +173,8 @@ impl<B: Backend> Log<B> {
             .compacting
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        // Before the sync, so that none of it can be lost once what its producer appended before is gone.
+        let last_batches = shared.last_batches()?;
         let end = self.next_offset();
         // What makes a record obsolete is on stable storage before that goes.
         self.sync()?;
@@ -179,6 +186,9 @@ impl<B: Backend> Log<B> {
         });
         let mut marks = Marks::of(sealed);
         self.mark_obsolete(compaction, end, &mut marks)?;
+        for batch in last_batches {
+            marks.keep(batch);
+        }
         self.rewrite_marked(marks)
     }
 
@@ -221,6 +231,8 @@ impl<B: Backend> Log<B> {
 
     fn rewrite_marked(&self, marks: Marks<B>) -> Result<Compacted> {
         let mut compacted = Compacted::default();
+        let segments = marks.segments.iter();
+        let bases: BTreeSet<Offset> = segments.map(|segment| segment.slot.base).collect();
         for segment in marks.segments {
             let base = segment.slot.base;
             // A tombstone goes once nothing below it can hold an older record of its key.
@@ -262,6 +274,13 @@ impl<B: Backend> Log<B> {
                 }
             };
             compacted.left_alone.push(LeftAlone { base, reason });
+        }
+        // The last one takes appends, and is left as it is anyway.
+        for base in marks.damaged {
+            if !bases.contains(&base) {
+                let reason = LeftAloneReason::Damaged;
+                compacted.left_alone.push(LeftAlone { base, reason });
+            }
         }
         Ok(compacted)
     }
@@ -407,6 +426,16 @@ impl<B: Backend> Marks<B> {
         }
     }
 
+    /// Has these stay whatever else is said of them.
+    fn keep(&mut self, offsets: Range<Offset>) {
+        for segment in &mut self.segments {
+            let base = segment.slot.base;
+            let (start, end) = (offsets.start.since(base), offsets.end.since(base));
+            segment.obsolete.clear(start..end);
+            segment.tombstones.clear(start..end);
+        }
+    }
+
     fn segment_of(&mut self, offset: Offset) -> Option<&mut Marked<B>> {
         let after = self
             .segments
@@ -417,22 +446,36 @@ impl<B: Backend> Marks<B> {
     }
 }
 
-/// A bit for each number up to the highest that is set.
+/// A set of numbers: about a bit for each where they are next to each other, and a few words for one by itself, for there
+/// may be very wide gaps between them, by word of a few bytes.
 #[derive(Debug, Default)]
-struct Bits(Vec<u64>);
+struct Bits(BTreeMap<u64, Box<[u64; PAGE_WORDS]>>);
+
+const PAGE_WORDS: usize = 8;
 
 impl Bits {
     fn set(&mut self, n: u64) {
-        let (word, bit) = place(n);
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
+        let (page, word, bit) = place(n);
+        self.0.entry(page).or_default()[word] |= bit;
+    }
+
+    fn clear(&mut self, numbers: Range<u64>) {
+        for n in numbers {
+            let (page, word, bit) = place(n);
+            if let Entry::Occupied(mut words) = self.0.entry(page) {
+                words.get_mut()[word] &= !bit;
+                if **words.get() == [0; PAGE_WORDS] {
+                    words.remove();
+                }
+            }
         }
-        self.0[word] |= bit;
     }
 
     fn has(&self, n: u64) -> bool {
-        let (word, bit) = place(n);
-        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+        let (page, word, bit) = place(n);
+        self.0
+            .get(&page)
+            .is_some_and(|words| words[word] & bit != 0)
     }
 
     fn has_any(&self) -> bool {
@@ -440,6 +483,8 @@ impl Bits {
     }
 }
 
-fn place(n: u64) -> (usize, u64) {
-    (usize::try_from(n / 64).unwrap_or(usize::MAX), 1 << (n % 64))
+fn place(n: u64) -> (u64, usize, u64) {
+    let page = n / (64 * PAGE_WORDS as u64);
+    let word = (n / 64 % PAGE_WORDS as u64) as usize;
+    (page, word, 1 << (n % 64))
 }

@@ -189,7 +189,7 @@ impl<F: BackendFile> SegmentReader<F> {
         let is_so = begins
             && gap.next() <= self.next_offset()
             && self.position(gap.last).ok()? == position
-            && self.position(gap.next()).ok()? == position + frame.len() as u64;
+            && self.ends_at(gap.last, position + frame.len() as u64).ok()?;
         is_so.then_some(gap)
     }
 
@@ -247,9 +247,11 @@ impl<F: BackendFile> SegmentReader<F> {
     }
 
     /// Whether the record after this one starts at `position`, or the store ends there. An unchecked
-    /// record has to: by itself it says too little.
+    /// record has to: by itself it says too little. (Or bytes stand between them that are none of any record, where a
+    /// scan found that.)
     fn ends_at(&self, offset: Offset, position: u64) -> Result<bool> {
-        Ok(self.position(offset.next())? == position)
+        let next = self.position(offset.next())?;
+        Ok(next == position || (next > position && self.is_proven()))
     }
 
     #[inline]

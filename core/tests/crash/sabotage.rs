@@ -38,10 +38,14 @@ pub(crate) enum Bug {
     CutBytes,
     /// What is to take a store's name is not synced.
     RewrittenSync,
+    /// A segment that is written anew keeps its old index.
+    IndexNotReplaced,
+    /// A segment that is written anew gets its store before its index.
+    StoreBeforeIndex,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::StoreSync,
         Self::EveryOtherStoreSync,
         Self::IndexSync,
@@ -53,6 +57,8 @@ impl Bug {
         Self::Cut,
         Self::CutBytes,
         Self::RewrittenSync,
+        Self::IndexNotReplaced,
+        Self::StoreBeforeIndex,
     ];
 }
 
@@ -80,6 +86,8 @@ struct Seen {
     late: Vec<FaultFile>,
     /// The length at the last sync and at the one before.
     lengths: BTreeMap<String, (u64, u64)>,
+    /// Which index is to get which name once its store has its own.
+    index_to_come: Option<(String, String)>,
     /// What was cut off, and where it stood.
     cut: BTreeMap<String, (u64, Vec<u8>)>,
 }
@@ -213,7 +221,23 @@ impl Backend for Disk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.alive()?;
-        self.inner.rename(from, to)
+        let is_index = from.ends_with(".index.rewritten");
+        match self.bug {
+            Bug::IndexNotReplaced if is_index => self.inner.remove(from),
+            Bug::StoreBeforeIndex if is_index => {
+                self.seen().index_to_come = Some((from.to_owned(), to.to_owned()));
+                Ok(())
+            }
+            _ => {
+                self.inner.rename(from, to)?;
+                // The store is durably there before the index is.
+                let index = self.seen().index_to_come.take();
+                index.map_or(Ok(()), |(from, to)| {
+                    self.inner.sync_directory()?;
+                    self.inner.rename(&from, &to)
+                })
+            }
+        }
     }
 
     fn prepare_bytes(&self) -> u64 {

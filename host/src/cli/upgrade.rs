@@ -132,7 +132,7 @@ impl Upgrade {
             next_offset: copier.next,
             records: copier.records,
             unchecked_records: found.segments.iter().map(|s| s.unchecked_records).sum(),
-            lost: found.damage().collect(),
+            lost: found.damage().filter(|damage| !damage.bytes_only).collect(),
             orphans: source.orphans()?,
             torn_tails: found.torn_tails().collect(),
             empty_segments: &source.in_the_way,
@@ -320,7 +320,7 @@ impl Copier<'_> {
                 Some(gap) => (gap.next(), gap.cause),
                 None => {
                     let mut lost = self.source.found.damage();
-                    let lost = lost.find(|lost| (lost.first..=lost.last).contains(&next));
+                    let lost = lost.find(|lost| lost.contains(next));
                     (lost.map_or(to, |lost| lost.last.next()), GapCause::Lost)
                 }
             };
