@@ -1,7 +1,7 @@
 //! Records of a producer are appended once, however often they are sent; others come where they are expected, or not.
 #![cfg(not(target_family = "wasm"))]
 
-use std::{ops::Range, thread};
+use std::{ops::Range, thread, time::Duration};
 
 use proglog::{
     AppendOptions, BackendFile, Clock, Compaction, Drafts, Durability, Error, Fault, FaultBackend,
@@ -708,5 +708,27 @@ fn what_was_compacted_is_sent_again_in_vain() -> Result<()> {
     log.compact(&compaction)?;
     assert!(matches!(log.read(Offset(2)), Err(Error::Gap { .. })));
     assert_eq!(log.read(Offset(3))?.value(), b"value");
+    Ok(())
+}
+
+/// What is kept for its producer does not become its key's latest record.
+#[test]
+fn the_deletion_of_a_key_stays_while_a_record_of_it_does() -> Result<()> {
+    let disk = FaultBackend::new();
+    let log = Log::open_on(disk.clone(), options().segment_bytes_max(200))?;
+    log.append(record("a", 1).key("key"))?;
+    log.append(NewRecord::new("").key("key"))?;
+    for _ in 0..20 {
+        log.append("later")?;
+    }
+    let compaction = Compaction::new().tombstones_kept(Duration::ZERO);
+    log.compact(&compaction)?;
+    assert_eq!(log.append(record("a", 1).key("key"))?, Offset(0));
+    assert_eq!(log.read(Offset(1))?.value(), b"");
+    log.append(record("a", 2))?;
+    log.compact(&compaction)?;
+    for offset in [0, 1] {
+        assert!(matches!(log.read(Offset(offset)), Err(Error::Gap { .. })));
+    }
     Ok(())
 }

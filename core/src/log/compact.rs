@@ -1,7 +1,7 @@
 //! Compaction: of the records of each key the latest stays.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry, hash_map::RandomState},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::RandomState},
     hash::BuildHasher,
     ops::Range,
     sync::{Arc, PoisonError},
@@ -174,7 +174,7 @@ impl<B: Backend> Log<B> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         // Before the sync, so that none of it can be lost once what its producer appended before is gone.
-        let last_batches = shared.last_batches()?;
+        let kept = Kept::of(shared.last_batches()?);
         let end = self.next_offset();
         // What makes a record obsolete is on stable storage before that goes.
         self.sync()?;
@@ -185,10 +185,7 @@ impl<B: Backend> Log<B> {
             slot.next.is_some() && !shared.commit.is_unsealed(slot.base)
         });
         let mut marks = Marks::of(sealed);
-        self.mark_obsolete(compaction, end, &mut marks)?;
-        for batch in last_batches {
-            marks.keep(batch);
-        }
+        self.mark_obsolete(compaction, end, &kept, &mut marks)?;
         self.rewrite_marked(marks)
     }
 
@@ -197,6 +194,7 @@ impl<B: Backend> Log<B> {
         &self,
         compaction: &Compaction,
         end: Offset,
+        kept: &Kept,
         marks: &mut Marks<B>,
     ) -> Result<()> {
         let now_ms = compaction
@@ -205,12 +203,13 @@ impl<B: Backend> Log<B> {
         let hasher = RandomState::new();
         let mut parts = vec![Part::default()];
         while let Some(part) = parts.pop() {
-            let mut keys = Keys::new(part, compaction.memory_bytes_max, &hasher);
+            let mut keys = Keys::new(part, compaction.memory_bytes_max, &hasher, kept);
             let mut records = self.scan(..end);
             while let Some(record) = records.next_borrowed() {
                 match record {
                     Ok(record) => {
-                        if let Some(obsolete) = keys.take(&record, &mut parts) {
+                        let obsolete = keys.take(&record, &mut parts);
+                        if let Some(obsolete) = obsolete.filter(|&offset| !kept.has(offset)) {
                             marks.obsolete(obsolete);
                         }
                     }
@@ -221,7 +220,8 @@ impl<B: Backend> Log<B> {
                 }
             }
             for latest in keys.latest.into_values() {
-                if latest.is_tombstone_to_go(compaction.tombstones_kept, now_ms) {
+                let goes = latest.is_tombstone_to_go(compaction.tombstones_kept, now_ms);
+                if goes && !kept.has(latest.offset) {
                     marks.tombstone(latest.offset);
                 }
             }
@@ -286,6 +286,22 @@ impl<B: Backend> Log<B> {
     }
 }
 
+/// The offsets of what each producer appended last, which stays.
+struct Kept(Vec<Range<Offset>>);
+
+impl Kept {
+    fn of(mut batches: Vec<Range<Offset>>) -> Self {
+        batches.sort_unstable_by_key(|batch| batch.start);
+        Self(batches)
+    }
+
+    fn has(&self, offset: Offset) -> bool {
+        let after = self.0.partition_point(|batch| batch.start <= offset);
+        let batch = after.checked_sub(1).and_then(|at| self.0.get(at));
+        batch.is_some_and(|batch| offset < batch.end)
+    }
+}
+
 /// Some of the keys, told by the lowest bits of their hashes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
@@ -313,6 +329,7 @@ impl Part {
 struct Keys<'a> {
     part: Part,
     hasher: &'a RandomState,
+    kept: &'a Kept,
     latest: HashMap<Box<[u8]>, Latest>,
     bytes: u64,
     bytes_max: u64,
@@ -324,6 +341,8 @@ struct Latest {
     is_tombstone: bool,
     /// Whether there is an older one.
     has_older: bool,
+    /// Whether one of those stays.
+    has_kept: bool,
     timestamp_ms: Option<u64>,
 }
 
@@ -332,10 +351,11 @@ struct Latest {
 const KEY_BYTES_BESIDE: u64 = 128;
 
 impl<'a> Keys<'a> {
-    fn new(part: Part, bytes_max: u64, hasher: &'a RandomState) -> Self {
+    fn new(part: Part, bytes_max: u64, hasher: &'a RandomState, kept: &'a Kept) -> Self {
         Self {
             part,
             hasher,
+            kept,
             latest: HashMap::new(),
             bytes: 0,
             bytes_max,
@@ -353,10 +373,12 @@ impl<'a> Keys<'a> {
             offset: record.offset(),
             is_tombstone: record.value().is_empty(),
             has_older: false,
+            has_kept: false,
             timestamp_ms: record.timestamp_ms(),
         };
         if let Some(before) = self.latest.get_mut(key) {
             latest.has_older = true;
+            latest.has_kept = before.has_kept || self.kept.has(before.offset);
             return Some(std::mem::replace(before, latest).offset);
         }
         self.bytes += key.len() as u64 + KEY_BYTES_BESIDE;
@@ -375,8 +397,12 @@ impl<'a> Keys<'a> {
 
 impl Latest {
     fn is_tombstone_to_go(&self, kept: Duration, now_ms: Option<u64>) -> bool {
-        if !self.is_tombstone || kept.is_zero() {
-            return self.is_tombstone;
+        // Without it, an older one that stays would be the key's again.
+        if !self.is_tombstone || self.has_kept {
+            return false;
+        }
+        if kept.is_zero() {
+            return true;
         }
         let age = self.timestamp_ms.zip(now_ms);
         let age =
@@ -426,16 +452,6 @@ impl<B: Backend> Marks<B> {
         }
     }
 
-    /// Has these stay whatever else is said of them.
-    fn keep(&mut self, offsets: Range<Offset>) {
-        for segment in &mut self.segments {
-            let base = segment.slot.base;
-            let (start, end) = (offsets.start.since(base), offsets.end.since(base));
-            segment.obsolete.clear(start..end);
-            segment.tombstones.clear(start..end);
-        }
-    }
-
     fn segment_of(&mut self, offset: Offset) -> Option<&mut Marked<B>> {
         let after = self
             .segments
@@ -457,18 +473,6 @@ impl Bits {
     fn set(&mut self, n: u64) {
         let (page, word, bit) = place(n);
         self.0.entry(page).or_default()[word] |= bit;
-    }
-
-    fn clear(&mut self, numbers: Range<u64>) {
-        for n in numbers {
-            let (page, word, bit) = place(n);
-            if let Entry::Occupied(mut words) = self.0.entry(page) {
-                words.get_mut()[word] &= !bit;
-                if **words.get() == [0; PAGE_WORDS] {
-                    words.remove();
-                }
-            }
-        }
     }
 
     fn has(&self, n: u64) -> bool {
