@@ -245,7 +245,7 @@ impl<F: BackendFile> Index<F> {
             for (entry, (n, position)) in entries.chunks_exact_mut(ENTRY).zip(numbered) {
                 // There are never more.
                 let relative = u32::try_from(n).unwrap_or(u32::MAX);
-                entry.copy_from_slice(&encode(relative, position));
+                entry.copy_from_slice(&encode_entry(relative, position));
                 bytes += ENTRY;
             }
             self.write_file(file, &mut writing, &entries[..bytes])?;
@@ -553,11 +553,12 @@ fn bytes_in_memory(entries: u64) -> usize {
 
 /// Appends an entry as it stands in the file.
 pub(crate) fn push_entry(entries: &mut Vec<u8>, offset: u32, position: u64) {
-    entries.extend_from_slice(&encode(offset, position));
+    entries.extend_from_slice(&encode_entry(offset, position));
 }
 
+/// An entry as it stands in the file.
 #[inline]
-fn encode(offset: u32, position: u64) -> [u8; ENTRY] {
+pub(crate) fn encode_entry(offset: u32, position: u64) -> [u8; ENTRY] {
     let mut entry = [0; ENTRY];
     entry[..size_of::<u32>()].copy_from_slice(&offset.to_be_bytes());
     entry[size_of::<u32>()..].copy_from_slice(&position.to_be_bytes());

@@ -189,6 +189,7 @@ fn scan_to<F: BackendFile>(
                     }
                     Bad::Unwritten => batches.unwritten(before, scanned.next),
                     Bad::Damage => batches.damage(before, scanned.next),
+                    Bad::Bytes => batches.bytes(before),
                     Bad::DamageToEnd => batches.damage_to_end(),
                 }
             }
@@ -211,6 +212,8 @@ enum Bad {
     Unwritten,
     /// Damage, records after it.
     Damage,
+    /// Damage by which no record is lost: the one expected comes after it.
+    Bytes,
     DamageToEnd,
 }
 
@@ -356,7 +359,7 @@ impl<F: BackendFile> Scan<'_, F> {
             });
             return Ok(Bad::TornTail);
         }
-        let (bad, after, lost) = match found {
+        let (mut bad, after, lost) = match found {
             After::Record {
                 position: after,
                 offset,
@@ -385,14 +388,23 @@ impl<F: BackendFile> Scan<'_, F> {
                 (Bad::DamageToEnd, self.damage_end(position, end)?, lost)
             }
         };
-        let next = first.plus(lost.max(1));
+        let bytes_only = lost == 0 && !matches!(bad, Bad::DamageToEnd);
+        if bytes_only && matches!(bad, Bad::Damage) {
+            bad = Bad::Bytes;
+        }
+        let next = if bytes_only {
+            first
+        } else {
+            first.plus(lost.max(1))
+        };
         scanned.damage.push(Damage {
             segment: self.base,
             first,
-            last: Offset(next.0 - 1),
+            last: first.max(Offset(next.0.saturating_sub(1))),
             position,
             bytes: after - position,
             reason,
+            bytes_only,
         });
         // Where records follow, each lost one needs its entry. At the end a record without one is lost
         // anyway, and bad bytes may claim to have been more records than there is memory for.
@@ -445,6 +457,7 @@ impl<F: BackendFile> Scan<'_, F> {
             position,
             bytes: length - position,
             reason: Damaged::Misplaced,
+            bytes_only: false,
         });
         scanned.end = length;
         Ok(())

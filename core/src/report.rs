@@ -14,7 +14,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether no record is damaged. A torn tail or a bad index is no damage: no acknowledged record
+    /// Whether nothing is damaged. A torn tail or a bad index is no damage: no acknowledged record
     /// is lost by either.
     #[must_use]
     pub fn is_sound(&self) -> bool {
@@ -142,7 +142,7 @@ pub struct TornTail {
     pub sealed: bool,
 }
 
-/// A stretch of a store that holds no readable record, where some were.
+/// A stretch of a store that holds no readable record, where some were, or where none should stand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Damage {
@@ -158,6 +158,27 @@ pub struct Damage {
     pub bytes: u64,
     /// What is wrong with the first.
     pub reason: Damaged,
+    /// Whether no record is lost: the bytes stand before the very record that is expected there, and `first` and `last`
+    /// are the offset of that one, which is sound.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bytes_only: bool,
+}
+
+impl Damage {
+    /// How many records are lost.
+    #[must_use]
+    pub fn offsets(&self) -> u64 {
+        match self.bytes_only {
+            true => 0,
+            false => self.last.next().since(self.first),
+        }
+    }
+
+    /// Whether the record of an offset is lost by it.
+    #[must_use]
+    pub fn contains(&self, offset: Offset) -> bool {
+        !self.bytes_only && (self.first..=self.last).contains(&offset)
+    }
 }
 
 /// How many offsets are deliberately not there, by cause: see [`Gap`].

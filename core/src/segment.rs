@@ -6,6 +6,7 @@ mod examine;
 mod files;
 mod open;
 mod prepared;
+mod reach;
 mod reader;
 mod rewrite;
 

@@ -498,3 +498,21 @@ fn a_deleted_key_does_not_come_back() -> Result<()> {
     println!("{states} states");
     Ok(())
 }
+
+#[test]
+fn a_damaged_last_segment_is_told() -> Result<()> {
+    let files = MemoryBackend::new();
+    let log = Log::open_on(files.clone(), options())?;
+    for n in 0..3 {
+        log.append(NewRecord::new(&format!("{n}")).key("key"))?;
+    }
+    log.close()?;
+    let mut store = files.get("0.store").unwrap();
+    store[12] ^= 1;
+    files.insert("0.store", store);
+    let log = Log::open_on(files, options())?;
+    let compacted = log.compact(&at_once())?;
+    assert_eq!(compacted.left_alone.len(), 1);
+    assert_eq!(compacted.left_alone[0].reason, LeftAloneReason::Damaged);
+    Ok(())
+}

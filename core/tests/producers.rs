@@ -1,11 +1,11 @@
 //! Records of a producer are appended once, however often they are sent; others come where they are expected, or not.
 #![cfg(not(target_family = "wasm"))]
 
-use std::{ops::Range, thread};
+use std::{ops::Range, thread, time::Duration};
 
 use proglog::{
-    AppendOptions, BackendFile, Clock, Drafts, Durability, Error, Fault, FaultBackend, Log,
-    MemoryBackend, NewRecord, Offset, Options, ProducerLast, Result,
+    AppendOptions, BackendFile, Clock, Compaction, Drafts, Durability, Error, Fault, FaultBackend,
+    Log, MemoryBackend, NewRecord, Offset, Options, ProducerLast, Result,
 };
 
 fn options() -> Options {
@@ -675,5 +675,60 @@ fn what_is_copied_is_appended_whatever_is_known() -> Result<()> {
     let elsewhere = copied.expected_next_offset(Offset(0));
     let conflict = log.append_with(record("a", 5), elsewhere);
     assert!(matches!(conflict, Err(Error::Conflict { .. })));
+    Ok(())
+}
+
+/// A compaction keeps what a producer appended last, whole, until it appended more.
+#[test]
+fn what_was_compacted_is_sent_again_in_vain() -> Result<()> {
+    let disk = FaultBackend::new();
+    let options = || options().segment_bytes_max(200);
+    let log = Log::open_on(disk.clone(), options())?;
+    let keyed = |id, sequence| record(id, sequence).key("key");
+    log.append(keyed("a", 1))?;
+    log.append_batch([keyed("a", 2), keyed("a", 3)])?;
+    log.append(keyed("b", 7))?;
+    for _ in 0..20 {
+        log.append(NewRecord::new("later").key("key"))?;
+    }
+    let compaction = Compaction::new();
+    log.compact(&compaction)?;
+    assert!(matches!(log.read(Offset(0)), Err(Error::Gap { .. })));
+    log.close()?;
+    let log = Log::open_on(disk.clone(), options())?;
+    let next = log.next_offset();
+    assert_eq!(
+        log.append_batch([keyed("a", 2), keyed("a", 3)])?,
+        offsets(1..3)
+    );
+    assert_eq!(log.append(keyed("b", 7))?, Offset(3));
+    assert_eq!(log.next_offset(), next);
+    // Once there is more of it, it goes.
+    log.append(record("a", 4))?;
+    log.compact(&compaction)?;
+    assert!(matches!(log.read(Offset(2)), Err(Error::Gap { .. })));
+    assert_eq!(log.read(Offset(3))?.value(), b"value");
+    Ok(())
+}
+
+/// What is kept for its producer does not become its key's latest record.
+#[test]
+fn the_deletion_of_a_key_stays_while_a_record_of_it_does() -> Result<()> {
+    let disk = FaultBackend::new();
+    let log = Log::open_on(disk.clone(), options().segment_bytes_max(200))?;
+    log.append(record("a", 1).key("key"))?;
+    log.append(NewRecord::new("").key("key"))?;
+    for _ in 0..20 {
+        log.append("later")?;
+    }
+    let compaction = Compaction::new().tombstones_kept(Duration::ZERO);
+    log.compact(&compaction)?;
+    assert_eq!(log.append(record("a", 1).key("key"))?, Offset(0));
+    assert_eq!(log.read(Offset(1))?.value(), b"");
+    log.append(record("a", 2))?;
+    log.compact(&compaction)?;
+    for offset in [0, 1] {
+        assert!(matches!(log.read(Offset(offset)), Err(Error::Gap { .. })));
+    }
     Ok(())
 }

@@ -437,3 +437,88 @@ fn a_hole_at_the_end_of_a_segment_takes_no_memory_for_what_it_may_have_held() ->
     assert!(files.get("0.index").unwrap().len() < 100_000);
     Ok(())
 }
+
+/// Frame by frame.
+fn frames(store: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = store;
+    let mut frames = Vec::new();
+    while let Some(length) = rest.first_chunk() {
+        let (frame, after) = rest.split_at(8 + u64::from_be_bytes(*length) as usize);
+        frames.push(frame.to_vec());
+        rest = after;
+    }
+    frames
+}
+
+#[test]
+fn bytes_that_were_put_before_a_record_cost_no_record() -> Result<()> {
+    let values: [&[u8]; 4] = [b"first", b"second", b"third", b"fourth"];
+    let frames = frames(&store(&log_of(&values)?));
+    for inserted in [&[0xa5; 7][..], &[0xff; 30], &[0; 21], b"x"] {
+        for before in 0..frames.len() {
+            let mut parts = frames.clone();
+            parts.insert(before, inserted.to_vec());
+            let files = store_alone(parts.concat());
+            let log = Log::open_on(files.clone(), options())?;
+            let found = self::values(&log);
+            assert_eq!(found, values.map(|value| Some(value.to_vec())), "{before}");
+            let report = log.verify()?;
+            assert!(!report.is_sound());
+            let damage: Vec<_> = report.damage().collect();
+            assert_eq!(damage.len(), 1);
+            let damage = damage[0];
+            assert!(damage.bytes_only && damage.offsets() == 0, "{damage:?}");
+            assert_eq!(damage.first, Offset(before as u64));
+            assert_eq!(damage.bytes, inserted.len() as u64);
+            log.close()?;
+            let repair = Log::repair_on(files.clone(), options())?;
+            assert_eq!(repair.offsets_lost(), 0);
+            assert_eq!(repair.set_aside.len(), 1);
+            assert_eq!(store(&files), frames.concat());
+        }
+    }
+    Ok(())
+}
+
+/// Of a log whose values are frames of another with the same offsets, no damaged record is read as the one in its value.
+#[test]
+fn a_record_in_the_value_of_another_is_not_that() -> Result<()> {
+    let inner = frames(&store(&log_of(&[b"in 0", b"in 1", b"in 2", b"in 3"])?));
+    let values: Vec<&[u8]> = inner.iter().map(Vec::as_slice).collect();
+    let whole = store(&log_of(&values)?);
+    let outer = frames(&whole);
+    for n in 0..outer.len() {
+        let at: usize = outer[..n].iter().map(Vec::len).sum();
+        for bytes in 1..16 {
+            let mut store = whole.clone();
+            store[at..at + bytes].fill(0xff);
+            let log = Log::open_on(store_alone(store), options())?;
+            for (offset, value) in values.iter().enumerate() {
+                if let Ok(record) = log.read(Offset(offset as u64)) {
+                    assert_eq!(record.value(), *value, "{bytes} of {n}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_wrong_entry_of_the_index_costs_no_record_after_a_damaged_one() -> Result<()> {
+    let values: [&[u8]; 4] = [b"first", b"second", b"third", b"fourth"];
+    let files = log_of(&values)?;
+    let mut store = store(&files);
+    let at = store.windows(6).position(|w| w == b"second").unwrap();
+    store[at] ^= 1;
+    let mut index = files.get("0.index").unwrap_or_default();
+    // That of the third, and of none before the fourth's is it right.
+    index[2 * 12 + 11] ^= 3;
+    files.insert("0.store", store);
+    files.insert("0.index", index);
+    let log = Log::open_on(files, options())?;
+    log.verify()?;
+    let lost: Vec<_> = log.verify()?.damage().map(|d| (d.first, d.last)).collect();
+    assert_eq!(lost, [(Offset(1), Offset(1))]);
+    assert_eq!(log.read(Offset(2))?.value(), b"third");
+    Ok(())
+}

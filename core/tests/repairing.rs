@@ -226,3 +226,58 @@ fn check_crashed(disk: &FaultBackend, damaged: &Files, expected: &BTreeMap<u64, 
         "{what}"
     );
 }
+
+#[test]
+fn a_repair_with_nothing_to_do_changes_nothing() -> Result<()> {
+    let backend = memory(&written()?);
+    // A log whose last segment takes no appends, for it ends in a gap.
+    let log = Log::open_on(backend.clone(), options())?;
+    log.append("to be damaged")?;
+    log.close()?;
+    let mut before = files(&backend);
+    let last = before
+        .keys()
+        .filter_map(|name| name.strip_suffix(".store")?.parse::<u64>().ok());
+    let last = format!("{}.store", last.max().unwrap());
+    let store = before.get_mut(&last).unwrap();
+    *store.last_mut().unwrap() ^= 1;
+    let backend = memory(&before);
+    assert_eq!(
+        Log::repair_on(backend.clone(), options())?.offsets_lost(),
+        1
+    );
+    let repaired = files(&backend);
+    for _ in 0..2 {
+        assert!(Log::repair_on(backend.clone(), options())?.is_empty());
+        assert_eq!(files(&backend), repaired);
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_in_the_way_of_a_kept_store_is_passed_over() -> Result<()> {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path();
+    let log = Log::open(directory, options())?;
+    log.append_batch(["a", "b", "c"])?;
+    log.close()?;
+    let store = directory.join("0.store");
+    let mut bytes = std::fs::read(&store).unwrap();
+    let in_b = bytes.len() / 2;
+    bytes[in_b] ^= 1;
+    std::fs::write(&store, bytes).unwrap();
+    std::fs::create_dir_all(directory.join("0.store.damaged-1/within")).unwrap();
+    let in_the_way = directory.join("0.store.rewritten");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let refused = Log::repair(directory, options()).unwrap_err().to_string();
+    assert!(
+        refused.contains("0.store.rewritten") && refused.contains("remove it"),
+        "{refused}"
+    );
+    std::fs::remove_dir(in_the_way).unwrap();
+    let repair = Log::repair(directory, options())?;
+    let kept = repair.lost[0].bytes.as_ref().unwrap();
+    assert_eq!(kept.file.as_deref(), Some("0.store.damaged-2"));
+    Ok(())
+}

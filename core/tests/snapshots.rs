@@ -363,3 +363,45 @@ fn steps(directory: &Path) -> Vec<u64> {
         .map(|(_, value)| step(value))
         .collect()
 }
+
+/// Records that are missing by word of the index, and the base of a last segment that is torn, beside a writer too.
+#[test]
+fn a_copy_of_a_log_whose_end_is_missing_gives_no_offset_again() {
+    for torn in [false, true] {
+        for writes in [false, true] {
+            let root = tempdir().unwrap();
+            let (source, copy) = (root.path().join("log"), root.path().join("copy"));
+            let options = || Options::new().segment_bytes_max(80);
+            let log = Log::open(&source, options()).unwrap();
+            append(&log, &["first", "second", "third"]);
+            assert_eq!(log.segments().len(), 2);
+            log.close().unwrap();
+            // The second record is cut off, of which nothing tells but the next segment's base.
+            let cut = |name: &str, bytes| {
+                let opened = fs::OpenOptions::new().write(true).open(source.join(name));
+                opened.unwrap().set_len(bytes)
+            };
+            let bytes = fs::metadata(source.join("0.store")).unwrap().len();
+            cut("0.store", bytes / 2).unwrap();
+            cut("0.index", 12).unwrap();
+            if torn {
+                cut("2.store", 9).unwrap();
+                // It was begun, which tells that those before it were sealed.
+                fs::write(source.join("2.index"), [1; 12]).unwrap();
+            }
+            let writer = writes.then(|| Log::open(&source, options()).unwrap());
+            let reader = Log::open_read_only(&source, options()).unwrap();
+            let next = Offset(3 - u64::from(torn));
+            assert_eq!(reader.next_offset(), next);
+            assert_eq!(reader.snapshot(&copy).unwrap().end, next, "{torn}");
+            let damage = |log: &Log| Vec::from_iter(log.verify().unwrap().damage().cloned());
+            drop(writer);
+            for directory in [&source, &copy, &source, &copy] {
+                let log = Log::open(directory, options()).unwrap();
+                assert_eq!(damage(&log), damage(&reader), "{torn}");
+                assert_eq!(log.next_offset(), next, "{torn}");
+                log.close().unwrap();
+            }
+        }
+    }
+}

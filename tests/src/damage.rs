@@ -1,11 +1,16 @@
 //! A log's files before and after they were damaged, byte for byte, and what of it is still there: told by comparing
 //! bytes, with nothing of the core's recovery.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use fastrand::Rng;
+use proglog::{Compaction, Durability, FsBackend, Log, NewRecord, Offset, Options};
+use tempfile::TempDir;
 
-use crate::{schema::frames, subject::Files};
+use crate::{
+    schema::{Fields, frames, index_of},
+    subject::Files,
+};
 
 /// A log as it was written.
 #[derive(Debug)]
@@ -184,13 +189,6 @@ impl Damaged {
         }
     }
 
-    /// Whether bytes of a part of it are new.
-    #[must_use]
-    pub fn has_inserted(&self, part: Range<usize>) -> bool {
-        let part = self.bytes.get(part).unwrap_or_default();
-        part.iter().any(|byte| byte.1.is_none())
-    }
-
     /// Where a frame stands by now, if it stands there with every byte.
     #[must_use]
     pub fn position_of(&self, frame: &Frame) -> Option<usize> {
@@ -202,4 +200,133 @@ impl Damaged {
             .all(|((now, &before), n)| *now == (before, Some(n)))
             .then_some(at)
     }
+}
+
+/// A directory in memory, where that can be: a thousand logs are many syncs.
+///
+/// # Panics
+///
+/// The file system fails.
+#[must_use]
+pub fn memory_directory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    made.unwrap()
+}
+
+/// A random log, closed or as a killed process leaves it.
+///
+/// # Panics
+///
+/// The file system fails.
+#[must_use]
+pub fn written(directory: &Path, options: &Options, rng: &mut Rng) -> (Original, bool) {
+    let written = directory.join("written");
+    fs::create_dir(&written).unwrap();
+    if rng.u8(0..3) == 0 {
+        let store: Vec<u8> = (0..rng.u64(1..8))
+            .flat_map(|n| Fields::new(n, bytes(rng)).book_frame())
+            .collect();
+        fs::write(written.join("0.index"), index_of(&store)).unwrap();
+        fs::write(written.join("0.store"), store).unwrap();
+    }
+    let durability = [Durability::Buffered, Durability::Written][rng.usize(0..2)];
+    let options = options.clone().durability(durability);
+    let log = Log::open_on(FsBackend::open(&written).unwrap(), options).unwrap();
+    for _ in 0..rng.usize(1..40) {
+        let key = format!("key {}", rng.u8(0..8));
+        let value = bytes(rng);
+        match rng.u8(0..20) {
+            0 => {
+                // Among records, or a segment of its own.
+                let offsets = [rng.u64(1..30), 5000][usize::from(rng.u8(0..4) == 0)];
+                log.skip_to(log.next_offset().plus(offsets)).unwrap();
+            }
+            1 => drop(
+                log.compact(&Compaction::new().tombstones_kept(Duration::ZERO))
+                    .unwrap(),
+            ),
+            2 => log
+                .truncate_before(Offset(log.next_offset().0 / 4))
+                .unwrap(),
+            3..8 => {
+                let records = (0..rng.usize(2..5)).map(|_| NewRecord::new(&value).key(&key));
+                log.append_batch(records).unwrap();
+            }
+            8..13 => drop(log.append(NewRecord::new(&value).key(&key)).unwrap()),
+            _ => drop(log.append(NewRecord::new(&value)).unwrap()),
+        }
+    }
+    log.sync().unwrap();
+    let closed = rng.bool();
+    let files = if closed {
+        log.close().unwrap();
+        files_in(&written)
+    } else {
+        let files = files_in(&written);
+        drop(log);
+        files
+    };
+    fs::remove_dir_all(&written).unwrap();
+    (Original::of(files), closed)
+}
+
+fn bytes(rng: &mut Rng) -> Vec<u8> {
+    let length = [0, rng.usize(0..30), rng.usize(0..300)][rng.usize(0..3)];
+    let fill = rng.u8(b'a'..=b'z');
+    (0..length)
+        .map(|_| if rng.bool() { fill } else { rng.u8(..) })
+        .collect()
+}
+
+/// Damages some of its files, and writes them.
+///
+/// # Panics
+///
+/// The file system fails.
+pub fn damaged(directory: &Path, original: &Original, rng: &mut Rng) -> BTreeMap<String, Damaged> {
+    let names: Vec<&String> = original.files.keys().collect();
+    let mut damaged: BTreeMap<String, Damaged> = original
+        .files
+        .iter()
+        .map(|(name, bytes)| (name.clone(), Damaged::not_yet(bytes)))
+        .collect();
+    for _ in 0..rng.usize(1..6) {
+        let name = names[rng.usize(0..names.len())];
+        if name.ends_with(".index") && rng.bool() {
+            continue;
+        }
+        if rng.u8(0..12) == 0 && damaged.len() > 1 {
+            damaged.remove(name);
+        } else if let Some(file) = damaged.get_mut(name) {
+            let frames = original.frames.iter();
+            let of_file = frames.filter(|frame| format!("{}.store", frame.base) == **name);
+            let within = of_file.map(|frame| frame.position + frame.bytes.len());
+            file.damage(within.max().unwrap_or(48), rng);
+        }
+    }
+    for (name, file) in &damaged {
+        fs::write(directory.join(name), file.bytes()).unwrap();
+    }
+    damaged
+}
+
+/// The files of a directory.
+///
+/// # Panics
+///
+/// The file system fails.
+#[must_use]
+pub fn files_in(directory: &Path) -> Files {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+    files
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read(entry.path()).unwrap())
+        })
+        .collect()
 }

@@ -5,17 +5,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    time::Duration,
 };
 
 use fastrand::Rng;
-use proglog::{
-    Clock, Compaction, Durability, Error, FsBackend, GapCause, Log, NewRecord, Offset, Options,
-    Repair, SetAsideReason,
-};
+use proglog::{Clock, Error, GapCause, Log, Offset, Options, Repair, SetAsideReason};
 use proglog_tests::{
-    damage::{Damaged, Frame, Original, bases},
-    schema::{Fields, index_of},
+    damage::{Damaged, Frame, Original, bases, damaged, files_in, memory_directory, written},
     seeds,
     subject::Files,
 };
@@ -38,10 +33,6 @@ struct Met {
     claimed: u64,
     /// Intact, but more records are lost before it than the bytes there can have been.
     cut_out: u64,
-    /// Intact, but the index is wrong about it, and right about a later one.
-    passed_over: u64,
-    /// Intact, but bytes were inserted between it and the one before.
-    pushed: u64,
     /// Of the book's, intact, with neither an intact one next to it nor the end of the store.
     unchecked_alone: u64,
     /// At the end of the log, where no right index vouches for them.
@@ -59,10 +50,7 @@ fn what_is_intact_stays_and_what_is_lost_is_told() {
     let met = met.into_inner();
     println!("{met:?}");
     if met.directories >= 900 {
-        let (claimed, others) = (
-            met.claimed,
-            met.pushed + met.passed_over + met.cut_out + met.unchecked_alone,
-        );
+        let (claimed, others) = (met.claimed, met.cut_out + met.unchecked_alone);
         let cannot_tell = claimed + others + met.unchecked_value + met.torn_tail + met.unsealed;
         assert!(met.lost > 1000 && met.intact > 30_000, "{met:?}");
         assert!(cannot_tell * 100 < met.offsets, "{met:?}");
@@ -73,12 +61,7 @@ fn what_is_intact_stays_and_what_is_lost_is_told() {
 }
 
 fn round(rng: &mut Rng, met: &mut Met) {
-    // In memory where that can be: a thousand are many syncs.
-    let memory = Path::new("/dev/shm");
-    let directory = match memory.is_dir() {
-        true => tempfile::tempdir_in(memory).unwrap(),
-        false => tempfile::tempdir().unwrap(),
-    };
+    let directory = memory_directory();
     let directory = directory.path();
     let options = Options::new()
         .segment_bytes_max(rng.u64(150..1200))
@@ -95,104 +78,6 @@ fn round(rng: &mut Rng, met: &mut Met) {
         what: String::new(),
     }
     .check(met);
-}
-
-/// A random log, closed or as a killed process leaves it.
-fn written(directory: &Path, options: &Options, rng: &mut Rng) -> (Original, bool) {
-    let written = directory.join("written");
-    fs::create_dir(&written).unwrap();
-    if rng.u8(0..3) == 0 {
-        let store: Vec<u8> = (0..rng.u64(1..8))
-            .flat_map(|n| Fields::new(n, bytes(rng)).book_frame())
-            .collect();
-        fs::write(written.join("0.index"), index_of(&store)).unwrap();
-        fs::write(written.join("0.store"), store).unwrap();
-    }
-    let durability = [Durability::Buffered, Durability::Written][rng.usize(0..2)];
-    let options = options.clone().durability(durability);
-    let log = Log::open_on(FsBackend::open(&written).unwrap(), options).unwrap();
-    for _ in 0..rng.usize(1..40) {
-        let key = format!("key {}", rng.u8(0..8));
-        let value = bytes(rng);
-        match rng.u8(0..20) {
-            0 => {
-                // Among records, or a segment of its own.
-                let offsets = [rng.u64(1..30), 5000][usize::from(rng.u8(0..4) == 0)];
-                log.skip_to(log.next_offset().plus(offsets)).unwrap();
-            }
-            1 => drop(
-                log.compact(&Compaction::new().tombstones_kept(Duration::ZERO))
-                    .unwrap(),
-            ),
-            2 => log
-                .truncate_before(Offset(log.next_offset().0 / 4))
-                .unwrap(),
-            3..8 => {
-                let records = (0..rng.usize(2..5)).map(|_| NewRecord::new(&value).key(&key));
-                log.append_batch(records).unwrap();
-            }
-            8..13 => drop(log.append(NewRecord::new(&value).key(&key)).unwrap()),
-            _ => drop(log.append(NewRecord::new(&value)).unwrap()),
-        }
-    }
-    log.sync().unwrap();
-    let closed = rng.bool();
-    let files = if closed {
-        log.close().unwrap();
-        files_in(&written)
-    } else {
-        let files = files_in(&written);
-        drop(log);
-        files
-    };
-    fs::remove_dir_all(&written).unwrap();
-    (Original::of(files), closed)
-}
-
-fn bytes(rng: &mut Rng) -> Vec<u8> {
-    let length = [0, rng.usize(0..30), rng.usize(0..300)][rng.usize(0..3)];
-    let fill = rng.u8(b'a'..=b'z');
-    (0..length)
-        .map(|_| if rng.bool() { fill } else { rng.u8(..) })
-        .collect()
-}
-
-fn damaged(directory: &Path, original: &Original, rng: &mut Rng) -> BTreeMap<String, Damaged> {
-    let names: Vec<&String> = original.files.keys().collect();
-    let mut damaged: BTreeMap<String, Damaged> = original
-        .files
-        .iter()
-        .map(|(name, bytes)| (name.clone(), Damaged::not_yet(bytes)))
-        .collect();
-    for _ in 0..rng.usize(1..6) {
-        let name = names[rng.usize(0..names.len())];
-        if name.ends_with(".index") && rng.bool() {
-            continue;
-        }
-        if rng.u8(0..12) == 0 && damaged.len() > 1 {
-            damaged.remove(name);
-        } else if let Some(file) = damaged.get_mut(name) {
-            let frames = original.frames.iter();
-            let of_file = frames.filter(|frame| format!("{}.store", frame.base) == **name);
-            let within = of_file.map(|frame| frame.position + frame.bytes.len());
-            file.damage(within.max().unwrap_or(48), rng);
-        }
-    }
-    for (name, file) in &damaged {
-        fs::write(directory.join(name), file.bytes()).unwrap();
-    }
-    damaged
-}
-
-fn files_in(directory: &Path) -> Files {
-    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
-    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
-    files
-        .map(|entry| {
-            let name = entry.file_name().into_string().unwrap();
-            (name, fs::read(entry.path()).unwrap())
-        })
-        .collect()
 }
 
 struct Round<'a> {
@@ -346,25 +231,11 @@ impl Round<'_> {
         let before = frames[..n].iter().rfind(|f| f.base == frames[n].base);
         let follows_unchecked =
             before.is_some_and(|f| !f.is_checked && self.position_of(f).is_none());
-        // Where it is expected itself, after bytes that were inserted, it is not looked for.
-        let is_pushed = stretch.first.0 == offset
-            && self
-                .store(frames[n].base)
-                .expect(what)
-                .has_inserted(from..position);
-        // Where its entry in the index is wrong, and a later one's is right, that is found first.
-        let after = frames[n..].iter().find(|f| f.first > stretch.last.0);
-        let is_passed_over =
-            !self.is_indexed(&frames[n]) && after.is_some_and(|f| self.is_indexed(f));
         // So few bytes are left before it that not all the records can have stood there.
         let lost_before = offset - stretch.first.0;
         let is_cut_out = position >= from && lost_before > (position - from).div_ceil(8) as u64;
-        if is_pushed {
-            met.pushed += 1;
-        } else if is_cut_out {
+        if is_cut_out {
             met.cut_out += 1;
-        } else if is_passed_over {
-            met.passed_over += 1;
         } else if (claims && from < position) || follows_unchecked {
             met.claimed += 1;
         } else {
@@ -424,20 +295,6 @@ impl Round<'_> {
             "{what}"
         );
         met.torn_tail += 1;
-    }
-
-    /// Whether the index says where a frame stands.
-    fn is_indexed(&self, frame: &Frame) -> bool {
-        let Some(index) = self.before.get(&format!("{}.index", frame.base)) else {
-            return false;
-        };
-        let n = usize::try_from(frame.first.saturating_sub(frame.base)).unwrap();
-        let entry = index.as_chunks::<12>().0.get(n);
-        let right = self.position_of(frame).map(|position| {
-            let n = u32::try_from(n).unwrap();
-            [&n.to_be_bytes()[..], &(position as u64).to_be_bytes()].concat()
-        });
-        entry.is_some_and(|entry| Some(entry.to_vec()) == right)
     }
 
     fn index_is_right(&self, base: u64) -> bool {

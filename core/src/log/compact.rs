@@ -1,8 +1,9 @@
 //! Compaction: of the records of each key the latest stays.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::RandomState},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::RandomState},
     hash::BuildHasher,
+    ops::Range,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -10,6 +11,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Log, view::Slot};
+#[cfg(doc)]
+use crate::NewRecord;
 use crate::{Backend, Error, GapCause, Offset, Record, Result};
 
 /// How to [compact](Log::compact) a log.
@@ -48,8 +51,8 @@ impl Compaction {
     }
 
     /// How much memory the keys may take that are looked at at once, in bytes, though one at least is. Where they are
-    /// more, the log is read once for each part of them. One bit for each offset comes on top, and 12 bytes for each
-    /// of one segment.
+    /// more, the log is read once for each part of them. About a bit for each record comes on top, or some 100 bytes for
+    /// one that no other of the next 500 offsets stands beside.
     #[must_use]
     pub fn memory_bytes_max(mut self, bytes: u64) -> Self {
         self.memory_bytes_max = bytes;
@@ -88,7 +91,7 @@ pub struct Compacted {
     pub store_bytes_after: u64,
     /// The segments that were written anew, lowest first.
     pub segments: Vec<CompactedSegment>,
-    /// Those that were not, though there is something to remove or to mend in them.
+    /// Those that were not, though there is something to remove or to mend in them; also the last one, if it is damaged.
     pub left_alone: Vec<LeftAlone>,
 }
 
@@ -132,7 +135,9 @@ pub enum LeftAloneReason {
 impl<B: Backend> Log<B> {
     /// Removes the records that a later one of the same key has made obsolete, and the keys that were deleted: a record
     /// with a key and without a value, a *tombstone*, deletes its key, and goes in its turn (see
-    /// [`Compaction::tombstones_kept`]). Records without a key stay, and so does all in the active segment. Offsets stay
+    /// [`Compaction::tombstones_kept`]). What a [producer](NewRecord::producer) appended last stays until it appended
+    /// more, so that it is known when it is sent again: a reader then meets an older record of a key before the newer
+    /// one. Records without a key stay, and so does all in the active segment. Offsets stay
     /// what they are; those of what was removed are [not there](crate::Gap).
     ///
     /// Sealed segments are written anew one after the other, the lowest first, each durably before the next; for that
@@ -168,6 +173,8 @@ impl<B: Backend> Log<B> {
             .compacting
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        // Before the sync, so that none of it can be lost once what its producer appended before is gone.
+        let kept = Kept::of(shared.last_batches()?);
         let end = self.next_offset();
         // What makes a record obsolete is on stable storage before that goes.
         self.sync()?;
@@ -178,7 +185,7 @@ impl<B: Backend> Log<B> {
             slot.next.is_some() && !shared.commit.is_unsealed(slot.base)
         });
         let mut marks = Marks::of(sealed);
-        self.mark_obsolete(compaction, end, &mut marks)?;
+        self.mark_obsolete(compaction, end, &kept, &mut marks)?;
         self.rewrite_marked(marks)
     }
 
@@ -187,6 +194,7 @@ impl<B: Backend> Log<B> {
         &self,
         compaction: &Compaction,
         end: Offset,
+        kept: &Kept,
         marks: &mut Marks<B>,
     ) -> Result<()> {
         let now_ms = compaction
@@ -195,12 +203,13 @@ impl<B: Backend> Log<B> {
         let hasher = RandomState::new();
         let mut parts = vec![Part::default()];
         while let Some(part) = parts.pop() {
-            let mut keys = Keys::new(part, compaction.memory_bytes_max, &hasher);
+            let mut keys = Keys::new(part, compaction.memory_bytes_max, &hasher, kept);
             let mut records = self.scan(..end);
             while let Some(record) = records.next_borrowed() {
                 match record {
                     Ok(record) => {
-                        if let Some(obsolete) = keys.take(&record, &mut parts) {
+                        let obsolete = keys.take(&record, &mut parts);
+                        if let Some(obsolete) = obsolete.filter(|&offset| !kept.has(offset)) {
                             marks.obsolete(obsolete);
                         }
                     }
@@ -211,7 +220,8 @@ impl<B: Backend> Log<B> {
                 }
             }
             for latest in keys.latest.into_values() {
-                if latest.is_tombstone_to_go(compaction.tombstones_kept, now_ms) {
+                let goes = latest.is_tombstone_to_go(compaction.tombstones_kept, now_ms);
+                if goes && !kept.has(latest.offset) {
                     marks.tombstone(latest.offset);
                 }
             }
@@ -221,6 +231,8 @@ impl<B: Backend> Log<B> {
 
     fn rewrite_marked(&self, marks: Marks<B>) -> Result<Compacted> {
         let mut compacted = Compacted::default();
+        let segments = marks.segments.iter();
+        let bases: BTreeSet<Offset> = segments.map(|segment| segment.slot.base).collect();
         for segment in marks.segments {
             let base = segment.slot.base;
             // A tombstone goes once nothing below it can hold an older record of its key.
@@ -263,7 +275,30 @@ impl<B: Backend> Log<B> {
             };
             compacted.left_alone.push(LeftAlone { base, reason });
         }
+        // The last one takes appends, and is left as it is anyway.
+        for base in marks.damaged {
+            if !bases.contains(&base) {
+                let reason = LeftAloneReason::Damaged;
+                compacted.left_alone.push(LeftAlone { base, reason });
+            }
+        }
         Ok(compacted)
+    }
+}
+
+/// The offsets of what each producer appended last, which stays.
+struct Kept(Vec<Range<Offset>>);
+
+impl Kept {
+    fn of(mut batches: Vec<Range<Offset>>) -> Self {
+        batches.sort_unstable_by_key(|batch| batch.start);
+        Self(batches)
+    }
+
+    fn has(&self, offset: Offset) -> bool {
+        let after = self.0.partition_point(|batch| batch.start <= offset);
+        let batch = after.checked_sub(1).and_then(|at| self.0.get(at));
+        batch.is_some_and(|batch| offset < batch.end)
     }
 }
 
@@ -294,6 +329,7 @@ impl Part {
 struct Keys<'a> {
     part: Part,
     hasher: &'a RandomState,
+    kept: &'a Kept,
     latest: HashMap<Box<[u8]>, Latest>,
     bytes: u64,
     bytes_max: u64,
@@ -305,6 +341,8 @@ struct Latest {
     is_tombstone: bool,
     /// Whether there is an older one.
     has_older: bool,
+    /// Whether one of those stays.
+    has_kept: bool,
     timestamp_ms: Option<u64>,
 }
 
@@ -313,10 +351,11 @@ struct Latest {
 const KEY_BYTES_BESIDE: u64 = 128;
 
 impl<'a> Keys<'a> {
-    fn new(part: Part, bytes_max: u64, hasher: &'a RandomState) -> Self {
+    fn new(part: Part, bytes_max: u64, hasher: &'a RandomState, kept: &'a Kept) -> Self {
         Self {
             part,
             hasher,
+            kept,
             latest: HashMap::new(),
             bytes: 0,
             bytes_max,
@@ -334,10 +373,12 @@ impl<'a> Keys<'a> {
             offset: record.offset(),
             is_tombstone: record.value().is_empty(),
             has_older: false,
+            has_kept: false,
             timestamp_ms: record.timestamp_ms(),
         };
         if let Some(before) = self.latest.get_mut(key) {
             latest.has_older = true;
+            latest.has_kept = before.has_kept || self.kept.has(before.offset);
             return Some(std::mem::replace(before, latest).offset);
         }
         self.bytes += key.len() as u64 + KEY_BYTES_BESIDE;
@@ -356,8 +397,12 @@ impl<'a> Keys<'a> {
 
 impl Latest {
     fn is_tombstone_to_go(&self, kept: Duration, now_ms: Option<u64>) -> bool {
-        if !self.is_tombstone || kept.is_zero() {
-            return self.is_tombstone;
+        // Without it, an older one that stays would be the key's again.
+        if !self.is_tombstone || self.has_kept {
+            return false;
+        }
+        if kept.is_zero() {
+            return true;
         }
         let age = self.timestamp_ms.zip(now_ms);
         let age =
@@ -417,22 +462,24 @@ impl<B: Backend> Marks<B> {
     }
 }
 
-/// A bit for each number up to the highest that is set.
+/// A set of numbers: about a bit for each where they are next to each other, and a few words for one by itself, for there
+/// may be very wide gaps between them, by word of a few bytes.
 #[derive(Debug, Default)]
-struct Bits(Vec<u64>);
+struct Bits(BTreeMap<u64, Box<[u64; PAGE_WORDS]>>);
+
+const PAGE_WORDS: usize = 8;
 
 impl Bits {
     fn set(&mut self, n: u64) {
-        let (word, bit) = place(n);
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= bit;
+        let (page, word, bit) = place(n);
+        self.0.entry(page).or_default()[word] |= bit;
     }
 
     fn has(&self, n: u64) -> bool {
-        let (word, bit) = place(n);
-        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+        let (page, word, bit) = place(n);
+        self.0
+            .get(&page)
+            .is_some_and(|words| words[word] & bit != 0)
     }
 
     fn has_any(&self) -> bool {
@@ -440,6 +487,8 @@ impl Bits {
     }
 }
 
-fn place(n: u64) -> (usize, u64) {
-    (usize::try_from(n / 64).unwrap_or(usize::MAX), 1 << (n % 64))
+fn place(n: u64) -> (u64, usize, u64) {
+    let page = n / (64 * PAGE_WORDS as u64);
+    let word = (n / 64 % PAGE_WORDS as u64) as usize;
+    (page, word, 1 << (n % 64))
 }

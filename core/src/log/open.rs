@@ -258,6 +258,9 @@ fn open_unsealed<B: Backend>(
         }
         return Ok(opened);
     }
+    if writable && unsealed.is_empty() {
+        keep_sealed(backend, sealed, last, options)?;
+    }
     let mut opened = Segment::recover(backend, last, Place::Last, writable, options)?;
     report.segments.extend(opened.report.take());
     if !unsealed.is_empty() && !writable {
@@ -265,6 +268,31 @@ fn open_unsealed<B: Backend>(
         opened.durable = opened.durable.min(unsealed[0]);
     }
     Ok(opened)
+}
+
+/// Has it be known from now on that the last segment but one was sealed, where its end is missing and opening the last
+/// one leaves nothing in that which tells so: else its base would go with it when it is opened the next time.
+fn keep_sealed<B: Backend>(
+    backend: &B,
+    sealed: &[Offset],
+    last: Offset,
+    options: &Options,
+) -> Result<()> {
+    let Some(&before) = sealed.last() else {
+        return Ok(());
+    };
+    if !Segment::<B>::may_be_unsealed(backend, before, last, options)? {
+        return Ok(());
+    }
+    let opened = Segment::recover(backend, last, Place::Last, false, options)?;
+    if opened.segment.next_offset() > last {
+        return Ok(());
+    }
+    match Segment::<B>::reach(backend, before, last, options) {
+        // Then it is so the next time.
+        Err(e) if e.is_for_want_of_space() => Ok(()),
+        reached => reached,
+    }
 }
 
 /// From which of the segments before the last on they may not have been sealed: the number of those that were.

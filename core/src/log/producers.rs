@@ -196,6 +196,12 @@ impl Producers {
         Some(self.appended.get(&id)?.back()?.last())
     }
 
+    /// The offsets of what each of them appended last.
+    fn last_batches(&self) -> impl Iterator<Item = Range<Offset>> {
+        let last = self.appended.values().filter_map(VecDeque::back);
+        last.map(|last| last.first..last.end())
+    }
+
     /// Remembers records that were appended after all others.
     pub(super) fn note(&mut self, numbered: &Numbered, first: Offset) {
         let Numbered { id, sequences } = *numbered;
@@ -288,6 +294,18 @@ impl<B: Backend> Shared<B> {
             self.keep_promise_of_before(writer, last.offset.next(), self.options.durability)?;
         }
         Ok(last)
+    }
+
+    /// What each producer appended last that is found in the log.
+    pub(super) fn last_batches(&self) -> Result<Vec<Range<Offset>>> {
+        let known = self
+            .writer()?
+            .producers()
+            .map(|producers| producers.last_batches().collect());
+        match known {
+            Some(last) => Ok(last),
+            None => Ok(self.find_producers()?.last_batches().collect()),
+        }
     }
 
     /// The writer, once it knows who appended what.

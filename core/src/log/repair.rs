@@ -1,5 +1,6 @@
 //! Giving up what is damaged, so that all the rest is sound.
 
+use std::io;
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use std::path::Path;
 
@@ -12,8 +13,8 @@ use super::{
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use crate::FsBackend;
 use crate::{
-    Backend, Damage, Damaged, Error, Gap, GapCause, IndexState, Offset, Options, Report, Result,
-    SegmentReport,
+    Access, Backend, Damage, Damaged, Error, Gap, GapCause, IndexState, Offset, Options, Report,
+    Result, SegmentReport,
     recovery::GAP_ENTRIES_MAX,
     segment::{Place, Rewritten, Segment, damaged_name, make_of_gap, set_aside, sync_directory},
 };
@@ -74,6 +75,8 @@ pub enum SetAsideReason {
     Trailing,
     /// Records of offsets that the next segment holds.
     Overlap,
+    /// Bad bytes before a record that is sound, and the very one expected there.
+    Stray,
 }
 
 /// Bytes that a repair kept.
@@ -186,6 +189,15 @@ impl<B: Backend> Log<B> {
     pub fn repair_on(backend: B, options: Options) -> Result<Repair> {
         let mut repairing = Repairing::begin(&backend, &options)?;
         let found = repairing.look()?;
+        let is_torn = found.report.torn_tails().any(|tail| !tail.sealed);
+        if repairing.plan(&found)?.is_empty() && !is_torn {
+            // But for indexes that are wrong, which opening for writing does not see.
+            let last = found.active.base();
+            repairing.each(&found.sealed, last, Repairing::repair_segment)?;
+            backend.release();
+            return Ok(repairing.repair);
+        }
+        repairing.repair = Repair::default();
         repairing.keep_torn_tails(&found.report)?;
         drop(found);
         let mut opened = open_to_write(&backend, &options)?;
@@ -212,14 +224,7 @@ impl<B: Backend> Log<B> {
     pub fn plan_repair_on(backend: B, options: Options) -> Result<Repair> {
         let mut repairing = Repairing::begin(&backend, &options)?;
         let found = repairing.look()?;
-        repairing.take_torn_tails(&found.report);
-        let last = found.active.base();
-        repairing.each(&found.sealed, last, |repairing, base, next| {
-            repairing.plan_segment(base, next).map(drop)
-        })?;
-        let active = repairing.verify(last, Place::Last)?;
-        let plan = Plan::of(&active, None);
-        repairing.take(last, &plan);
+        repairing.plan(&found)?;
         backend.release();
         Ok(repairing.repair)
     }
@@ -247,6 +252,19 @@ impl<'a, B: Backend> Repairing<'a, B> {
             let name = self.backend.name();
             Error::InvalidArgument(format!("there is no log in {name}; give its directory"))
         })
+    }
+
+    /// Takes in what is to be done.
+    fn plan(&mut self, found: &OpenedLog<B>) -> Result<&Repair> {
+        self.take_torn_tails(&found.report);
+        let last = found.active.base();
+        self.each(&found.sealed, last, |repairing, base, next| {
+            repairing.plan_segment(base, next).map(drop)
+        })?;
+        let active = self.verify(last, Place::Last)?;
+        let plan = Plan::of(&active, None);
+        self.take(last, &plan);
+        Ok(&self.repair)
     }
 
     /// Whether the last segment is.
@@ -281,13 +299,16 @@ impl<'a, B: Backend> Repairing<'a, B> {
         let names = self.backend.list();
         let names = names.map_err(|e| Error::io("list", self.backend.name(), e))?;
         let mut n = 1;
-        while names.contains(&damaged_name(base, n)) {
+        loop {
+            let name = damaged_name(base, n);
+            // What has the name may be no file, which is not listed.
+            if !names.contains(&name) && is_free(self.backend, &name) {
+                set_aside(self.backend, base, &name)?;
+                self.repair.kept_in(base, &name);
+                return Ok(());
+            }
             n += 1;
         }
-        let name = damaged_name(base, n);
-        set_aside(self.backend, base, &name)?;
-        self.repair.kept_in(base, &name);
-        Ok(())
     }
 
     /// Does something to each sealed segment, of which the last reaches to `end`.
@@ -351,6 +372,12 @@ impl<'a, B: Backend> Repairing<'a, B> {
     }
 }
 
+/// Whether nothing has a name; also where that cannot be told, for then what it is for tells why.
+fn is_free<B: Backend>(backend: &B, name: &str) -> bool {
+    let opened = backend.open(name, Access::Read);
+    opened.is_err_and(|e| e.kind() != io::ErrorKind::InvalidInput)
+}
+
 /// What is to be done about a segment.
 #[derive(Default)]
 struct Plan {
@@ -371,7 +398,7 @@ impl Plan {
             let last = damage
                 .last
                 .min(next.map_or(damage.last, |next| Offset(next.0 - 1)));
-            if first > last {
+            if damage.bytes_only || first > last {
                 plan.set_aside.push(SetAside::of(damage, base));
                 continue;
             }
@@ -434,7 +461,10 @@ impl SetAside {
     fn of(damage: &Damage, base: Offset) -> Self {
         Self {
             segment: base,
-            reason: SetAsideReason::Overlap,
+            reason: match damage.bytes_only {
+                true => SetAsideReason::Stray,
+                false => SetAsideReason::Overlap,
+            },
             records: 0,
             bytes: Kept::at(damage.position, damage.bytes),
         }

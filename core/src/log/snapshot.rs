@@ -15,11 +15,12 @@ use std::{
 use super::{
     Log, SegmentReader,
     follow::{Patience, may_pass},
+    open::Listed,
     view::Slot,
 };
 use crate::{
-    Backend, Error, FsBackend, FsFile, Offset, Options, Result,
-    index::{ENTRY_BYTES, LONE_ENTRY_BYTES_MAX},
+    Access, Backend, Error, FsBackend, FsFile, GapCause, Offset, Options, Result,
+    index::{ENTRY_BYTES, Index, LONE_ENTRY_BYTES_MAX},
     segment::{Segment, index_name, store_base, store_name},
 };
 
@@ -64,20 +65,24 @@ impl Log<FsBackend> {
         let source = self.shared.backend.directory();
         let copy = Unfinished::begin(source, directory.as_ref())?;
         let mut patience = Patience::default();
-        loop {
+        let next = loop {
             match copy_log(source, &copy.directory) {
-                Ok(true) => break,
+                Ok(Some(next)) => break next,
                 Err(e) if !may_pass(&e) || !patience.wait() => return Err(e),
-                Ok(false) if !patience.wait() => {
+                Ok(None) if !patience.wait() => {
                     let changed = "it was truncated each time it was copied";
                     let changed = io::Error::new(io::ErrorKind::NotFound, changed);
                     return Err(Error::io("copy", self.shared.backend.name(), changed));
                 }
                 _ => copy.clear()?,
             }
-        }
+        };
         // What a killed writer would leave, the next one puts in order.
         let log = Self::open(&copy.directory, Options::new())?;
+        // Whatever told of them in the log: in no copy are offsets given again.
+        if log.next_offset() < next {
+            log.shared.skip_to(next, GapCause::Lost)?;
+        }
         let offsets = log.lowest_offset()..log.next_offset();
         log.close()?;
         copy.finish()?;
@@ -85,17 +90,19 @@ impl Log<FsBackend> {
     }
 }
 
-/// Copies what there is at one moment, durably. `false`: what was copied may be of several.
-fn copy_log(source: &Path, directory: &Path) -> Result<bool> {
+/// Copies what there is at one moment, durably, and says which offset comes next. `None`: what was copied may be of
+/// several.
+fn copy_log(source: &Path, directory: &Path) -> Result<Option<Offset>> {
     let log = Log::open_read_only(source, Options::new())?;
     let view = log.shared.view.load_full();
     let Some(active) = view.active().reading().clone() else {
-        return Ok(false);
+        return Ok(None);
     };
+    let next = active.next_offset();
     for slot in view.slots() {
         let copied = match slot.next {
             Some(next) => copy_sealed(&log, slot, next, directory),
-            None => copy_active(source, &active, directory),
+            None => copy_active(source, &active, next, directory),
         };
         match copied {
             // Those below it were removed before it, so that they are no part of the log any more.
@@ -105,7 +112,28 @@ fn copy_log(source: &Path, directory: &Path) -> Result<bool> {
     }
     sync_directory(directory)?;
     // While it has its name, what was found by other names is what was there when it was opened.
-    Ok(!active.is_removed()?)
+    if active.is_removed()? {
+        return Ok(None);
+    }
+    if let [.., before, _] = view.slots() {
+        keep_sealed(directory, before.base, active.base())?;
+    }
+    Ok(Some(next))
+}
+
+/// Has it be known of the copy, as it is of the log, that the last segment but one was sealed, where its end is missing
+/// and the last one holds nothing by now that tells so.
+fn keep_sealed(directory: &Path, base: Offset, last: Offset) -> Result<()> {
+    let backend = FsBackend::open_read_only(directory)?;
+    let bases: Vec<Offset> = Listed::now(&backend)?.bases().to_vec();
+    let options = Options::new();
+    if bases.contains(&base)
+        && !Segment::<FsBackend>::is_begun(&backend, last, &options)?
+        && Segment::<FsBackend>::may_be_unsealed(&backend, base, last, &options)?
+    {
+        Segment::<FsBackend>::reach(&backend, base, last, &options)?;
+    }
+    Ok(())
 }
 
 fn copy_sealed(
@@ -148,8 +176,13 @@ fn link(from: &Path, to: &Path) -> Result<bool> {
     }
 }
 
-fn copy_active(source: &Path, active: &SegmentReader<FsFile>, directory: &Path) -> Result<()> {
-    let (next, end) = (active.next_offset(), active.store_bytes());
+fn copy_active(
+    source: &Path,
+    active: &SegmentReader<FsFile>,
+    next: Offset,
+    directory: &Path,
+) -> Result<()> {
+    let end = active.store_bytes();
     // The index first: what it vouches for is in the store by then.
     let name = index_name(active.base());
     copy_entries(
@@ -166,23 +199,21 @@ fn copy_active(source: &Path, active: &SegmentReader<FsFile>, directory: &Path) 
     Ok(())
 }
 
-/// Copies the entries an index begins with that follow one another, at most so many.
+/// Copies the entries that an index has, as it is read, at most so many.
 fn copy_entries(from: &Path, to: &Path, entries_max: u64) -> Result<()> {
     let file = match File::open(from) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(|e| failed("open", from, e))?,
     };
-    let bytes_max = entries_max.saturating_mul(ENTRY_BYTES);
     let mut entries = Vec::new();
-    let read = file.take(bytes_max).read_to_end(&mut entries);
+    let read = file
+        .take(index_bytes(from, entries_max)?)
+        .read_to_end(&mut entries);
     read.map_err(|e| failed("read", from, e))?;
-    let in_place = entries
-        .as_chunks::<ENTRY>()
-        .0
-        .iter()
-        .zip(0_u32..)
-        .take_while(|(entry, n)| entry[..size_of::<u32>()] == n.to_be_bytes())
-        .count();
+    // The last of those in a file is in its place, or some of them are not.
+    let whole = entries.as_chunks::<ENTRY>().0.iter().zip(0_u32..);
+    let in_place = whole.filter(|(entry, n)| entry[..size_of::<u32>()] == n.to_be_bytes());
+    let in_place = in_place.last().map_or(0, |(_, n)| n as usize + 1);
     // That cannot be told from space that was prepared, unless the file is as short as it will be here.
     let bytes = fs::metadata(from).map_or(0, |found| found.len());
     let is_lone = in_place == 1 && entries[..ENTRY] == [0; ENTRY] && bytes > LONE_ENTRY_BYTES_MAX;
@@ -192,6 +223,18 @@ fn copy_entries(from: &Path, to: &Path, entries_max: u64) -> Result<()> {
         file.sync_all()
     });
     written.map_err(|e| failed("write", to, e))
+}
+
+/// How many bytes of an index are entries, at most so many.
+fn index_bytes(path: &Path, entries_max: u64) -> Result<u64> {
+    let backend = FsBackend::open_read_only(parent_of(path))?;
+    let name = path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let file = backend.open(&name, Access::Read);
+    let file = file.map_err(|e| failed("open", path, e))?;
+    let index = Index::new(file, name, u64::MAX)?;
+    Ok(index.entries().min(entries_max).saturating_mul(ENTRY_BYTES))
 }
 
 /// Copies a file's first bytes, durably, and says how many there were.

@@ -142,6 +142,11 @@ impl Batches {
         }
     }
 
+    /// Bytes that are none of any record: a batch goes on after them.
+    pub(super) fn bytes(&mut self, before: Mark) {
+        self.pass(before);
+    }
+
     /// Space that was never written from `before` on. What follows it was written later than what it was
     /// for, so none of it was ever promised.
     pub(super) fn unwritten(&mut self, before: Mark, next: Offset) {

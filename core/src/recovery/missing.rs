@@ -30,6 +30,7 @@ impl<F: BackendFile> Scan<'_, F> {
                 position: scanned.end,
                 bytes: 0,
                 reason: Damaged::Missing,
+                bytes_only: false,
             });
         }
         Ok(())
@@ -81,7 +82,9 @@ impl<F: BackendFile> Scan<'_, F> {
             let at = scanned
                 .damage
                 .partition_point(|damage| damage.last < offset);
-            match scanned.damage.get(at) {
+            // Before those of the first that is not sound may stand bytes alone.
+            let mut from = scanned.damage[at..].iter();
+            match from.find(|damage| !damage.bytes_only) {
                 Some(damage) if damage.first <= offset => {
                     n = damage.last.next().since(self.base);
                 }

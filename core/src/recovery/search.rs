@@ -8,8 +8,8 @@ use crate::{
     backend::BackendFile,
     index::Index,
     record::{
-        CHECKSUM, CHECKSUM_BYTES, FRAME_BYTES_MIN, Framed, LENGTH_BYTES, checksum_matches,
-        claimed_bytes, frame_bytes, is_field_tag, parse_framed,
+        CHECKSUM, CHECKSUM_BYTES, FRAME_BYTES_MIN, Framed, LENGTH_BYTES, RECORD_BYTES_LIMIT,
+        checksum_matches, claimed_bytes, frame_bytes, is_field_tag, parse_framed,
     },
 };
 
@@ -37,12 +37,22 @@ pub(super) fn search_budget_bytes(length: u64) -> u64 {
 impl<F: BackendFile> Scan<'_, F> {
     /// Looks for a record after the bad bytes at `start`, where `expected` should stand.
     pub(super) fn next_record(&mut self, start: u64, expected: Offset) -> Result<After> {
+        let found = self.some_next_record(start, expected)?;
+        if let After::Record { position, offset } = found {
+            let before = self.next_record_before(start, expected, (position, offset))?;
+            let (position, offset) = before.unwrap_or((position, offset));
+            return Ok(After::Record { position, offset });
+        }
+        Ok(found)
+    }
+
+    fn some_next_record(&mut self, start: u64, expected: Offset) -> Result<After> {
         let zeros_from = self.zeros_from()?;
         if start >= zeros_from {
             return Ok(After::Nothing { zeros: true });
         }
-        if let Some(found) = self.next_record_of_index(start, expected)? {
-            return Ok(found);
+        if let Some((position, offset)) = self.next_record_of_index(start, expected)? {
+            return Ok(After::Record { position, offset });
         }
         if let Some((position, offset)) = self.flipped_gap(start, expected)?
             && self
@@ -58,13 +68,16 @@ impl<F: BackendFile> Scan<'_, F> {
         }
         // Where the bad frame ends by its own word, the very next record is believed to be that, and not
         // one that this frame's value may look like.
-        if claimed_end < length
-            && let Some(offset) = self.frame_after(start, expected, claimed_end)?
-            && offset == expected.next()
-        {
-            let position = claimed_end;
-            return Ok(After::Record { position, offset });
+        let said_end = self.said_end(start)?;
+        for position in [claimed_end, said_end] {
+            if position < length
+                && let Some(offset) = self.frame_after(start, expected, position)?
+                && offset == expected.next()
+            {
+                return Ok(After::Record { position, offset });
+            }
         }
+        let claimed_end = claimed_end.max(self.end_but_for_a_bit(start, expected, claimed_end)?);
         // A whole beginning of a frame holds all the bytes that it claims, however much its value may
         // look like records. Unless its length is what is damaged: then, with a shorter one, it is the
         // record expected. That is asked for as long as half the budget lasts.
@@ -104,6 +117,89 @@ impl<F: BackendFile> Scan<'_, F> {
         })
     }
 
+    /// A record before one that was found: of which the index is wrong, or whose bytes a damaged length claims. What looks
+    /// like one in another's value does not lead there, frame by frame: the rest of that record comes after it.
+    fn next_record_before(
+        &mut self,
+        start: u64,
+        expected: Offset,
+        (end, found): (u64, Offset),
+    ) -> Result<Option<(u64, Offset)>> {
+        let claimed_end = self.claimed_end(start)?;
+        if found == expected || (claimed_end == end && found == expected.next()) {
+            return Ok(None);
+        }
+        // What the index is for is read too, later on.
+        let reserve = self.budget_bytes / 2;
+        let mut at = start + 1;
+        while at < end && self.budget_bytes > reserve {
+            let chunk = self.window.get_some(at)?;
+            let Some(candidate) = frame_start(chunk) else {
+                let whole = chunk.len() - chunk.len().min(LENGTH_BYTES);
+                at += whole.max(1) as u64;
+                continue;
+            };
+            at += candidate as u64;
+            if at < end
+                && let Some(offset) = self.frame_after(start, expected, at)?
+                && offset < found
+                && ((claimed_end..end).contains(&at) || self.leads_to(at, (end, found))?)
+            {
+                return Ok(Some((at, offset)));
+            }
+            at += 1;
+        }
+        Ok(None)
+    }
+
+    /// Whether frames that follow one another go from `position` to a place, and to the offset that stands there.
+    fn leads_to(&mut self, mut position: u64, (end, found): (u64, Offset)) -> Result<bool> {
+        let mut next = None;
+        while position < end {
+            let Some((framed, whole)) = self.frame_aside(position)? else {
+                return Ok(false);
+            };
+            if next.is_some_and(|next| next != framed.first()) {
+                return Ok(false);
+            }
+            next = Some(framed.next());
+            position += whole;
+        }
+        Ok(position == end && next == Some(found))
+    }
+
+    /// Where the frame at `start` ends by its length alone, `start` if that cannot be.
+    fn said_end(&mut self, start: u64) -> Result<u64> {
+        let head = self.window.get(start, LENGTH_BYTES)?;
+        let length = head
+            .first_chunk()
+            .map_or(0, |length| u64::from_be_bytes(*length));
+        let length = Some(length).filter(|&length| length > 0 && length <= RECORD_BYTES_LIMIT);
+        Ok(length.map_or(start, |length| {
+            start.saturating_add(LENGTH_BYTES as u64 + length)
+        }))
+    }
+
+    /// Where the frame at `start` ends, if that is after `end`, and it is the record expected but for one bit of its
+    /// length; otherwise `start`.
+    fn end_but_for_a_bit(&mut self, start: u64, expected: Offset, end: u64) -> Result<u64> {
+        let head = self.window.get(start, LENGTH_BYTES)?;
+        let Some(length) = head.first_chunk().map(|length| u64::from_be_bytes(*length)) else {
+            return Ok(start);
+        };
+        for bit in 0..u64::BITS {
+            let whole = (length ^ (1 << bit)).saturating_add(LENGTH_BYTES as u64);
+            if whole <= RECORD_BYTES_LIMIT + LENGTH_BYTES as u64
+                && start.saturating_add(whole) > end
+                && self.ends_in_checksum(start, whole)?
+                && self.is_record_with_length(start, whole, expected)?
+            {
+                return Ok(start + whole);
+            }
+        }
+        Ok(start)
+    }
+
     /// Where the frame at `start` ends by its own word, `start` if it says nothing that could be. It may
     /// be past the end of the store.
     pub(super) fn claimed_end(&mut self, start: u64) -> Result<u64> {
@@ -135,12 +231,16 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// The next frame that is where the entry of its first offset says.
-    fn next_record_of_index(&mut self, start: u64, expected: Offset) -> Result<Option<After>> {
+    fn next_record_of_index(
+        &mut self,
+        start: u64,
+        expected: Offset,
+    ) -> Result<Option<(u64, Offset)>> {
         let Some(index) = self.index else {
             return Ok(None);
         };
         // Offsets that are not there have the entries of what tells so, and there may be very many.
-        let first = first_entry_past(index, expected.next().since(self.base), start)?;
+        let first = first_entry_past(index, expected.since(self.base), start)?;
         let mut offset = self.base.plus(first);
         while let n = offset.since(self.base)
             && let Some((relative, position)) = index.entry(n)?
@@ -154,7 +254,7 @@ impl<F: BackendFile> Scan<'_, F> {
                     .frame_aside(position)?
                     .is_some_and(|(framed, _)| framed.first() == offset && self.may_come(&framed))
             {
-                return Ok(Some(After::Record { position, offset }));
+                return Ok(Some((position, offset)));
             }
             // Entries cost little each, but there may be many.
             self.spend(READ_COST_BYTES / 8);
@@ -190,17 +290,35 @@ impl<F: BackendFile> Scan<'_, F> {
         };
         let first = framed.first();
         let lost = first.since(expected);
-        if lost == 0 || lost > most_records(position - start) || !self.may_come(&framed) {
+        let after = position + whole;
+        let comes_at_once = first == expected
+            && framed.is_checked()
+            && position >= self.said_end(start)?
+            && self.may_be_followed(after)?;
+        if (lost == 0 && !comes_at_once)
+            || lost > most_records(position - start)
+            || !self.may_come(&framed)
+        {
             return Ok(None);
         }
         // Without a checksum it counts only if its neighbour confirms it.
-        let after = position + whole;
         let confirmed = framed.is_checked()
             || after == self.window.length()
             || self
                 .frame_aside(after)?
                 .is_some_and(|(next, _)| next.first() == framed.next());
         Ok(confirmed.then_some(first))
+    }
+
+    /// Whether what stands at `position` may be a frame's beginning, or the end of the store: in the value of a record
+    /// the rest of that comes after what looks like one.
+    fn may_be_followed(&mut self, position: u64) -> Result<bool> {
+        if position >= self.zeros_from()? {
+            return Ok(true);
+        }
+        let mut head = [0; LENGTH_BYTES + 1];
+        let read = self.window.store().read_at(&mut head, position)?;
+        Ok(read == head.len() && may_start_frame(&head))
     }
 
     /// Whether a frame can be this segment's.

@@ -193,7 +193,9 @@ impl<F: BackendFile> SegmentReader<F> {
         let is_so = begins
             && is_appended
             && self.position(gap.last).ok()? == position
-            && self.position_or(gap.next(), end).ok()? == position + frame.len() as u64;
+            && self
+                .ends_at_or(gap.last, position + frame.len() as u64, end)
+                .ok()?;
         is_so.then_some(gap)
     }
 
@@ -245,11 +247,6 @@ impl<F: BackendFile> SegmentReader<F> {
         self.entry(offset)?.map_or_else(|| Ok(self.store.len()), Ok)
     }
 
-    /// As [`SegmentReader::position`], of one that would stand at `end` if it has no entry.
-    fn position_or(&self, offset: Offset, end: u64) -> Result<u64> {
-        Ok(self.entry(offset)?.unwrap_or(end))
-    }
-
     #[inline]
     fn entry(&self, offset: Offset) -> Result<Option<u64>> {
         let n = offset.since(self.base);
@@ -261,9 +258,16 @@ impl<F: BackendFile> SegmentReader<F> {
     }
 
     /// Whether the record after this one starts at `position`, or the store ends there. An unchecked
-    /// record has to: by itself it says too little.
+    /// record has to: by itself it says too little. (Or bytes stand between them that are none of any record, where a
+    /// scan found that.)
     fn ends_at(&self, offset: Offset, position: u64) -> Result<bool> {
-        Ok(self.position(offset.next())? == position)
+        self.ends_at_or(offset, position, self.store.len())
+    }
+
+    /// As [`SegmentReader::ends_at`], of a store that ended at `end` before.
+    fn ends_at_or(&self, offset: Offset, position: u64, end: u64) -> Result<bool> {
+        let next = self.entry(offset.next())?.unwrap_or(end);
+        Ok(next == position || (next > position && self.is_proven()))
     }
 
     #[inline]

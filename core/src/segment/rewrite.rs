@@ -15,7 +15,7 @@ use crate::{
     Error, Gap, GapCause, Offset, Result,
     backend::{Access, Backend, BackendFile},
     error::Damaged,
-    index::push_entry,
+    index::encode_entry,
     record::{Framed, LENGTH_BYTES, encode_gap, frame_bytes, parse_framed},
     recovery::leads,
     report::Damage,
@@ -74,15 +74,14 @@ impl Rewritten {
                 base,
                 next: base,
                 gap: None,
-                entries: Vec::new(),
+                index: Out::new(backend, &index)?,
+                entries: 0,
                 removed: Removed::default(),
             };
             copy.copy(damage, goes)?;
             copy.out.finish()?;
             // The store before the index: an index may lag, never lead.
-            let mut out = Out::new(backend, &index)?;
-            out.put(&copy.entries)?;
-            out.finish()?;
+            copy.index.finish()?;
             // A crash in which the index has its new name leaves the store under the one that tells of it.
             sync_directory(backend)?;
             Ok(copy.removed)
@@ -158,9 +157,7 @@ pub(crate) fn make_of_gap<B: Backend>(backend: &B, gap: Gap) -> Result<()> {
     let (made, _) = copies(base);
     // Without a store the index is nothing.
     let mut index = Out::new(backend, &index_name(base))?;
-    let mut entry = Vec::new();
-    push_entry(&mut entry, 0, 0);
-    index.put(&entry)?;
+    index.put(&encode_entry(0, 0))?;
     index.finish()?;
     let mut store = Out::new(backend, &made)?;
     store.put(&encode_gap(gap))?;
@@ -168,6 +165,18 @@ pub(crate) fn make_of_gap<B: Backend>(backend: &B, gap: Gap) -> Result<()> {
     sync_directory(backend)?;
     replace_file(backend, &made, &store_name(base))?;
     sync_directory(backend)
+}
+
+/// Says what to do where a file cannot be made, as what has its name is none.
+fn in_the_way<B: Backend>(e: Error, backend: &B, name: &str) -> Error {
+    match backend.open(name, Access::Read) {
+        Err(found) if found.kind() == io::ErrorKind::InvalidInput => {
+            let path = format!("{}/{name}", backend.name());
+            let what = format!("{found}; remove it, or give it another name");
+            Error::io("make", path, io::Error::new(found.kind(), what))
+        }
+        _ => e,
+    }
 }
 
 /// A segment while it is copied.
@@ -179,8 +188,9 @@ struct Copy<'a, F, G: BackendFile> {
     next: Offset,
     /// What ends there and was not written yet.
     gap: Option<Gap>,
-    /// Of the index.
-    entries: Vec<u8>,
+    index: Out<G>,
+    /// How many the index has.
+    entries: u64,
     removed: Removed,
 }
 
@@ -239,7 +249,7 @@ impl<F: BackendFile, G: BackendFile> Copy<'_, F, G> {
 
     /// Leaves a stretch of damage out, and makes its offsets a gap.
     fn give_up(&mut self, stretch: &Damage) -> Result<()> {
-        if stretch.last >= self.next {
+        if !stretch.bytes_only && stretch.last >= self.next {
             self.add_gap(Gap::new(self.next, stretch.last.next(), GapCause::Lost))?;
         }
         self.removed.record_bytes += stretch.bytes;
@@ -275,11 +285,10 @@ impl<F: BackendFile, G: BackendFile> Copy<'_, F, G> {
 
     /// Adds the entries of the offsets before `next` that have none yet: of what is written next.
     fn push_entries(&mut self, next: Offset) -> Result<()> {
-        let mut n = self.entries.len() as u64 / crate::index::ENTRY_BYTES;
-        while n < next.since(self.base) {
-            let relative = u32::try_from(n).map_err(|_| self.damaged(Damaged::Misplaced))?;
-            push_entry(&mut self.entries, relative, self.out.end());
-            n += 1;
+        while self.entries < next.since(self.base) {
+            let n = u32::try_from(self.entries).map_err(|_| self.damaged(Damaged::Misplaced))?;
+            self.index.put(&encode_entry(n, self.out.end()))?;
+            self.entries += 1;
         }
         self.next = self.next.max(next);
         Ok(())
@@ -369,7 +378,7 @@ impl<'a, F: BackendFile> Source<'a, F> {
 }
 
 /// A file that is written from its beginning to its end.
-struct Out<G> {
+pub(super) struct Out<G> {
     file: G,
     name: String,
     waiting: Vec<u8>,
@@ -377,9 +386,9 @@ struct Out<G> {
 }
 
 impl<G: BackendFile> Out<G> {
-    fn new<B: Backend<File = G>>(backend: &B, name: &str) -> Result<Self> {
+    pub(super) fn new<B: Backend<File = G>>(backend: &B, name: &str) -> Result<Self> {
         // What was left behind is another's.
-        remove_file(backend, name)?;
+        remove_file(backend, name).map_err(|e| in_the_way(e, backend, name))?;
         Ok(Self {
             file: open_file(backend, name, Access::Create)?,
             name: name.to_owned(),
@@ -392,7 +401,7 @@ impl<G: BackendFile> Out<G> {
         self.written + self.waiting.len() as u64
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<()> {
         if self.waiting.len() + bytes.len() > CHUNK_BYTES {
             self.flush()?;
         }
@@ -421,7 +430,7 @@ impl<G: BackendFile> Out<G> {
     }
 
     /// Returns once it is on stable storage.
-    fn finish(&mut self) -> Result<()> {
+    pub(super) fn finish(&mut self) -> Result<()> {
         self.flush()?;
         let synced = self.file.sync();
         synced.map_err(|e| Error::io("sync", &self.name, e))

@@ -1,6 +1,6 @@
 //! What must hold of a log that is opened after a stop.
 
-use proglog::{Durability, Error, Gap, Log, Offset};
+use proglog::{Durability, Error, Gap, IndexState, Log, Offset};
 
 use crate::{
     sabotage::Disk,
@@ -268,8 +268,13 @@ fn same(log: &Log<Disk>, held: &Held, when: &str) -> Result<(), String> {
 
 fn sound(log: &Log<Disk>) -> Result<(), String> {
     let report = log.verify().map_err(|e| e.to_string())?;
-    if report.is_sound() && log.recovery_report().is_sound() {
-        return Ok(());
+    if !report.is_sound() || !log.recovery_report().is_sound() {
+        return Err(format!("damage: {report:?}"));
     }
-    Err(format!("damage: {report:?}"))
+    // What is read does not depend on it, so nothing else would show that it is another store's.
+    let mut segments = report.segments.iter();
+    match segments.find(|segment| segment.index == IndexState::Disagrees) {
+        Some(segment) => Err(format!("a wrong index: {segment:?}")),
+        None => Ok(()),
+    }
 }

@@ -40,10 +40,14 @@ pub(crate) enum Bug {
     RewrittenSync,
     /// The index of a segment that is nothing but a gap is not synced.
     GapIndexSync,
+    /// A segment that is written anew keeps its old index.
+    IndexNotReplaced,
+    /// A segment that is written anew gets its store before its index.
+    StoreBeforeIndex,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::StoreSync,
         Self::EveryOtherStoreSync,
         Self::IndexSync,
@@ -56,6 +60,8 @@ impl Bug {
         Self::CutBytes,
         Self::RewrittenSync,
         Self::GapIndexSync,
+        Self::IndexNotReplaced,
+        Self::StoreBeforeIndex,
     ];
 }
 
@@ -83,6 +89,8 @@ struct Seen {
     late: Vec<FaultFile>,
     /// The length at the last sync and at the one before.
     lengths: BTreeMap<String, (u64, u64)>,
+    /// Which index is to get which name once its store has its own.
+    index_to_come: Option<(String, String)>,
     /// What was cut off, and where it stood.
     cut: BTreeMap<String, (u64, Vec<u8>)>,
 }
@@ -216,7 +224,23 @@ impl Backend for Disk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.alive()?;
-        self.inner.rename(from, to)
+        let is_index = from.ends_with(".index.rewritten");
+        match self.bug {
+            Bug::IndexNotReplaced if is_index => self.inner.remove(from),
+            Bug::StoreBeforeIndex if is_index => {
+                self.seen().index_to_come = Some((from.to_owned(), to.to_owned()));
+                Ok(())
+            }
+            _ => {
+                self.inner.rename(from, to)?;
+                // The store is durably there before the index is.
+                let index = self.seen().index_to_come.take();
+                index.map_or(Ok(()), |(from, to)| {
+                    self.inner.sync_directory()?;
+                    self.inner.rename(&from, &to)
+                })
+            }
+        }
     }
 
     fn prepare_bytes(&self) -> u64 {

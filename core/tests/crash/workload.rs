@@ -269,6 +269,13 @@ fn key_of(value: &[u8]) -> &'static [u8] {
     }
 }
 
+/// Whose a record is, where it is there.
+fn producer_of(log: &Log<Disk>, offset: u64) -> Option<String> {
+    let record = log.read(Offset(offset)).ok()?;
+    let producer = record.producer()?;
+    Some(String::from_utf8_lossy(producer.id).into_owned())
+}
+
 /// What a log holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Held {
@@ -338,10 +345,32 @@ impl Held {
         if !self.may_become(&found) {
             return Err(format!("{:?} became {:?}", self.values, found.values));
         }
+        // Whose each record is that stayed. What a producer appended last does, whole.
+        let producers: Vec<Option<String>> = (self.lowest..self.next())
+            .map(|offset| producer_of(log, offset))
+            .collect();
+        let last_of = |id: &str| producers.iter().rposition(|of| of.as_deref() == Some(id));
+        let is_kept = |n: usize| {
+            let id = producers[n].as_deref();
+            let last = id.and_then(last_of);
+            last.is_some_and(|last| producers[n..=last].iter().all(|of| of.as_deref() == id))
+        };
+        for sent in &self.sent {
+            let last = self
+                .sent
+                .iter()
+                .rfind(|other| other.producer == sent.producer);
+            let is_last = last.is_some_and(|last| last.first == sent.first);
+            let was_cut = (sent.next()..self.next())
+                .any(|n| producers[(n - self.lowest) as usize].as_deref() == Some(sent.producer));
+            if is_last && !was_cut && self.has_all_of(sent) && !found.has_all_of(sent) {
+                return Err(format!("{sent:?} was not kept in {:?}", found.values));
+            }
+        }
         let active = log.segments().last().map_or(0, |last| last.base.0);
         let sealed = active.saturating_sub(self.lowest) as usize;
         for (n, value) in found.values.iter().enumerate().take(sealed) {
-            if value.is_some() && self.is_obsolete(n, &self.values) {
+            if value.is_some() && self.is_obsolete(n, &self.values) && !is_kept(n) {
                 return Err(format!("number {n} was left in {:?}", found.values));
             }
         }

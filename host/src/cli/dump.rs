@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use proglog::{Damage, Gap, Offset, Record, Report, SegmentSummary, TornTail};
+use proglog::{Damage, Gap, Location, Offset, Record, Report, SegmentSummary, TornTail};
 use proglog_host::{Engine, ErrorKind, http::RecordJson};
 use serde::Serialize;
 
@@ -120,6 +120,7 @@ impl Dump {
             records_left: self.count.unwrap_or(u64::MAX),
             verified: None,
             met_damage: false,
+            ended: None,
         };
         let done = dumper.dump();
         // What was found before a failure is worth showing.
@@ -169,6 +170,8 @@ struct Dumper<'a> {
     /// What is damaged, asked for when the first damage is met: it takes reading the whole log.
     verified: Option<Report>,
     met_damage: bool,
+    /// In which segment what was shown last ends, and where.
+    ended: Option<(Offset, u64)>,
 }
 
 impl Dumper<'_> {
@@ -249,6 +252,7 @@ impl Dumper<'_> {
             if self.records_left == 0 || record.offset() != self.next {
                 return Ok(());
             }
+            self.dump_bytes_before(&at)?;
             let bytes = record.frame().len();
             let index_entry = match &mut self.index {
                 Some(index) => Some(index.entry(record.offset().since(at.segment))?),
@@ -269,6 +273,7 @@ impl Dumper<'_> {
                 record: &record,
             })?;
             at.position += bytes as u64;
+            self.ended = Some((at.segment, at.position));
             self.next = record.offset().next();
             self.records_left -= 1;
         }
@@ -280,11 +285,13 @@ impl Dumper<'_> {
         while self.next < end && self.records_left > 0 {
             let place = self.log.locate(self.next)?;
             let Some(gap) = place.gap else { break };
+            self.dump_bytes_before(&place)?;
             self.show(&Item::Gap {
                 segment: place.segment,
                 position: place.position,
                 gap,
             })?;
+            self.ended = Some((place.segment, place.position + gap.to_frame().len() as u64));
             self.next = gap.next();
             self.records_left -= 1;
         }
@@ -298,18 +305,40 @@ impl Dumper<'_> {
             Some(report) => report,
             None => self.log.verify()?,
         };
-        let damage = report
-            .damage()
-            .find(|d| (d.first..=d.last).contains(&self.next));
+        let damage = report.damage().find(|d| d.contains(self.next));
         let Some(damage) = damage else {
             // It was sound when all was verified: someone is writing here, or the disk is failing.
             return Err(failure);
         };
         self.show(&Item::Damage(damage))?;
+        self.ended = Some((damage.segment, damage.position + damage.bytes));
         self.next = damage.last.next();
         self.records_left = self.records_left.saturating_sub(1);
         self.verified = Some(report);
         Ok(())
+    }
+
+    /// Shows the bytes before a frame that are none of any record.
+    fn dump_bytes_before(&mut self, place: &Location) -> Result<(), Failure> {
+        let (segment, end) = self.ended.unwrap_or((place.segment, place.position));
+        let end = if segment == place.segment { end } else { 0 };
+        if end >= place.position {
+            return Ok(());
+        }
+        if self.verified.is_none() {
+            self.verified = Some(self.log.verify()?);
+        }
+        let report = self.verified.take().unwrap_or_default();
+        let is_before = |damage: &&Damage| {
+            damage.bytes_only
+                && damage.segment == place.segment
+                && damage.position + damage.bytes == place.position
+        };
+        let damage = report.damage().find(is_before);
+        self.met_damage |= damage.is_some();
+        let shown = damage.map_or(Ok(()), |damage| self.show(&Item::Damage(damage)));
+        self.verified = Some(report);
+        Ok(shown?)
     }
 
     fn show(&mut self, item: &Item<'_>) -> io::Result<()> {

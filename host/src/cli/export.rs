@@ -231,7 +231,7 @@ impl Exporter<'_> {
         let next = self.next;
         let known = self.verified.iter().flat_map(Report::damage);
         let damage = known
-            .filter(|damage| (damage.first..=damage.last).contains(&next))
+            .filter(|damage| damage.contains(next))
             .max_by_key(|damage| damage.last);
         // It was sound when all was verified: someone is writing here, or the disk is failing.
         let last = damage.map_or(next, |damage| damage.last.min(Offset(end.0 - 1)));

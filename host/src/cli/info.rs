@@ -225,6 +225,15 @@ pub(crate) fn tail_note(tail: &TornTail) -> String {
 }
 
 pub(crate) fn damage_note(damage: &proglog::Damage) -> String {
+    if damage.bytes_only {
+        return format!(
+            "segment {}, before offset {}, position {}, {} that are none of any record; none is lost by them",
+            damage.segment,
+            damage.first,
+            damage.position,
+            count(damage.bytes, "byte"),
+        );
+    }
     format!(
         "segment {}, offsets {}..={}, position {}, {}: {}",
         damage.segment,

@@ -142,6 +142,7 @@ fn set_aside_note(other: &SetAside, dir: &Path) -> String {
         }
         SetAsideReason::Trailing => "bytes after its last record",
         SetAsideReason::Overlap => "records whose offsets the next segment has",
+        SetAsideReason::Stray => "bad bytes before a record, which is sound",
         _ => "bytes that this version has no words for",
     };
     let place = kept_note(&other.bytes, other.segment.0, dir);

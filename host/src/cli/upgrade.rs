@@ -132,6 +132,7 @@ impl Upgrade {
             unchecked_records: found.segments.iter().map(|s| s.unchecked_records).sum(),
             lost: found
                 .damage()
+                .filter(|damage| !damage.bytes_only)
                 .map(Lost::Damaged)
                 .chain(source.missing.map(Lost::Missing))
                 .collect(),
@@ -346,7 +347,7 @@ impl Copier<'_> {
                 Some(gap) => (gap.next(), gap.cause),
                 None => {
                     let mut lost = self.source.found.damage();
-                    let lost = lost.find(|lost| (lost.first..=lost.last).contains(&next));
+                    let lost = lost.find(|lost| lost.contains(next));
                     (lost.map_or(to, |lost| lost.last.next()), GapCause::Lost)
                 }
             };

@@ -83,7 +83,7 @@ impl Verify {
             records: report.records(),
             damaged_records: report
                 .damage()
-                .map(|damage| damage.last.next().since(damage.first))
+                .map(proglog::Damage::offsets)
                 .fold(0, u64::saturating_add),
             report: &report,
         };
