@@ -24,7 +24,6 @@ use super::{
     options::{EngineArgs, SizeArgs},
     progress::Progress,
     signals::Stopped,
-    text::note,
 };
 
 /// How much is appended between two syncs.
