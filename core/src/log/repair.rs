@@ -234,6 +234,8 @@ struct Repairing<'a, B> {
     backend: &'a B,
     options: &'a Options,
     repair: Repair,
+    /// The last segment but one, and how its index was found before anything was changed.
+    last_sealed: Option<(Offset, IndexState)>,
 }
 
 impl<'a, B: Backend> Repairing<'a, B> {
@@ -243,6 +245,7 @@ impl<'a, B: Backend> Repairing<'a, B> {
             backend,
             options,
             repair: Repair::default(),
+            last_sealed: None,
         })
     }
 
@@ -259,7 +262,11 @@ impl<'a, B: Backend> Repairing<'a, B> {
         self.take_torn_tails(&found.report);
         let last = found.active.base();
         self.each(&found.sealed, last, |repairing, base, next| {
-            repairing.plan_segment(base, next).map(drop)
+            let found = repairing.verify(base, Place::Sealed { next })?;
+            repairing.last_sealed = Some((base, found.index));
+            let plan = Plan::of(&found, Some(next));
+            repairing.take(base, &plan);
+            Ok(())
         })?;
         let active = self.verify(last, Place::Last)?;
         let plan = Plan::of(&active, None);
@@ -325,13 +332,6 @@ impl<'a, B: Backend> Repairing<'a, B> {
         Ok(())
     }
 
-    fn plan_segment(&mut self, base: Offset, next: Offset) -> Result<(Plan, SegmentReport)> {
-        let found = self.verify(base, Place::Sealed { next })?;
-        let plan = Plan::of(&found, Some(next));
-        self.take(base, &plan);
-        Ok((plan, found))
-    }
-
     fn take(&mut self, base: Offset, plan: &Plan) {
         self.repair.lost.extend_from_slice(&plan.lost);
         self.repair.set_aside.extend_from_slice(&plan.set_aside);
@@ -346,7 +346,15 @@ impl<'a, B: Backend> Repairing<'a, B> {
     }
 
     fn repair_segment(&mut self, base: Offset, mut next: Offset) -> Result<()> {
-        let (plan, found) = self.plan_segment(base, next)?;
+        let mut found = self.verify(base, Place::Sealed { next })?;
+        if let Some((last_sealed, index)) = self.last_sealed
+            && base == last_sealed
+        {
+            // Opening for writing may have made it anew, to tell of what is missing after a segment that is sound.
+            found.index = index;
+        }
+        let plan = Plan::of(&found, Some(next));
+        self.take(base, &plan);
         // First: were the index cut before something else tells of what it vouched for, a crash could end the log there.
         if let Some(gap) = plan.told_after {
             make_of_gap(self.backend, gap)?;
