@@ -97,6 +97,7 @@ const KINDS = /** @type {const} */ ({
   "-12": "Conflict",
   "-13": "SequenceConflict",
   "-14": "Gap",
+  "-15": "StorageFull",
 });
 
 /** @typedef {"synced" | "written" | "buffered"} Durability */

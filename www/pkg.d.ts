@@ -5,3 +5,25 @@ declare module "*/pkg/proglog.js" {
     module_or_path: URL | string | BufferSource | WebAssembly.Module;
   }): Promise<import("./log.js").Exports>;
 }
+
+declare module "*/dist/proglog.js" {
+  export const Directory: typeof import("./src/module.js").Directory;
+  export const Log: typeof import("./src/module.js").Log;
+  export default function init(options?: { module_or_path?: URL | string | undefined }): Promise<unknown>;
+}
+
+// Of dedicated workers alone, so that the page's types do not have them.
+
+/** https://fs.spec.whatwg.org/#api-filesystemsyncaccesshandle */
+interface FileSystemSyncAccessHandle {
+  read(buffer: Uint8Array, options: { at: number }): number;
+  write(buffer: Uint8Array, options: { at: number }): number;
+  truncate(bytes: number): void;
+  getSize(): number;
+  flush(): void;
+  close(): void;
+}
+
+interface FileSystemFileHandle {
+  createSyncAccessHandle(): Promise<FileSystemSyncAccessHandle>;
+}

@@ -48,6 +48,10 @@ pub trait Backend: fmt::Debug {
     /// Opens a file. With [`Access::Create`] one that is missing is made, empty; with the others it
     /// is an error of kind [`io::ErrorKind::NotFound`]. An existing file keeps its bytes.
     ///
+    /// Where files can be opened only between calls, as in a browser, an error of kind [`io::ErrorKind::WouldBlock`] says
+    /// that this one is to be opened first. Nothing is concluded from it: whatever was read can be called again then, and
+    /// so can the opening of a log. What changes the log needs its files open beforehand: it would poison it.
+    ///
     /// # Errors
     ///
     /// The file cannot be opened.

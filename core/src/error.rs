@@ -220,6 +220,12 @@ impl Error {
 }
 
 impl Error {
+    /// Whether a file has to be opened first, between calls: see [`Backend::open`](crate::Backend::open). It is to be
+    /// passed on, and not taken for an answer.
+    pub(crate) fn is_not_yet(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Whether there is no more space to be had, on the disk or of what one is allowed: no reason for what can do
     /// without to fail.
     pub(crate) fn is_for_want_of_space(&self) -> bool {

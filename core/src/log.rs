@@ -259,7 +259,7 @@ impl<B: Backend> Log<B> {
             let mut writer = shared.writer_anyway();
             shared.learn_durable(&shared.view.load(), writer.active().reader());
         } else {
-            shared.continue_timestamps(&mut shared.writer_anyway());
+            shared.continue_timestamps(&mut shared.writer_anyway())?;
         }
         Ok(Self { shared })
     }

@@ -97,7 +97,7 @@ impl From<Status> for ErrorKind {
             // Memory runs out because of something large.
             Status::TooLarge | Status::OutOfMemory => Self::TooLarge,
             // A log rolls its segments before an index is full.
-            Status::IndexFull | Status::Io => Self::Io,
+            Status::IndexFull | Status::Io | Status::StorageFull => Self::Io,
         }
     }
 }

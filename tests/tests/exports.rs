@@ -119,8 +119,13 @@ impl Module {
                 _ => {}
             }
         }
-        // wasm-bindgen's own, and the methods of its class `Log`.
-        exports.retain(|name, _| !name.starts_with("__") && !name.starts_with("log_"));
+        // wasm-bindgen's own, and the methods of its classes `Log` and `Directory`.
+        let is_of_classes = |name: &str| {
+            ["__", "log_", "directory_"]
+                .iter()
+                .any(|of| name.starts_with(of))
+        };
+        exports.retain(|name, _| !is_of_classes(name));
         Self {
             exports,
             imported_from,

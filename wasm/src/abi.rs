@@ -32,6 +32,8 @@
 //! the next call into the module. The module has no clock: timestamps come with the record, and what time it is, in
 //! milliseconds since 1970-01-01 UTC, with the call.
 
+use std::io;
+
 use proglog::{Durability, Error, Gap, GapCause, Header, Location, NewRecord, Offset, Producer};
 use prost::{
     bytes::BufMut,
@@ -79,10 +81,12 @@ pub enum Status {
     SequenceConflict = -13,
     /// The offset is deliberately not there.
     Gap = -14,
+    /// There is no space left for the files, on the disk or of what one is allowed.
+    StorageFull = -15,
 }
 
 impl Status {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::InvalidArgument,
         Self::OffsetOutOfRange,
         Self::Corrupt,
@@ -97,6 +101,7 @@ impl Status {
         Self::Conflict,
         Self::SequenceConflict,
         Self::Gap,
+        Self::StorageFull,
     ];
 
     /// The status that a log's error becomes.
@@ -115,6 +120,7 @@ impl Status {
             Error::IndexFull { .. } => Self::IndexFull,
             Error::Conflict { .. } => Self::Conflict,
             Error::SequenceConflict { .. } => Self::SequenceConflict,
+            Error::Io { source, .. } if is_for_want_of_space(source) => Self::StorageFull,
             // And what may be added to it.
             _ => Self::Io,
         }
@@ -152,8 +158,14 @@ impl Status {
             Self::Conflict => "Conflict",
             Self::SequenceConflict => "SequenceConflict",
             Self::Gap => "Gap",
+            Self::StorageFull => "StorageFull",
         }
     }
+}
+
+pub(crate) fn is_for_want_of_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// What stood in the way of an append, in numbers.
@@ -199,19 +211,25 @@ impl Conflict {
         }
     }
 
-    /// As `last_conflict` gives it.
+    /// Its numbers, in the order of its fields.
     #[must_use]
-    pub fn encode(self) -> [u8; 16] {
-        let (first, second) = match self {
+    pub fn numbers(self) -> [u64; 2] {
+        match self {
             Self::Offset {
                 expected,
                 next_offset,
-            } => (expected.0, next_offset.0),
+            } => [expected.0, next_offset.0],
             Self::Sequence {
                 last_sequence,
                 last_offset,
-            } => (last_sequence, last_offset.0),
-        };
+            } => [last_sequence, last_offset.0],
+        }
+    }
+
+    /// As `last_conflict` gives it.
+    #[must_use]
+    pub fn encode(self) -> [u8; 16] {
+        let [first, second] = self.numbers();
         (u128::from(second) << 64 | u128::from(first)).to_le_bytes()
     }
 
@@ -738,7 +756,7 @@ mod tests {
             assert_eq!(Status::from_result(result), Some(status));
             assert_eq!(Span::unpack(result), None);
         }
-        assert_eq!(Status::from_result(-15), None);
+        assert_eq!(Status::from_result(-16), None);
         assert_eq!(Status::from_result(0), None);
     }
 

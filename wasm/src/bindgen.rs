@@ -1,6 +1,8 @@
 //! The class `Log` for JavaScript, over the same session as the raw exports.
 
-use js_sys::{Array, BigInt, Date, Error, JSON, Object, Reflect, Uint8Array};
+mod directory;
+
+use js_sys::{Array, BigInt, Date, Error, JSON, Number, Object, Reflect, Uint8Array};
 use proglog::{Compaction, Durability, NewRecord, Record};
 use wasm_bindgen::{
     JsCast,
@@ -86,6 +88,61 @@ impl Log {
         }
         let request = Input::Bytes(&request);
         Ok(call(|session| session.append_batch(self.handle, request, 0, -1))?.into())
+    }
+
+    /// Appends the records of a request as the raw `append_batch` takes it, all or none, and gives the first one's
+    /// offset. `promise` and `expected` are as there: 0 and -1 for what the log was opened with, and any offset.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    #[wasm_bindgen(js_name = appendEntries)]
+    pub fn append_entries(&self, request: &[u8], promise: i32, expected: i64) -> Result<BigInt> {
+        let request = Input::Bytes(request);
+        Ok(call(|session| session.append_batch(self.handle, request, promise, expected))?.into())
+    }
+
+    /// The last record of a producer: its sequence and its offset; nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The log's.
+    #[wasm_bindgen(js_name = producerLast)]
+    pub fn producer_last(&self, id: &[u8]) -> Result<Vec<u64>> {
+        let last = call(|session| {
+            let last = session.producer_last(self.handle, Input::Bytes(id))?;
+            Ok(abi::pair(last))
+        })?;
+        Ok(last.map_or(Vec::new(), |last| last.to_vec()))
+    }
+
+    /// The frame of an offset's record.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or damaged.
+    #[wasm_bindgen(js_name = readFrame)]
+    pub fn read_frame(&self, offset: BigInt) -> Result<Uint8Array> {
+        let offset = whole_bigint("offset", &offset)?;
+        call(|session| session.read(self.handle, offset).map(Uint8Array::from))
+    }
+
+    /// Where a record stands: the base of its segment and the position, and of an offset that is not there the first
+    /// and last of those and the number of the cause.
+    ///
+    /// # Errors
+    ///
+    /// It is not in the log.
+    pub fn locate(&self, offset: BigInt) -> Result<Vec<u64>> {
+        let offset = whole_bigint("offset", &offset)?;
+        call(|session| {
+            let place = session.locate(self.handle, offset)?;
+            let (numbers, _) = place.as_chunks::<8>();
+            Ok(numbers
+                .iter()
+                .map(|&number| u64::from_le_bytes(number))
+                .collect())
+        })
     }
 
     /// The record of an offset: `offset`, `value`, and where it has them `key`, `headers` (pairs of
@@ -290,6 +347,11 @@ fn thrown(failure: Failure) -> JsValue {
     let error = Error::new(&failure.message);
     // A new object takes any property.
     let _ = Reflect::set(&error, &"kind".into(), &failure.status.name().into());
+    if let Some(conflict) = failure.conflict {
+        let [first, second] = conflict.numbers().map(BigInt::from);
+        let numbers = Array::of2(&first.into(), &second.into());
+        let _ = Reflect::set(&error, &"conflict".into(), &numbers);
+    }
     error.into()
 }
 
@@ -386,6 +448,11 @@ fn whole(name: &str, number: f64) -> Result<i64> {
         #[allow(clippy::cast_possible_truncation, reason = "it is whole and in range")]
         return Ok(number as i64);
     }
+    // JavaScript has the code to write it.
+    let number = Number::from(number)
+        .to_string_with_radix(10)
+        .map(String::from);
+    let number = number.unwrap_or_default();
     Err(thrown(invalid(format!(
         "{name} is {number}; give a whole number, 0 or more"
     ))))

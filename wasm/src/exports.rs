@@ -14,7 +14,7 @@ use crate::{
 #[cfg(not(target_os = "unknown"))]
 pub(crate) type Place = crate::Directories;
 #[cfg(target_os = "unknown")]
-pub(crate) type Place = crate::Memory;
+pub(crate) type Place = crate::storage::browser::Browser;
 
 thread_local! {
     static SESSION: RefCell<Session<Place>> = RefCell::new(Session::new(Place::default()));

@@ -1,8 +1,9 @@
 //! The log as a wasm module.
 //!
 //! Built for wasm32-wasip1 it keeps logs in the directories its host preopens; built for
-//! wasm32-unknown-unknown, in memory by name. Both export the same functions with the same
-//! signatures, which [`abi`] describes; the latter also exports a class `Log` for JavaScript. Natively
+//! wasm32-unknown-unknown, in a browser's [origin private file system](opfs) where JavaScript opened a directory of
+//! it, and in memory otherwise. Both export the same functions with the same
+//! signatures, which [`abi`] describes; the latter also exports classes for JavaScript, `Log` and `Directory`. Natively
 //! this crate is what a host needs to call either.
 
 pub mod abi;
@@ -15,6 +16,7 @@ mod buffers;
     reason = "an exported name is unsafe: it could be another library's"
 )]
 mod exports;
+pub mod opfs;
 mod session;
 mod storage;
 

@@ -82,6 +82,11 @@ impl<S: Storage> Session<S> {
         }
     }
 
+    /// Where logs are kept.
+    pub fn storage(&mut self) -> &mut S {
+        &mut self.storage
+    }
+
     /// Memory for the caller to write to.
     pub fn buffers(&mut self) -> &mut Buffers {
         &mut self.buffers

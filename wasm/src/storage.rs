@@ -1,5 +1,8 @@
 //! Where a module keeps logs.
 
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+pub(crate) mod browser;
+
 use std::collections::BTreeMap;
 
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]

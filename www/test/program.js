@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-const PROGRAM =
+export const PROGRAM =
   process.env["PROGLOG_BIN"] ?? fail("set PROGLOG_BIN to the program `proglog`, or run `make test`");
 
 /** A new directory, for what a test file writes. */

@@ -384,7 +384,7 @@ impl<B: Backend> Shared<B> {
 
     /// Finds the timestamp of the last record, than which the next one's may not be earlier. Records
     /// without one are passed over, though not for ever.
-    pub(super) fn continue_timestamps(&self, writer: &mut Writer<B>) {
+    pub(super) fn continue_timestamps(&self, writer: &mut Writer<B>) -> Result<()> {
         const RECORDS_READ_MAX: u64 = 64;
         let view = self.view.load();
         let (lowest, mut end) = (view.lowest(), view.next_offset());
@@ -402,9 +402,11 @@ impl<B: Backend> Shared<B> {
                     None => last,
                 },
                 Err(Error::Gap { first, .. }) => first,
+                Err(e) if e.is_not_yet() => return Err(e),
                 Err(_) => last,
             };
         }
+        Ok(())
     }
 
     /// Whether the records that were appended with a weaker promise have to be synced now, by the

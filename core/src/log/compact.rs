@@ -267,6 +267,7 @@ impl<B: Backend> Log<B> {
                     Ok(None) => LeftAloneReason::Truncated,
                     Err(Error::Corrupt { .. }) => LeftAloneReason::Damaged,
                     Err(e @ (Error::Closed | Error::Poisoned { .. })) => return Err(e),
+                    Err(e) if e.is_not_yet() => return Err(e),
                     Err(e) => {
                         self.shared.check_poisoned()?;
                         LeftAloneReason::Failed(e.to_string())

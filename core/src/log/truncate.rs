@@ -129,8 +129,7 @@ impl<B: Backend> Shared<B> {
         self.subscribers.truncated_to(next);
         writer.replace_after_removal(active);
         drop(closed);
-        self.continue_timestamps(writer);
-        Ok(())
+        self.continue_timestamps(writer)
     }
 
     /// The gap that the offset before `next` is one of, and `next` too.

@@ -257,11 +257,16 @@ impl<B: Backend> OpenedSegments<B> {
             if another_may_write {
                 open_as(false)
             } else {
-                open_as(true).or_else(|_| open_as(false))
+                open_as(true).or_else(|e| {
+                    if e.is_not_yet() {
+                        return Err(e);
+                    }
+                    open_as(false)
+                })
             }
         };
         let found = match open_files() {
-            Err(Error::Io { .. }) if !opened.is_empty() => {
+            Err(e @ Error::Io { .. }) if !opened.is_empty() && !e.is_not_yet() => {
                 // Perhaps the process may not have more files open.
                 opened.drain(..).for_each(|slot| slot.forget());
                 open_files()?

@@ -147,7 +147,7 @@ impl<B: Backend> Segment<B> {
     ) -> Result<Opened<B>> {
         let (store, index) = Self::open_files(backend, base, place, writable, options)?;
         let looks_again = !writable && matches!(place, Place::Last);
-        let gap_from = Self::gap_after(backend, place);
+        let gap_from = Self::gap_after(backend, place)?;
         let (scanned, report) = settled(looks_again, || {
             let index = index.as_ref();
             let (scanned, report) = examine(&store, index, base, place, gap_from, options)?;
@@ -266,7 +266,7 @@ impl<B: Backend> Segment<B> {
     ) -> Result<SegmentReport> {
         let (store, index) = Self::open_files(backend, base, place, false, options)?;
         let looks_again = looks_again && matches!(place, Place::Last);
-        let gap_from = Self::gap_after(backend, place);
+        let gap_from = Self::gap_after(backend, place)?;
         settled(looks_again, || {
             let index = index.as_ref();
             let (scanned, report) = examine(&store, index, base, place, gap_from, options)?;
@@ -275,11 +275,14 @@ impl<B: Backend> Segment<B> {
     }
 
     /// From where on offsets up to the next segment's base are not there, by word of that.
-    fn gap_after(backend: &B, place: Place) -> Option<Offset> {
-        match place {
+    fn gap_after(backend: &B, place: Place) -> Result<Option<Offset>> {
+        let Place::Sealed { next } = place else {
+            return Ok(None);
+        };
+        match Self::gap_before(backend, next) {
+            Err(e) if e.is_not_yet() => Err(e),
             // Where it cannot be read it does not say so.
-            Place::Sealed { next } => Self::gap_before(backend, next).unwrap_or_default(),
-            Place::Last => None,
+            found => Ok(found.unwrap_or_default()),
         }
     }
 

@@ -1,0 +1,93 @@
+// Directories as tar archives, in the form that every tar reads: ustar, POSIX.1-1988.
+
+import { ProglogError } from "./error.js";
+
+const BLOCK_BYTES = 512;
+const NAME_BYTES = 100;
+/** Where a header's checksum stands, and what it counts as while it is made. */
+const CHECKSUM = { at: 148, bytes: 8 };
+
+/**
+ * The header of a file of a name and so many bytes. It is the same for the same files, whenever it is made.
+ *
+ * @param {string} name
+ * @param {number} bytes
+ */
+export function header(name, bytes) {
+  const block = new Uint8Array(BLOCK_BYTES);
+  const encoded = new TextEncoder().encode(name);
+  if (encoded.length > NAME_BYTES) throw new ProglogError("TooLarge", `"${name}" is too long a name for an archive`);
+  block.set(encoded);
+  const text = (/** @type {number} */ at, /** @type {string} */ value) => block.set(new TextEncoder().encode(value), at);
+  text(100, "0000644\0");
+  text(108, "0000000\0");
+  text(116, "0000000\0");
+  text(124, `${bytes.toString(8).padStart(11, "0")} `);
+  text(136, "00000000000 ");
+  text(156, "0");
+  text(257, "ustar\x0000");
+  text(CHECKSUM.at, `${checksum(block).toString(8).padStart(6, "0")}\0 `);
+  return block;
+}
+
+/** @param {number} bytes of a file, after which zeros fill its last block */
+export function padding(bytes) {
+  return new Uint8Array((BLOCK_BYTES - (bytes % BLOCK_BYTES)) % BLOCK_BYTES);
+}
+
+/** What ends an archive. */
+export function end() {
+  return new Uint8Array(2 * BLOCK_BYTES);
+}
+
+/**
+ * The files in an archive, as where they stand in it. Directories are passed over, and their names left out of those
+ * of the files.
+ *
+ * @param {Blob} archive
+ * @returns {AsyncGenerator<{ name: string, contents: Blob }>}
+ * @throws {ProglogError} if it is none
+ */
+export async function* entries(archive) {
+  for (let at = 0; at < archive.size; ) {
+    const block = new Uint8Array(await archive.slice(at, at + BLOCK_BYTES).arrayBuffer());
+    at += BLOCK_BYTES;
+    if (block.every((byte) => byte === 0)) return;
+    const bytes = block.length === BLOCK_BYTES ? octal(block, 124, 12) : NaN;
+    if (!(octal(block, CHECKSUM.at, CHECKSUM.bytes) === checksum(block)) || !(at + bytes <= archive.size)) {
+      throw new ProglogError("Corrupt", `this is no tar archive, or it is cut short or damaged at byte ${at - BLOCK_BYTES}`);
+    }
+    const type = String.fromCharCode(block[156] ?? 0);
+    const path = text(block, 0, NAME_BYTES);
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    if ((type === "0" || type === "\0") && name) yield { name, contents: archive.slice(at, at + bytes) };
+    at += bytes + padding(bytes).length;
+  }
+}
+
+/** @param {Uint8Array} block */
+function checksum(block) {
+  const { at, bytes } = CHECKSUM;
+  return block.reduce((sum, byte, index) => sum + (index >= at && index < at + bytes ? 0x20 : byte), 0);
+}
+
+/**
+ * @param {Uint8Array} block
+ * @param {number} at
+ * @param {number} bytes
+ */
+function text(block, at, bytes) {
+  const field = block.subarray(at, at + bytes);
+  const ends = field.indexOf(0);
+  return new TextDecoder().decode(ends < 0 ? field : field.subarray(0, ends));
+}
+
+/**
+ * @param {Uint8Array} block
+ * @param {number} at
+ * @param {number} bytes
+ */
+function octal(block, at, bytes) {
+  const digits = text(block, at, bytes).trim();
+  return /^[0-7]+$/.test(digits) ? parseInt(digits, 8) : NaN;
+}
