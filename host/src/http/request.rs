@@ -486,9 +486,9 @@ mod tests {
         for (query, body, said) in [
             ("", "", "which record?"),
             ("offset=1", r#"{"offset":1}"#, "both the query and the body"),
-            ("offset=-1", "", "offset=-1 is no offset"),
+            ("offset=-1", "", "offset=-1 is none: give a whole number"),
             ("offset=1.5", "", "a whole number"),
-            ("offset=%2B0", "", "offset=+0 is no offset"),
+            ("offset=%2B0", "", "offset=+0 is none: give a whole number"),
             ("offset=", "", "a whole number"),
             ("offset=18446744073709551616", "", "a whole number"),
             ("offset=1&offset=2", "", "more than one"),
