@@ -18,7 +18,7 @@ use crate::{
     backend::BackendFile,
     error::Damaged,
     index::Index,
-    record::{Check, LENGTH_BYTES, Layout, frame_bytes, parse_frame, parse_gap},
+    record::{Check, LENGTH_BYTES, Layout, checksum_matches, frame_bytes, parse_frame, parse_gap},
     recovery::leading_gap,
     store::{StoreReader, out_of_memory},
 };
@@ -194,7 +194,7 @@ impl<F: BackendFile> SegmentReader<F> {
             && is_appended
             && self.position(gap.last).ok()? == position
             && self
-                .ends_at_or(gap.last, position + frame.len() as u64, end)
+                .ends_at(gap.last, position + frame.len() as u64, end)
                 .ok()?;
         is_so.then_some(gap)
     }
@@ -233,7 +233,7 @@ impl<F: BackendFile> SegmentReader<F> {
         }
         if !layout.checked {
             let position = self.position(expected).ok()?;
-            if !self.ends_at(expected, position + whole as u64).ok()? {
+            if !self.is_believed(expected, position, whole as u64).ok()? {
                 return None;
             }
         }
@@ -257,17 +257,39 @@ impl<F: BackendFile> SegmentReader<F> {
         }
     }
 
-    /// Whether the record after this one starts at `position`, or the store ends there. An unchecked
-    /// record has to: by itself it says too little. (Or bytes stand between them that are none of any record, where a
-    /// scan found that.)
-    fn ends_at(&self, offset: Offset, position: u64) -> Result<bool> {
-        self.ends_at_or(offset, position, self.store.len())
-    }
-
-    /// As [`SegmentReader::ends_at`], of a store that ended at `end` before.
-    fn ends_at_or(&self, offset: Offset, position: u64, end: u64) -> Result<bool> {
+    /// Whether the record after this one starts at `position`, or the store ended at `end` and did there. (Or bytes stand
+    /// between them that are none of any record, where a scan found that.)
+    fn ends_at(&self, offset: Offset, position: u64, end: u64) -> Result<bool> {
         let next = self.entry(offset.next())?.unwrap_or(end);
         Ok(next == position || (next > position && self.is_proven()))
+    }
+
+    /// Whether an unchecked frame of so many bytes is a record. By itself it says too little: the next one has to follow,
+    /// and it may not be the beginning of a checked one with a flipped bit in its length.
+    fn is_believed(&self, offset: Offset, position: u64, bytes: u64) -> Result<bool> {
+        let (length, end) = (self.store.len(), position + bytes);
+        if !self.ends_at(offset, end, length)? {
+            return Ok(false);
+        }
+        if self.entry(offset.next())?.unwrap_or(length) == end {
+            return Ok(true);
+        }
+        for bit in 0..30 {
+            let record_bytes = (bytes - LENGTH_BYTES as u64) ^ (1 << bit);
+            let whole = record_bytes + LENGTH_BYTES as u64;
+            if whole <= bytes || whole > length - position {
+                continue;
+            }
+            let Ok(whole) = usize::try_from(whole) else {
+                continue;
+            };
+            let mut frame = Vec::from(self.store.read_exact(position, whole)?);
+            frame[..LENGTH_BYTES].copy_from_slice(&record_bytes.to_be_bytes());
+            if checksum_matches(&frame) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     #[inline]
@@ -280,7 +302,7 @@ impl<F: BackendFile> SegmentReader<F> {
         let bytes = frame.len() as u64;
         match self.checked(offset, &frame) {
             Ok(layout) if layout.offset == offset => {
-                if layout.checked || self.ends_at(offset, position + bytes)? {
+                if layout.checked || self.is_believed(offset, position, bytes)? {
                     Ok(Record::of(frame, layout))
                 } else {
                     Err(self.corrupt(offset, position, Damaged::Length))
