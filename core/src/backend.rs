@@ -17,6 +17,19 @@ use crate::{Tail, Views};
 /// rests on what is promised here.
 ///
 /// It need not be `Send`; a `Log<B>` is `Send` and `Sync` where the backend and its files are.
+///
+/// ```
+/// use proglog::{Access, Backend, BackendFile, MemoryBackend};
+/// let files = MemoryBackend::new();
+/// let file = files.open("a", Access::Create)?;
+/// file.write_at(b"bytes", 3)?; // the gap reads as zeros
+/// file.sync()?;
+/// files.sync_directory()?;
+/// let mut bytes = [0; 8];
+/// assert_eq!(file.read_at(&mut bytes, 0)?, 8);
+/// assert_eq!(&bytes, b"\0\0\0bytes");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub trait Backend: fmt::Debug {
     /// An open file.
     type File: BackendFile + fmt::Debug;

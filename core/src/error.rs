@@ -11,6 +11,20 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// A kind of its own exists only where a caller would act differently; match on the variant, never
 /// on the text. The text says what to do.
+///
+/// ```
+/// # use proglog::{Log, MemoryBackend, Offset, Options};
+/// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+/// use proglog::Error;
+/// match log.read(Offset(7)) {
+///     Ok(record) => println!("{record:?}"),
+///     Err(Error::OffsetOutOfRange { lowest, next, .. }) => println!("there are {lowest}..{next}"),
+///     Err(Error::Gap { next, .. }) => println!("not there on purpose; go on at {next}"),
+///     Err(e @ Error::Corrupt { .. }) => eprintln!("{e}"), // those around it can be read
+///     Err(e) => return Err(e),
+/// }
+/// # Ok::<(), proglog::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -190,6 +190,18 @@ impl<B: Backend> Log<B> {
     /// # Errors
     ///
     /// As `Log::open`; that no one else writes is the caller's to see to.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use proglog::{Log, MemoryBackend, Offset, Options};
+    /// let files = MemoryBackend::new();
+    /// let log = Log::open_on(files.clone(), Options::new())?;
+    /// log.append("hello")?;
+    /// log.close()?;
+    /// assert_eq!(Log::open_on(files, Options::new())?.next_offset(), Offset(1));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     pub fn open_on(backend: B, options: Options) -> Result<Self> {
         Self::open_as(backend, options, false)
     }
@@ -201,6 +213,18 @@ impl<B: Backend> Log<B> {
     /// # Errors
     ///
     /// As `Log::open_read_only`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Error, Log, MemoryBackend, Offset, Options};
+    /// let files = MemoryBackend::new();
+    /// Log::open_on(files.clone(), Options::new())?.append("hello")?;
+    /// let log = Log::open_read_only_on(files, Options::new())?;
+    /// assert_eq!(log.read(Offset(0))?.value(), b"hello");
+    /// assert!(matches!(log.append("no"), Err(Error::ReadOnly)));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     pub fn open_read_only_on(backend: B, options: Options) -> Result<Self> {
         Self::open_as(backend, options, true)
     }
@@ -341,6 +365,19 @@ impl<B: Backend> Log<B> {
     /// # Errors
     ///
     /// Those of [`Log::append_batch`], and [`Error::Conflict`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// use proglog::Durability;
+    /// let offsets = log.append_batch_with(["a", "b"], Durability::Buffered)?;
+    /// assert_eq!(offsets, Offset(0)..Offset(2));
+    /// log.sync()?; // now they survive a power cut
+    /// assert_eq!(log.durable_offset(), Offset(2));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     pub fn append_batch_with<'a, R: Into<NewRecord<'a>>>(
         &self,
         records: impl IntoIterator<Item = R>,
@@ -357,6 +394,21 @@ impl<B: Backend> Log<B> {
     ///
     /// Those of [`Log::append_batch_with`], and [`Error::InvalidArgument`] for bytes that are no drafts of one batch.
     /// What `drafts` holds afterwards is undefined.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// use proglog::{AppendOptions, Drafts, NewRecord};
+    /// let records = [NewRecord::new("a"), NewRecord::new("b").key("k")];
+    /// let drafts = Drafts::new(&records, log.next_offset(), &Options::new())?;
+    /// let mut bytes = vec![0; drafts.bytes() as usize];
+    /// drafts.write(&mut bytes);
+    /// log.append_drafts(&mut bytes, AppendOptions::new())?;
+    /// assert_eq!(log.read(Offset(1))?.key(), Some(&b"k"[..]));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     pub fn append_drafts(
         &self,
         drafts: &mut [u8],
@@ -475,6 +527,18 @@ impl<B: Backend> Log<B> {
     ///
     /// [`Error::OffsetOutOfRange`], [`Error::Io`]. A damaged record has a place too, and so has what tells that an
     /// offset is [not there](Gap).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b"])?;
+    /// let (first, second) = (log.locate(Offset(0))?, log.locate(Offset(1))?);
+    /// assert_eq!((first.segment, first.position), (Offset(0), 0));
+    /// assert_eq!(second.position, log.read(Offset(0))?.frame().len() as u64);
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     pub fn locate(&self, offset: Offset) -> Result<Location> {
         let found = self.shared.in_segment(offset, |segment| {
             // Read first: only a record that was seen proves its entry.
@@ -574,6 +638,20 @@ impl<B: Backend> Log<B> {
     ///
     /// [`Error::OffsetOutOfRange`] when `offset` is above the next offset; [`Error::Io`], which poisons
     /// the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new().segment_bytes_max(100))?;
+    /// for n in 0..10 {
+    ///     log.append(&format!("a record of some {n} bytes"))?;
+    /// }
+    /// log.truncate_before(Offset(7))?;
+    /// assert!(log.lowest_offset() > Offset(0) && log.lowest_offset() <= Offset(7));
+    /// assert_eq!(log.next_offset(), Offset(10));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     pub fn truncate_before(&self, offset: Offset) -> Result<()> {
         self.shared.truncate_before(offset)
     }
@@ -606,6 +684,21 @@ impl<B: Backend> Log<B> {
     /// # Errors
     ///
     /// As [`Log::enforce_retention`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new().segment_bytes_max(100))?;
+    /// use proglog::Retention;
+    /// for n in 0..10 {
+    ///     log.append(&format!("a record of some {n} bytes"))?;
+    /// }
+    /// log.enforce_retention_with(&Retention::new().bytes_max(200), None)?;
+    /// let bytes: u64 = log.segments().iter().map(|segment| segment.store_bytes).sum();
+    /// assert!(bytes <= 200 && log.lowest_offset() > Offset(0));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     pub fn enforce_retention_with(&self, retention: &Retention, now_ms: Option<u64>) -> Result<()> {
         self.shared.enforce_retention_with(retention, now_ms)
     }
@@ -618,6 +711,17 @@ impl<B: Backend> Log<B> {
     ///
     /// [`Error::OffsetOutOfRange`] when `offset` is further than one below the lowest; [`Error::Io`],
     /// which poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b", "c"])?;
+    /// log.truncate_after(Offset(0))?;
+    /// assert_eq!(log.append("d")?, Offset(1));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     pub fn truncate_after(&self, offset: Offset) -> Result<()> {
         self.shared.truncate_after(offset)
     }
@@ -628,6 +732,17 @@ impl<B: Backend> Log<B> {
     /// # Errors
     ///
     /// [`Error::Io`], which poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b"])?;
+    /// log.reset()?;
+    /// assert_eq!(log.append("c")?, Offset(0));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     pub fn reset(&self) -> Result<()> {
         self.shared.reset()
     }
@@ -686,6 +801,16 @@ impl<B: Backend> Log<B> {
 
     /// The offset after the last record that can be read: the next append's, unless others append too.
     /// Equal to the lowest if the log is empty.
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b"])?;
+    /// assert_eq!(log.next_offset(), Offset(2));
+    /// let last = log.scan(..).rev().next();
+    /// assert_eq!(last.transpose()?.map(|record| record.offset()), Some(Offset(1)));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     #[must_use]
     pub fn next_offset(&self) -> Offset {
         self.shared.view.load().next_offset()
@@ -695,6 +820,18 @@ impl<B: Backend> Log<B> {
     /// that when it was opened or refreshed last, as an entry is written once its record is synced. It
     /// is then never further than the writer has synced, and behind that at most by the first record of the last
     /// segment and by what is not below [`Log::next_offset`] yet.
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// use proglog::Durability;
+    /// log.append_with("kept", Durability::Synced)?;
+    /// log.append_with("not yet", Durability::Buffered)?;
+    /// assert_eq!(log.durable_offset(), Offset(1));
+    /// log.sync()?;
+    /// assert_eq!(log.durable_offset(), Offset(2));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     #[must_use]
     pub fn durable_offset(&self) -> Offset {
         self.shared.durable()
@@ -702,6 +839,16 @@ impl<B: Backend> Log<B> {
 
     /// The segments, lowest first. Opens each that is not open yet; one whose files cannot be opened has
     /// `store_bytes` 0.
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new().segment_bytes_max(100))?;
+    /// log.append(&[b'x'; 80])?;
+    /// log.append(&[b'y'; 80])?;
+    /// let bases: Vec<Offset> = log.segments().iter().map(|segment| segment.base).collect();
+    /// assert_eq!(bases, [Offset(0), Offset(1)]); // 0.store, 1.store
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentSummary> {
         self.shared.segments()
@@ -709,6 +856,24 @@ impl<B: Backend> Log<B> {
 
     /// What opening the log had to scan and found there; empty after a clean close. Damage in other
     /// segments is found when they are read, or by [`Log::verify`].
+    ///
+    /// ```
+    /// use proglog::{Log, MemoryBackend, Offset, Options};
+    /// let files = MemoryBackend::new();
+    /// let log = Log::open_on(files.clone(), Options::new())?;
+    /// log.append("whole")?;
+    /// log.close()?;
+    /// let mut store = files.get("0.store").unwrap_or_default();
+    /// let whole = store.len() as u64;
+    /// store.extend(b"half a record"); // as a kill in the middle of a write leaves it
+    /// files.insert("0.store", store);
+    ///
+    /// let log = Log::open_on(files, Options::new())?;
+    /// let report = log.recovery_report();
+    /// let tail = report.torn_tails().next().expect("it was cut off");
+    /// assert_eq!((tail.position, tail.bytes), (whole, 13));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     #[must_use]
     pub fn recovery_report(&self) -> Report {
         self.shared.report.clone()
@@ -720,6 +885,19 @@ impl<B: Backend> Log<B> {
     ///
     /// [`Error::Io`], which poisons the log: it is then unknown which records are. [`Error::Poisoned`],
     /// [`Error::ReadOnly`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// use proglog::Durability;
+    /// for line in ["a", "b", "c"] {
+    ///     log.append_with(line, Durability::Buffered)?;
+    /// }
+    /// log.sync()?; // once for all of them
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     pub fn sync(&self) -> Result<()> {
         self.shared.sync()
     }
@@ -786,6 +964,19 @@ impl<B: Backend> Log<B> {
     /// # Errors
     ///
     /// [`Error::Io`]; [`Error::Poisoned`] when an earlier failure left it unknown what the files hold.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// use proglog::{Log, Options};
+    /// let log = Log::open(directory, Options::new())?;
+    /// log.append("a")?;
+    /// log.close()?;
+    /// assert!(Log::open(directory, Options::new())?.recovery_report().segments.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(self) -> Result<()> {
         self.shared.close_files()
     }
@@ -795,6 +986,19 @@ impl<B: Backend> Log<B> {
     /// # Errors
     ///
     /// [`Error::Io`], [`Error::ReadOnly`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// let directory = directory.path().join("scratch");
+    /// use proglog::{Log, Options};
+    /// let log = Log::open(&directory, Options::new())?;
+    /// log.append("a")?;
+    /// log.remove()?;
+    /// assert!(!directory.exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove(self) -> Result<()> {
         self.shared.remove_all()
     }

@@ -237,6 +237,13 @@ impl From<Durability> for AppendOptions {
 /// How much of a log is kept. What is not goes in whole segments, the lowest first, when a segment is full
 /// and by [`Log::enforce_retention`](crate::Log::enforce_retention); never the active one. Who reads there then gets
 /// [`Error::OffsetOutOfRange`](crate::Error::OffsetOutOfRange).
+///
+/// ```
+/// use std::time::Duration;
+/// use proglog::{Options, Retention};
+/// let week = Duration::from_secs(7 * 24 * 60 * 60);
+/// let options = Options::new().retention(Retention::new().bytes_max(10 << 30).age_max(week));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -279,6 +286,17 @@ impl Retention {
 ///
 /// A reader may see records that are not durable yet; below
 /// [`Log::durable_offset`](crate::Log::durable_offset) it sees only those that are.
+///
+/// ```
+/// # use proglog::{Log, MemoryBackend, Offset, Options};
+/// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+/// use proglog::Durability;
+/// log.append("survives a power cut")?; // Synced, unless the log was opened with another
+/// log.append_with("survives the process being killed", Durability::Written)?;
+/// log.append_with("survives once it is synced", Durability::Buffered)?;
+/// log.sync()?;
+/// # Ok::<(), proglog::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
@@ -298,6 +316,13 @@ pub enum Durability {
 }
 
 /// When the checksum of a record that is read is verified.
+///
+/// ```
+/// use proglog::{Log, MemoryBackend, Options, Verify};
+/// let options = Options::new().verify(Verify::Once);
+/// let log = Log::open_on(MemoryBackend::new(), options)?;
+/// # Ok::<(), proglog::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verify {

@@ -77,6 +77,17 @@ impl<'a> NewRecord<'a> {
     /// With whose record it is, and which of theirs: so that appending it again, because no answer came to the first
     /// time, appends it once. See [`Log::append`](crate::Log::append). An empty id is none; it has at most
     /// [`Producer::ID_BYTES_MAX`] bytes.
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// use proglog::NewRecord;
+    /// let record = NewRecord::new("paid").producer("outbox", 4711);
+    /// assert_eq!(log.append(record)?, Offset(0));
+    /// assert_eq!(log.append(record)?, Offset(0)); // the answer was lost, and it was sent again
+    /// assert_eq!(log.next_offset(), Offset(1));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     #[must_use]
     pub fn producer(mut self, id: &'a (impl AsRef<[u8]> + ?Sized), sequence: u64) -> Self {
         let id = id.as_ref();
@@ -125,6 +136,17 @@ impl ProducerLast {
 }
 
 /// A name and a value that travel with a record.
+///
+/// ```
+/// # use proglog::{Log, MemoryBackend, Offset, Options};
+/// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+/// use proglog::{Header, NewRecord};
+/// let headers = [Header::new("trace", "4bf9")];
+/// log.append(NewRecord::new("paid").headers(&headers))?;
+/// let record = log.read(Offset(0))?;
+/// assert_eq!(record.headers().next(), Some(("trace", &b"4bf9"[..])));
+/// # Ok::<(), proglog::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// Its name.
@@ -154,6 +176,18 @@ impl From<(&str, &[u8])> for Header {
 /// Nothing is copied, and the record stays whole if it is truncated away meanwhile. Cheap to clone.
 ///
 /// A `Record<&[u8]>` borrows them instead, as [`Scan::next_borrowed`](crate::Scan::next_borrowed) gives it.
+///
+/// ```
+/// # use proglog::{Log, MemoryBackend, Offset, Options};
+/// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+/// use proglog::NewRecord;
+/// log.append(NewRecord::new("paid").key("order-7").timestamp_ms(1_700_000_000_000))?;
+/// let record = log.read(Offset(0))?;
+/// assert_eq!((record.value(), record.key()), (&b"paid"[..], Some(&b"order-7"[..])));
+/// assert_eq!(record.timestamp_ms(), Some(1_700_000_000_000));
+/// assert!(record.is_checked());
+/// # Ok::<(), proglog::Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Record<F = Bytes> {
     frame: F,
@@ -245,6 +279,19 @@ impl Record {
     /// # Errors
     ///
     /// What is wrong with the bytes.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// use proglog::Record;
+    /// log.append("paid")?;
+    /// let frame = log.read(Offset(0))?.frame().to_vec(); // as it is on disk, to be sent elsewhere
+    /// let record = Record::from_frame(frame.into()).expect("its checksum is right");
+    /// assert_eq!(record.value(), b"paid");
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
     #[inline]
     pub fn from_frame(frame: Bytes) -> Result<Self, Damaged> {
         let layout = parse_frame(&frame, Check::Checksum)?;
@@ -296,6 +343,17 @@ impl<F: AsRef<[u8]>> fmt::Debug for Record<F> {
 ///
 /// Given by [`Log::read_batch`](crate::Log::read_batch); also the shape in which records cross from
 /// and to a wasm module.
+///
+/// ```
+/// # use proglog::{Log, MemoryBackend, Offset, Options};
+/// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+/// use proglog::Frames;
+/// log.append_batch(["a", "b"])?;
+/// let sent = log.read_batch(Offset(0), 1 << 20)?.as_bytes().to_vec();
+/// let values: Vec<_> = Frames::new(sent).map(|record| record.unwrap().value_bytes()).collect();
+/// assert_eq!(values, ["a", "b"]);
+/// # Ok::<(), proglog::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Frames {
     bytes: Bytes,

@@ -4,18 +4,48 @@
 //! |---|---|
 //! | `POST /` `{"record":{"value":"<base64>"}}` or `{"record":"<base64>"}` | `{"offset":N}`, once the record is as durable as the log promises |
 //! | the same with `"expected_next_offset":N` beside `record` | likewise, if the record gets the offset N |
-//! | `GET /producers/{id}` | `{"sequence":N,"offset":N}`, the last record of a producer |
+//! | `GET /producers/{id}` | `{"sequence":N,"offset":N}`, the last record of a producer that the log remembers |
+//! | `GET /producers/{id}?search=log` | likewise, and where the log does not remember it, all of it is looked through |
+//! | `POST /producers/{id}/records`, frames | `{"sequence":N,"offset":N,"appended":N,"known":N}`: see "Shipping" below |
 //! | `GET /` with the body `{"offset":N}`, or `GET /?offset=N` | `{"record":{"value":"<base64>","offset":N}}` |
+//! | `GET /records?from=N` | the frames of records from the offset N on, as they stand in the stores; see "Records" below |
 //! | `GET /healthz` | `{"status":"ok","lowest_offset":…,"next_offset":…,"durable_offset":…}` |
 //! | `GET /` from a browser (`Accept: text/html`, no body, no query) | the page |
 //!
 //! A posted record may also have `key` (base64), `headers` (`[{"name":"…","value":"<base64>"}]`),
 //! `timestamp_ms` (0 for none) and `producer` (`{"id":"<base64>","sequence":N}`): such a record is appended once,
-//! however often it is posted, as [`proglog::Log::append`] describes. An answer has those the record has. In a path,
+//! however often it is posted, as [`proglog::Log::append`] describes; the id has 1 to 32 bytes. Posted again with an
+//! `expected_next_offset`, it gives the offset that it got, whatever is expected by then. An answer has those the record has. In a path,
 //! where `/` and `+` mean something, a producer's id is base64 of the URL's alphabet (`-` and `_`), with or without
 //! padding. Base64 is the standard alphabet
 //! with padding, as Go's `encoding/json` reads and writes it. The content type of a request is not
 //! looked at: the book's `curl` sends a form's.
+//!
+//! # Records
+//!
+//! `GET /records?from=N` answers the frames of consecutive records from N on, with checksums and all, and with the frames
+//! that tell of [gaps](proglog::Gap) between them: as many as are not more than 1 MiB, or `bytes_max=B` if that is less,
+//! but one at least; nothing where the log ends. With `wait_ms=W` it waits there so long for the next record, at most five
+//! seconds: who asks again and again follows the log.
+//!
+//! # Shipping
+//!
+//! `POST /producers/{id}/records` appends the records of another log, as a browser's that was offline: the body is
+//! frames as they stand in that log's store, in their order, whose checksums so prove that they arrived as they were
+//! written. The other log is the producer, with an id of its choice that no other has, and a record's offset there its
+//! sequence here; so what is sent again, in whatever parts, is there once. (A producer that a record names itself is not
+//! kept.) Batches are batches here too: one whose end is not in the body is not appended, and is to be sent again, whole.
+//! Values, keys, headers and timestamps are kept. But a log's timestamps never decrease: a record that arrives more than
+//! a second after its timestamp has that in the header `source-timestamp-ms` too, in decimal digits. The answer comes
+//! once all is durable. It tells the last record of the source that is here, how many were appended, and how many
+//! were `known` before. Who goes on later asks where to `GET /producers/{id}?search=log`.
+//!
+//! # Browsers
+//!
+//! Pages of other origins get nothing, unless their origins are in [`HttpOptions::allowed_origins`]
+//! (`proglog serve --allow-origin`).
+//!
+//! # Errors
 //!
 //! Every error is JSON, `{"error":"what to do about it","kind":"…"}`:
 //!
@@ -38,6 +68,7 @@ mod problem;
 mod record;
 mod request;
 mod serve;
+mod ship;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -47,20 +78,21 @@ use std::{
 use axum::{
     Router,
     body::Bytes,
-    extract::{Path, Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
+    extract::{Path, RawQuery, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
-use proglog::Offset;
+use proglog::{Clock, Offset};
 use serde::Serialize;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tower_http::cors::CorsLayer;
 
 use self::{
     answer::{AnswerRoom, Attempt},
     body::{BodyLimit, read_body, room_for},
     problem::Problem,
-    request::AppendRequest,
+    request::{AppendRequest, RecordsRequest},
 };
 use crate::{Engine, ErrorKind, Result, page};
 
@@ -78,14 +110,21 @@ const POST_ADVICE: &str = "`proglog serve --body-bytes-max` and `--record-bytes-
 const BODIES_BYTES_MAX: usize = 256 << 20;
 /// How many calls of the engine go on at once, more than processors: most wait for the disk.
 const ENGINE_CALLS_MAX: usize = 64;
+/// How many requests wait at once for records to come. Each has a thread meanwhile.
+const WAITING_MAX: usize = 64;
 /// How long a request waits for its turn at the engine.
 const ENGINE_WAIT: Duration = Duration::from_secs(30);
 
+/// For how long a browser need not ask again whether a page may send something.
+const CORS_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// How the REST server behaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HttpOptions {
     /// The most bytes of a request's body.
     pub body_bytes_max: usize,
+    /// The origins whose pages may append and read, such as `https://app.example`; the server's own may in any case.
+    pub allowed_origins: Vec<HeaderValue>,
 }
 
 impl HttpOptions {
@@ -99,7 +138,18 @@ impl HttpOptions {
             .saturating_add(64 << 10);
         Self {
             body_bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
+            allowed_origins: Vec::new(),
         }
+    }
+
+    fn cors(&self) -> CorsLayer {
+        CorsLayer::new()
+            .allow_origin(self.allowed_origins.clone())
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers([header::CONTENT_TYPE])
+            // From a page of the internet to a server on its reader's own machine.
+            .allow_private_network(true)
+            .max_age(CORS_AGE_MAX)
     }
 }
 
@@ -107,8 +157,10 @@ impl HttpOptions {
 ///
 /// The log is shared rather than taken, so that who serves it can close it afterwards.
 pub fn app(engine: Arc<Box<dyn Engine>>, options: HttpOptions) -> Router {
+    let (cors, has_origins) = (options.cors(), !options.allowed_origins.is_empty());
     let server = Server {
         engine,
+        allowed_origins: options.allowed_origins.into(),
         calls: Arc::new(Semaphore::new(ENGINE_CALLS_MAX)),
         health: Arc::default(),
         post_body: BodyLimit {
@@ -116,30 +168,46 @@ pub fn app(engine: Arc<Box<dyn Engine>>, options: HttpOptions) -> Router {
             advice: POST_ADVICE,
         },
         answers: AnswerRoom::default(),
+        waiting: Arc::new(Semaphore::new(WAITING_MAX)),
         room: room_for(options.body_bytes_max.max(BODIES_BYTES_MAX)),
     };
-    Router::new()
+    let app = Router::new()
         .route("/", get(read).post(append))
+        .route("/records", get(records))
         .route("/healthz", get(health))
         .route("/producers/{id}", get(producer))
+        .route("/producers/{id}/records", post(ship))
         .with_state(server)
         .merge(page::router())
         .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
+        .method_not_allowed_fallback(no_such_method);
+    if has_origins { app.layer(cors) } else { app }
 }
 
 /// What the handlers share.
 #[derive(Clone)]
 struct Server {
     engine: Arc<Box<dyn Engine>>,
+    allowed_origins: Arc<[HeaderValue]>,
     calls: Arc<Semaphore>,
     health: Arc<Health>,
     post_body: BodyLimit,
     answers: AnswerRoom,
     room: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Server {
+    /// Whether a page may append.
+    fn refuse_other_origins(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let origin = headers.get(header::ORIGIN);
+        let is_allowed = origin.is_some_and(|origin| self.allowed_origins.contains(origin));
+        if is_cross_origin(headers) && !is_allowed {
+            return Err(Problem::cross_origin());
+        }
+        Ok(())
+    }
+
     /// Runs `work`, which blocks, where it holds up no other request.
     async fn call<T: Send + 'static>(
         &self,
@@ -187,9 +255,7 @@ impl Health {
 
 async fn append(State(server): State<Server>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    if is_cross_origin(&parts.headers) {
-        return Err(Problem::cross_origin());
-    }
+    server.refuse_other_origins(&parts.headers)?;
     if parts.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(Problem::bad_request(
             "an append takes no query; send the record as the body, {\"record\":{\"value\":\"<base64>\"}}",
@@ -230,16 +296,74 @@ async fn read(State(server): State<Server>, request: Request) -> Result<Response
     }
 }
 
+async fn records(
+    State(server): State<Server>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let RecordsRequest {
+        from,
+        bytes_max,
+        wait,
+    } = RecordsRequest::parse(&query.unwrap_or_default())?;
+    if !wait.is_zero()
+        // With as many waiting as may, one more is answered at once.
+        && let Ok(place) = Arc::clone(&server.waiting).try_acquire_owned()
+    {
+        let engine = Arc::clone(&server.engine);
+        let waited = spawn_blocking(move || {
+            let _place = place;
+            // What fails is told below.
+            let _ = engine.subscribe(from).next_timeout(wait);
+        });
+        waited.await.map_err(|_| Problem::bug())?;
+    }
+    let mut taken = None;
+    loop {
+        let (answers, room) = (server.answers.clone(), taken.take());
+        let attempt = server.call(move |engine| {
+            let frames = engine.read_batch(from, bytes_max)?;
+            Ok(answers.answer_frames(&frames, room))
+        });
+        match attempt.await? {
+            Attempt::Made(response) => return Ok(response),
+            Attempt::NeedsRoom(bytes) => taken = Some(server.answers.take(bytes).await?),
+        }
+    }
+}
+
 async fn producer(
     State(server): State<Server>,
     Path(id): Path<String>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let id = request::parse_producer_id(&id)?;
-    let last = server.call(move |engine| Ok(engine.producer_last(&id)?));
+    let searches = request::parse_search(&query.unwrap_or_default())?;
+    let last = server.call(move |engine| match searches {
+        true => ship::find_last(engine, &id),
+        false => Ok(engine.producer_last(&id)?),
+    });
     match last.await? {
         Some(last) => Ok(json(StatusCode::OK, &last)),
         None => Err(Problem::no_such_producer()),
     }
+}
+
+async fn ship(
+    State(server): State<Server>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    server.refuse_other_origins(&parts.headers)?;
+    let id = request::parse_producer_id(&id)?;
+    let body = read_body(&parts.headers, body, server.post_body, &server.room).await?;
+    let health = Arc::clone(&server.health);
+    let shipped = server.call(move |engine| {
+        let now_ms = Clock::default().now_ms().unwrap_or_default();
+        let frames = Bytes::from_owner(body.bytes);
+        ship::ship(engine, &health, &id, &frames, now_ms)
+    });
+    Ok(json(StatusCode::OK, &shipped.await?))
 }
 
 async fn health(State(server): State<Server>) -> Result<Response, Problem> {

@@ -216,6 +216,20 @@ fn append_comes_where_it_is_expected(engine: &str) {
             .code(),
         Some(6)
     );
+    // What is there already is found before that is looked at, wherever it is; what is not comes after as much of it.
+    let output = append(&["--expect-next", "9", "--producer-id", "p"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let more = |expected: &str| {
+        let expects = ["--expect-next", expected, "--producer-id", "p"];
+        let mut command = log.verb("append", &[]);
+        command.args(expects);
+        run(command, b"a\nb\nc\n").status.code()
+    };
+    assert_eq!(
+        [more("1"), more("4"), more("2")],
+        [Some(6), Some(6), Some(0)]
+    );
+    assert_eq!(log.info()["next_offset"], 5);
 }
 
 fn slow_input_is_appended_as_it_comes(engine: &str) {

@@ -5,7 +5,8 @@
 mod program;
 
 use std::{
-    fs,
+    ffi::OsStr,
+    fs::{self, File},
     path::Path,
     process::{Command, Stdio},
 };
@@ -98,6 +99,13 @@ fn shell_line(typed: &str, engine: &str) -> String {
 }
 
 on_both_engines!(failures_are_json_where_that_is_asked_for);
+
+#[cfg(target_os = "linux")]
+mod full_output {
+    use super::{a_report_that_standard_output_does_not_take_is_told, on_both_engines};
+
+    on_both_engines!(a_report_that_standard_output_does_not_take_is_told);
+}
 
 fn failures_are_json_where_that_is_asked_for(engine: &str) {
     let log = NewLog::new(engine);
@@ -192,4 +200,43 @@ fn exit_codes(help: &str) -> Vec<(u8, &str)> {
         .map_while(|line| line.trim_start().split_once("  "))
         .map_while(|(code, meaning)| Some((code.parse().ok()?, meaning)))
         .collect()
+}
+
+/// What was done cannot be asked for again.
+#[cfg(target_os = "linux")]
+fn a_report_that_standard_output_does_not_take_is_told(engine: &str) {
+    let on_full = |verb: &str, args: &[&dyn AsRef<OsStr>]| {
+        let mut command = proglog(engine, verb, args);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        command.stdout(full);
+        let (exit, error) = failed(command, b"x\n");
+        let said = "proglog: could not write to standard output: No space left on device; it was done all the same, as \
+                    said before this\n";
+        let told = error
+            .strip_suffix(said)
+            .unwrap_or_else(|| panic!("{error}"));
+        (exit, told.to_owned())
+    };
+    let log = NewLog::new(engine);
+    let appended = "appended 0..=0 (1 record)\n".to_owned();
+    assert_eq!(on_full("append", &[&log.dir]), (4, appended));
+    log.append(&[], b"second");
+    flip_a_bit(&log.dir.join("0.store"), b"second");
+    let (exit, told) = on_full("repair", &[&log.dir]);
+    assert!(
+        told.starts_with("LOST       segment 0, offsets 1..=1: "),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("repaired   1 record lost; 1 segment written anew\n"),
+        "{told}"
+    );
+    assert_eq!(exit, 4);
+    let removed = "removed 1..=1 (1 record, 0 whole segments)\nleft: 0..=0\n".to_owned();
+    let after = on_full("truncate", &[&log.dir, &"--after", &"0"]);
+    assert_eq!(after, (4, removed));
+    let copy = log.path().join("copy");
+    let (exit, told) = on_full("upgrade", &[&log.dir, &copy]);
+    assert!(told.ends_with("upgraded   0..=0 (1 record)\n"), "{told}");
+    assert_eq!(exit, 4);
 }

@@ -5,7 +5,7 @@ mod program;
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-use program::{NewLog, flip_a_bit, json_lines, on_both_engines, printed, proglog, run};
+use program::{NewLog, Running, flip_a_bit, json_lines, on_both_engines, printed, proglog, run};
 use serde_json::{Value, json};
 
 on_both_engines!(
@@ -14,6 +14,7 @@ on_both_engines!(
     a_copy_is_repaired_and_the_log_left,
     what_is_sound_stays,
     an_unclean_stop_is_told,
+    one_who_hears_no_report_still_sees_the_exit_code,
 );
 
 /// A log of three segments, of which the first has a record that is damaged.
@@ -149,4 +150,15 @@ fn an_unclean_stop_is_told(engine: &str) {
     );
     assert_eq!(fs::read(log.dir.join("0.store.damaged-1")).unwrap(), bytes);
     assert_eq!(fs::read(&store).unwrap(), bytes[..end]);
+}
+
+fn one_who_hears_no_report_still_sees_the_exit_code(engine: &str) {
+    let log = damaged(engine);
+    let mut repair = Running::start(log.verb("repair", &[]));
+    repair.close_stdout();
+    assert_eq!(repair.end(), (Some(1), String::new(), String::new()));
+    assert_eq!(
+        told(log.verb("repair", &[]), 0),
+        "sound      there is nothing to repair\n"
+    );
 }

@@ -34,6 +34,8 @@ on_both_engines!(
     terms_and_types,
     lost_records_stay_lost,
     a_store_far_away_is_told,
+    a_segment_that_is_not_there_before_an_empty_last_one_is_told,
+    a_record_of_the_last_number_is_told,
     what_a_truncation_or_a_reset_leaves,
     a_log_with_checksums_keeps_all_it_has,
     nothing_is_left_where_it_fails,
@@ -462,6 +464,76 @@ fn a_store_far_away_is_told(engine: &str) {
     assert_eq!(held, [0, 1, 2]);
     let lost = &told["lost"][0];
     assert_eq!(lost["last"], json!(8_999_999_999_u64));
+}
+
+/// The program had closed it: the empty segment's index is empty too.
+fn a_segment_that_is_not_there_before_an_empty_last_one_is_told(engine: &str) {
+    let empty = || [("5.store", vec![]), ("5.index", vec![])];
+    let mut found = vec![("0.store", store(0..3)), ("0.index", index(0..3))];
+    found.extend(empty());
+    found.push(("3.index", index(3..5)));
+    let book = Book::new(engine, &found);
+    let (told, held) = book.upgrade(1);
+    assert_eq!((held, &told["next_offset"]), (vec![0, 1, 2], &json!(5)));
+    let lost = json!({
+        "segment": 0, "first": 3, "last": 4, "position": store(0..3).len(), "bytes": 0, "reason": "missing",
+    });
+    assert_eq!(told["lost"], json!([lost]));
+    assert_eq!(told["other_files"], json!(["3.index"]));
+
+    fs::remove_dir_all(&book.copy).unwrap();
+    let output = run(proglog(engine, "upgrade", &[&book.dir, &book.copy]), b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "LOST       segment 0, offsets 3..=4: the segments after it are not there, but for an empty one at 5\n\
+         note       \"3.index\" is of a store that is not there\n\
+         upgraded   0..=4 (3 records)\n"
+    );
+    // One right after the last record, and one that begins a log, tell of nothing that is missing.
+    let mut found = vec![("0.store", store(0..5)), ("0.index", index(0..5))];
+    found.extend(empty());
+    Book::new(engine, &found).upgrades_whole(0..5);
+    let told = Book::new(engine, &empty()).upgrade(0).0;
+    assert_eq!(
+        (&told["lowest_offset"], &told["next_offset"]),
+        (&json!(5), &json!(5))
+    );
+}
+
+/// The log has no place for it: its next offset would be none.
+fn a_record_of_the_last_number_is_told(engine: &str) {
+    const LAST: u64 = u64::MAX;
+    let segment = format!("{}.store", LAST - 1);
+    let none = format!("{LAST}.store");
+    let first = frame(LAST - 1).len();
+    let both = [frame(LAST - 1), frame(LAST)].concat();
+    for (files, position, next) in [
+        (vec![(&*segment, both)], first, LAST),
+        (vec![("0.store", store(0..2)), (&*none, frame(LAST))], 0, 2),
+    ] {
+        let book = Book::new(engine, &files);
+        let base = files.last().unwrap().0.strip_suffix(".store").unwrap();
+        let said = format!(
+            "LEFT OUT   segment {base}, position {position}: a record of offset {LAST}, which no record can have\n"
+        );
+        let output = run(proglog(engine, "upgrade", &[&book.dir, &book.copy]), b"");
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.starts_with(&said), "{told}");
+        assert!(!told.contains("LOST"), "{told}");
+        let info = proglog("native", "info", &[&book.copy, &"--json"]);
+        assert_eq!(
+            json_lines(&printed(info, b""))[0]["next_offset"],
+            json!(next)
+        );
+    }
+    let book = Book::new(engine, &[(&none, frame(LAST))]);
+    let (exit, error) = failed(proglog(engine, "upgrade", &[&book.dir, &book.copy]), b"");
+    let said =
+        format!("is {none}, and no record can have that offset; there is nothing to upgrade\n");
+    assert!(error.ends_with(&said), "{error}");
+    assert_eq!(exit, 4);
 }
 
 /// The directory is empty, or gone.

@@ -182,9 +182,12 @@ fn what_a_producer_posts_again_is_there_once(engine: &str) {
     ] {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
     }
-    // No one in particular.
-    assert_eq!(post("", 1).1, json!({ "offset": 2 }));
-    assert_eq!(post("", 1).1, json!({ "offset": 3 }));
+    let (status, answer) = post("", 1);
+    let error = answer["error"].as_str().unwrap();
+    let said = "the `id` of a `producer` has 0 bytes, and is to have 1 to 32";
+    assert!(error.contains(said), "{error}");
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(server.get("/healthz", "").1["next_offset"], 2);
 }
 
 fn a_record_comes_where_it_is_expected(engine: &str) {
@@ -204,6 +207,17 @@ fn a_record_comes_where_it_is_expected(engine: &str) {
     }
     assert_eq!(post(u64::MAX).0, StatusCode::CONFLICT);
     assert_eq!(post(1), (StatusCode::OK, json!({ "offset": 1 })));
+    // Sent again, because no answer came, it is where it was, whatever was appended meanwhile.
+    let post = |sequence: u64, offset: u64| {
+        let record = json!({ "value": "", "producer": { "id": "cA==", "sequence": sequence } });
+        server.post(&json!({ "record": record, "expected_next_offset": offset }).to_string())
+    };
+    for expected in [2, 2, 3, 0] {
+        assert_eq!(post(7, expected), (StatusCode::OK, json!({ "offset": 2 })));
+    }
+    assert_eq!(post(8, 2).0, StatusCode::CONFLICT);
+    assert_eq!(post(8, 3), (StatusCode::OK, json!({ "offset": 3 })));
+    assert_eq!(post(7, 2), (StatusCode::OK, json!({ "offset": 2 })));
 }
 
 fn bodies_over_the_limit_are_refused(engine: &str) {
@@ -212,6 +226,7 @@ fn bodies_over_the_limit_are_refused(engine: &str) {
         Options::new(),
         HttpOptions {
             body_bytes_max: 100,
+            ..HttpOptions::for_records(0)
         },
     );
     let body = |bytes: usize| format!("{{\"record\":\"\"{}}}", " ".repeat(bytes - 13));
@@ -356,7 +371,7 @@ fn what_makes_no_sense_is_refused_with_advice() {
         (read(r#"{"offset":1.0}"#), "a whole number from 0"),
         (read(r#"{"offset":"1"}"#), "a whole number from 0"),
         (read(""), "which record?"),
-        (query("offset=x"), "offset=x is no offset"),
+        (query("offset=x"), "offset=x is none: give a whole number"),
         (query("offset=-1"), "a whole number from 0"),
         (query("from=1"), "unknown query parameter `from`"),
         (

@@ -4,9 +4,11 @@ use std::{
     env,
     ffi::OsStr,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio},
     sync::OnceLock,
 };
+
+use fastrand::Rng;
 
 /// The engines by their names on the command line.
 pub const ENGINES: [&str; 2] = ["wasm", "native"];
@@ -36,6 +38,73 @@ pub fn run(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
         output.status
     );
     output
+}
+
+/// What acknowledges records that survive the process being killed, as an option's value.
+pub fn durability_beyond_a_kill(rng: &mut Rng) -> &'static str {
+    if rng.bool() { "synced" } else { "written" }
+}
+
+/// A program that runs until it is killed, at the latest when this is dropped.
+pub struct Running(Child);
+
+impl Running {
+    /// Starts it, and talks to it over pipes.
+    ///
+    /// # Panics
+    ///
+    /// It cannot be started.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self(command.spawn().expect("the program runs"))
+    }
+
+    /// Its ends of the pipes; once.
+    ///
+    /// # Panics
+    ///
+    /// They were taken.
+    pub fn pipes(&mut self) -> (ChildStdin, ChildStdout, ChildStderr) {
+        let Child {
+            stdin,
+            stdout,
+            stderr,
+            ..
+        } = &mut self.0;
+        let pipes = stdin.take().zip(stdout.take()).zip(stderr.take());
+        let ((stdin, stdout), stderr) = pipes.expect("the pipes were not taken");
+        (stdin, stdout, stderr)
+    }
+
+    /// How it ended, if it did by itself.
+    ///
+    /// # Panics
+    ///
+    /// The system does not know it.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().expect("it is a child of this process")
+    }
+
+    /// `kill -9`; it is gone when this returns.
+    ///
+    /// # Panics
+    ///
+    /// It cannot be killed.
+    pub fn kill(&mut self) {
+        self.0.kill().expect("it is a child of this process");
+        self.0.wait().expect("it is a child of this process");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Builds the program with the profile and into the directory of this test, and says where it is. Cargo

@@ -35,6 +35,17 @@ pub fn variable<T: FromStr>(name: &str, what: &str) -> Option<T> {
     )
 }
 
+/// The seed in the variable `PROGLOG_{name}_SEED`, or one that is new each time: for a test whose random moments are
+/// never the same twice anyway.
+///
+/// # Panics
+///
+/// It is no number.
+#[must_use]
+pub fn first_or_new(name: &str) -> u64 {
+    variable(name, "SEED").unwrap_or_else(|| fastrand::u64(..1 << 40))
+}
+
 /// Says how to run a round again, when that round panics.
 struct Replay<'a> {
     name: &'a str,

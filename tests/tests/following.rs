@@ -342,7 +342,7 @@ impl Writer {
 
 fn follow(access: FileAccess) {
     let seconds = seeds::variable("FOLLOWING", "SECONDS").unwrap_or(SECONDS);
-    let seed = seeds::variable("FOLLOWING", "SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
+    let seed = seeds::first_or_new("FOLLOWING");
     println!("PROGLOG_FOLLOWING_SEED={seed}");
     let directory = TempDir::new().unwrap();
     let options = options().segment_bytes_max(100_000);

@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    process::{ChildStdin, ChildStdout},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +18,11 @@ use std::{
 use fastrand::Rng;
 use proglog::{Clock, NewRecord, Offset, Options};
 use proglog_host::{Engine, EngineKind, Mode, open};
-use proglog_tests::{program, seeds, subject::files_in};
+use proglog_tests::{
+    program::{self, Running, durability_beyond_a_kill},
+    seeds,
+    subject::files_in,
+};
 use tempfile::TempDir;
 
 const ROUNDS: u64 = 50;
@@ -37,7 +41,7 @@ fn appends_of_the_native_engine_are_killed() {
 
 fn kill_again_and_again(engine: &str) {
     let rounds = seeds::variable("KILL", "ROUNDS").unwrap_or(ROUNDS);
-    let first_seed = seeds::variable("KILL", "SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
+    let first_seed = seeds::first_or_new("KILL");
     let directory = TempDir::new().unwrap();
     let mut held = 0;
     let mut killed_while_appending = 0;
@@ -69,35 +73,21 @@ struct Killed {
 
 impl Killed {
     fn append_and_kill(engine: &str, directory: &TempDir, first: u64, rng: &mut Rng) -> Self {
-        let durability = if rng.bool() { "synced" } else { "written" };
         let mut append = program::proglog();
-        append.args([
-            "append",
-            "--acks",
-            "--timestamp-ms",
-            "0",
-            "--durability",
-            durability,
-            "--engine",
-            engine,
-        ]);
-        append.args(LIMITS).arg(directory.path());
-        append
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut append = append.spawn().unwrap();
+        append.args(["append", "--acks", "--timestamp-ms", "0"]);
+        append.args(["--durability", durability_beyond_a_kill(rng)]);
+        append.args(["--engine", engine]).args(LIMITS);
+        let mut append = Running::start(append.arg(directory.path()));
+        let (input, output, mut errors) = append.pipes();
         let fed = Arc::new(AtomicU64::new(first));
-        let feeder = feed(
-            append.stdin.take().unwrap(),
-            Arc::clone(&fed),
-            first,
-            rng.fork(),
-        );
-        let (reader, acknowledged) = listen(append.stdout.take().unwrap(), first);
-        let first_ack = wait(&acknowledged, &mut append, rng);
-        append.kill().unwrap();
-        append.wait().unwrap();
+        let feeder = feed(input, Arc::clone(&fed), first, rng.fork());
+        let (reader, acknowledged) = listen(output, first);
+        let first_ack = wait(&acknowledged, rng);
+        if let Some(status) = append.ended() {
+            let told = io::read_to_string(&mut errors).unwrap();
+            panic!("it ended by itself: {status}, {told}");
+        }
+        append.kill();
         feeder.join().unwrap();
         reader.join().unwrap();
         let acknowledged = acknowledged.iter().last().or(first_ack).unwrap_or(first);
@@ -109,17 +99,13 @@ impl Killed {
 }
 
 /// Waits for a random moment: some time after the start, or after an acknowledgement.
-fn wait(acknowledged: &Receiver<u64>, append: &mut Child, rng: &mut Rng) -> Option<u64> {
+fn wait(acknowledged: &Receiver<u64>, rng: &mut Rng) -> Option<u64> {
     let moment = Duration::from_micros(rng.u64(0..60_000));
     let first_ack = match rng.u8(0..4) {
         0 => None,
         _ => acknowledged.recv().ok(),
     };
     thread::sleep(moment);
-    if let Some(status) = append.try_wait().unwrap() {
-        let told = io::read_to_string(append.stderr.take().unwrap()).unwrap();
-        panic!("it ended by itself: {status}, {told}");
-    }
     first_ack
 }
 

@@ -55,8 +55,7 @@ fn main() -> ExitCode {
 
 fn kill_again_and_again(engine: &str) {
     let rounds = seeds::variable("KILL_THREADS", "ROUNDS").unwrap_or(ROUNDS);
-    let first_seed =
-        seeds::variable("KILL_THREADS", "SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
+    let first_seed = seeds::first_or_new("KILL_THREADS");
     let mut directory = TempDir::new().unwrap();
     let mut held = Vec::new();
     let mut acknowledged = 0;

@@ -67,7 +67,7 @@ where
     B::File: Send + Sync,
 {
     let seconds = seeds::variable("READERS", "SECONDS").unwrap_or(SECONDS);
-    let seed = seeds::variable("READERS", "SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
+    let seed = seeds::first_or_new("READERS");
     println!("PROGLOG_READERS_SEED={seed}");
     let world = World::default();
     let mut rng = Rng::with_seed(seed);

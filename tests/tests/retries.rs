@@ -7,7 +7,6 @@ use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
-    process::{Child, Stdio},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -16,10 +15,14 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fastrand::Rng;
 use proglog::{Offset, Options};
 use proglog_host::{EngineKind, Mode, open};
-use proglog_tests::{program, seeds};
+use proglog_tests::{
+    program::{self, Running, durability_beyond_a_kill},
+    seeds,
+};
 use tempfile::TempDir;
 
 const RECORDS: u64 = 1000;
@@ -40,7 +43,7 @@ fn the_native_engine_is_sent_records_again() {
 
 fn storm(engine: &str) {
     let records = seeds::variable("RETRIES", "RECORDS").unwrap_or(RECORDS);
-    let seed = seeds::variable("RETRIES", "SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
+    let seed = seeds::first_or_new("RETRIES");
     println!("seed {seed}");
     let mut rng = Rng::with_seed(seed);
     let directory = TempDir::new().unwrap();
@@ -64,7 +67,7 @@ fn storm(engine: &str) {
             }
             thread::sleep(Duration::from_micros(rng.u64(0..2000)));
             let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
-            server.kill();
+            server.program.kill();
             *server = Server::start(engine, &directory, &mut rng);
             counts.kills.fetch_add(1, Relaxed);
         }
@@ -72,7 +75,7 @@ fn storm(engine: &str) {
         clients.collect::<Vec<_>>()
     });
     println!("{counts:?}");
-    server.into_inner().unwrap().kill();
+    drop(server);
 
     let log = open(
         EngineKind::Native,
@@ -118,22 +121,20 @@ struct Counts {
 }
 
 struct Server {
-    program: Child,
+    program: Running,
     address: SocketAddr,
 }
 
 impl Server {
     fn start(engine: &str, directory: &TempDir, rng: &mut Rng) -> Self {
-        let durability = if rng.bool() { "synced" } else { "written" };
         let mut serve = program::proglog();
         serve.args(["serve", "--listen", "127.0.0.1:0", "--engine", engine]);
-        serve.args(["--durability", durability, "--dir"]);
-        serve.arg(directory.path()).args(LIMITS);
-        serve.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut program = serve.spawn().unwrap();
+        serve.args(["--durability", durability_beyond_a_kill(rng)]);
+        serve.args(LIMITS).arg("--dir").arg(directory.path());
+        let mut program = Running::start(&mut serve);
+        let (_, output, _) = program.pipes();
         let mut line = String::new();
-        let mut output = BufReader::new(program.stdout.take().unwrap());
-        output.read_line(&mut line).unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
         let address = line
             .split("http://")
             .nth(1)
@@ -143,11 +144,6 @@ impl Server {
             program,
             address: address.parse().unwrap(),
         }
-    }
-
-    fn kill(&mut self) {
-        self.program.kill().unwrap();
-        self.program.wait().unwrap();
     }
 }
 
@@ -219,8 +215,8 @@ impl<'a> Client<'a> {
                 self.connection.insert(BufReader::new(stream))
             }
         };
-        let value = serde_json::to_string(&base64(&value(self.producer, sequence)))?;
-        let id = base64(&[u8::try_from(self.producer).unwrap()]);
+        let value = serde_json::to_string(&STANDARD.encode(value(self.producer, sequence)))?;
+        let id = STANDARD.encode([u8::try_from(self.producer).unwrap()]);
         let body = format!(
             r#"{{"record":{{"value":{value},"producer":{{"id":"{id}","sequence":{sequence}}}}}}}"#
         );
@@ -267,24 +263,4 @@ fn value(producer: u64, sequence: u64) -> Vec<u8> {
     let mut rng = Rng::with_seed(producer << 32 | sequence);
     let bytes = rng.usize(0..300);
     (0..bytes).map(|_| rng.u8(..)).collect()
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let word = chunk
-            .iter()
-            .fold(0, |word, &byte| word << 8 | u32::from(byte));
-        let word = word << (8 * (3 - chunk.len()));
-        for at in 0..4 {
-            let sextet = word >> (18 - 6 * at) & 0x3f;
-            text.push(if at <= chunk.len() {
-                char::from(ALPHABET[sextet as usize])
-            } else {
-                '='
-            });
-        }
-    }
-    text
 }

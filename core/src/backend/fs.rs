@@ -26,6 +26,16 @@ use crate::{Tail, Views};
 ///
 /// Open for writing it holds the directory's [`DirectoryLock`]. On wasm32-wasip1 there are neither
 /// locks nor a way to sync a directory: there both are the host's to do, as `proglog-host` does.
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// use proglog::{FileAccess, FsBackend, Log, Options};
+/// let files = FsBackend::open(directory)?.file_access(FileAccess::Calls).prepare(0);
+/// let log = Log::open_on(files, Options::new())?;
+/// log.append("hello")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct FsBackend {
     directory: PathBuf,

@@ -14,6 +14,19 @@ use crate::{
 const SCAN_BYTES: usize = 256 << 10;
 
 /// An iterator over the records of a [`Log`], forward and backward: see [`Log::scan`].
+///
+/// ```
+/// # use proglog::{Log, MemoryBackend, Offset, Options};
+/// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+/// log.append_batch(["a", "b", "c"])?;
+/// let values = |scan: proglog::Scan<'_, _>| -> proglog::Result<Vec<Vec<u8>>> {
+///     scan.map(|record| Ok(record?.value().to_vec())).collect()
+/// };
+/// assert_eq!(values(log.scan(Offset(1)..))?, [b"b", b"c"]);
+/// let newest = log.scan(..).rev().next().transpose()?;
+/// assert_eq!(newest.map(|record| record.offset()), Some(Offset(2)));
+/// # Ok::<(), proglog::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Scan<'a, B: Backend = DefaultBackend> {
     log: &'a Log<B>,

@@ -1,13 +1,9 @@
 //! `proglog append`
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
 };
 
 use clap::Args;
@@ -17,13 +13,14 @@ use serde_json::json;
 
 use super::{
     Done,
-    directory::open_to_write,
+    directory::{Place, open_to_write},
     failure::{Failure, in_flags},
+    index_file::ENTRY_BYTES,
     input::{Input, Piece, Records},
     options::{EngineArgs, StorageArgs, parse_number},
     progress::Progress,
-    signals::on_stop,
-    text::{count, note},
+    signals::Stopped,
+    text::{count, note, print_report},
 };
 
 /// The most that is appended at once, each time as a batch that is there whole or not at all.
@@ -31,8 +28,6 @@ const BATCH_BYTES_MAX: u64 = 1 << 20;
 const BATCH_RECORDS_MAX: u64 = 8192;
 /// The most bytes of a frame besides its value, key and headers.
 const FRAME_OVERHEAD_BYTES: u64 = 48;
-/// The bytes of an entry of an index.
-const ENTRY_BYTES: u64 = 12;
 
 /// Append each line of a file or of standard input as a record
 ///
@@ -78,8 +73,9 @@ pub(crate) struct Append {
         requires = "producer_id"
     )]
     producer_sequence: u64,
-    /// Append nothing, and exit with 6, unless the first line that is appended gets this offset; what is sent again
-    /// is not
+    /// Append nothing, and exit with 6, unless the first line gets this offset. What --producer-id says is there
+    /// already has its offsets, wherever they are: a line after it is to get one as many higher, and where all of them
+    /// are there, that is success
     #[arg(long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true)]
     expect_next: Option<u64>,
     /// Print the last offset of each batch, a line each, as soon as it is acknowledged, that is kept as
@@ -99,16 +95,10 @@ pub(crate) struct Append {
 impl Append {
     pub(crate) fn run(&self) -> Done {
         let input = Input::open(self.file.as_deref())?;
+        let place = Place::before(&self.dir);
         let log = open_to_write(self.engine.engine, &self.dir, self.storage.options())?;
-        if input.is_terminal() && io::stderr().is_terminal() {
-            note("each line becomes a record; Ctrl-D ends");
-        }
-        let stopped = Arc::new(AtomicU8::new(0));
-        let (wake, tell) = (input.waker(), Arc::clone(&stopped));
-        on_stop(move |exit| {
-            tell.store(exit, Ordering::Relaxed);
-            wake();
-        })?;
+        input.tell_typist("each line becomes a record; Ctrl-D ends");
+        let stopped = input.listen_for_stop()?;
         let mut appender = Appender {
             append: self,
             log: &*log,
@@ -127,6 +117,9 @@ impl Append {
         appender.tell_known();
         let (first, next) = (appender.first, appender.next);
         let closed = log.close();
+        if done.is_err() {
+            place.restore();
+        }
         let told = self.tell_summary(first, next, done.is_ok() && closed.is_ok());
         let exit = done?;
         closed.map_err(not_acknowledged)?;
@@ -208,10 +201,10 @@ impl Append {
         if self.acks && !self.json {
             // If standard error is closed, the offsets on standard output said it already.
             let _ = writeln!(io::stderr(), "{summary}");
+            Ok(())
         } else {
-            writeln!(io::stdout(), "{summary}")?;
+            print_report(&format!("{summary}\n"))
         }
-        Ok(())
     }
 }
 
@@ -267,12 +260,11 @@ impl Appender<'_> {
         Ok(records - known)
     }
 
-    fn append_all(&mut self, input: &Input, stopped: &AtomicU8) -> Done {
+    fn append_all(&mut self, input: &Input, stopped: &Stopped) -> Done {
         loop {
-            let exit = stopped.load(Ordering::Relaxed);
-            if exit != 0 {
+            if let Some(exit) = stopped.exit() {
                 self.append_whole()?;
-                return Ok(ExitCode::from(exit));
+                return Ok(exit);
             }
             match input.next(self.records.len() > 0) {
                 Piece::Bytes(bytes) => self.take(&bytes)?,
@@ -284,14 +276,9 @@ impl Appender<'_> {
                     self.append_whole()?;
                     return Ok(ExitCode::SUCCESS);
                 }
-                Piece::Failed(error) => {
+                Piece::Failed(failure) => {
                     self.append_whole()?;
-                    let name = self
-                        .append
-                        .file
-                        .as_deref()
-                        .unwrap_or("standard input".as_ref());
-                    return Err(Failure::io("read", name, &error));
+                    return Err(failure);
                 }
             }
         }

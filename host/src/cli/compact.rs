@@ -12,7 +12,7 @@ use proglog::{Compacted, Compaction, LeftAlone, LeftAloneReason, Options};
 
 use super::{
     Done,
-    directory::{open_natively_to_write, open_to_read},
+    directory::{open_natively_to_write, require_log},
     failure::{Failure, exit},
     options::{EngineArgs, parse_bytes, parse_duration},
     text::{bytes, count, note},
@@ -39,10 +39,10 @@ pub(crate) struct Compact {
     dir: PathBuf,
     /// How long a record that deletes its key stays after its timestamp, so that who reads along hears of it; 0s is
     /// not at all
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration, allow_hyphen_values = true)]
     tombstones_kept: Duration,
     /// How much memory the keys may take that are looked at at once; with more of them the log is read several times
-    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes, allow_hyphen_values = true)]
     memory_bytes_max: u64,
     /// Say of each segment that was written anew what was removed from it
     #[arg(long, short)]
@@ -57,7 +57,7 @@ pub(crate) struct Compact {
 
 impl Compact {
     pub(crate) fn run(&self) -> Done {
-        open_to_read(self.engine.engine, &self.dir)?.close()?;
+        require_log(self.engine.engine, &self.dir)?;
         let log = open_natively_to_write(&self.dir, Options::new())?;
         let compaction = Compaction::new()
             .tombstones_kept(self.tombstones_kept)

@@ -71,6 +71,18 @@ impl Failure {
         Self::new("not_found", message)
     }
 
+    /// Where there is no log, the answer to a verb that works on one: an append would give it nothing to do.
+    pub(crate) fn of_work_on(self, directory: &Path) -> Self {
+        if !self.is_not_found() {
+            return self;
+        }
+        let name = directory.display();
+        let message = format!(
+            "there is no log in {name}; give the directory that holds one, with files such as 0.store"
+        );
+        Self::new("not_found", message)
+    }
+
     pub(crate) fn io(action: &str, path: &Path, error: &io::Error) -> Self {
         Self::new(
             "io",

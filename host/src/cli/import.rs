@@ -1,40 +1,38 @@
 //! `proglog import`
 
-use std::{
-    io::{self, IsTerminal, Write},
-    path::PathBuf,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-};
+mod opening;
+mod overlap;
+mod told;
+
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use proglog::{AppendOptions, Durability, Gap, GapCause, Log, NewRecord, Offset, Options};
-use proglog_host::{Engine, Error, ErrorKind, Mode, open};
-use serde_json::json;
+use proglog_host::{Engine, EngineKind, Mode, open};
 
+use self::{
+    overlap::{Mismatch, Overlap},
+    told::Told,
+};
 use super::{
     Done,
-    directory::{open_to_read, open_to_write},
+    directory::Place,
     exchange::{Bad, Carried, Decoder, Format, Item, Stretch, goes_on_with},
-    failure::{Failure, in_flags},
+    failure::Failure,
+    index_file::ENTRY_BYTES,
     input::{Input, Piece},
     options::{EngineArgs, SizeArgs},
     progress::Progress,
-    signals::on_stop,
-    text::{count, note},
+    signals::Stopped,
+    text::note,
 };
 
 /// How much is appended between two syncs.
 const SYNC_BYTES: u64 = 8 << 20;
 /// The most that a log takes at once.
 const BATCH_BYTES_MAX: u64 = 1 << 30;
-/// The bytes of an entry of an index.
-const ENTRY_BYTES: u64 = 12;
-/// How far back a log looks for the timestamp that the next one may not be below.
-const TIMESTAMPS_READ_MAX: u64 = 64;
+/// The last offset that a log of the wasm engine's can have.
+const WASM_OFFSET_LAST: u64 = i64::MAX as u64 - 1;
 
 /// Make a log of what `proglog export` wrote, with the same records at the same offsets
 ///
@@ -66,17 +64,20 @@ pub(crate) struct Import {
     /// Import into a log that is there, if the first record's offset is its next
     #[arg(long)]
     append: bool,
-    /// Import into a log that is there, what it does not have yet: records of offsets that it has must
-    /// be the same, and are passed over
+    /// Import into a log that is there, what it does not have yet. What it has must be what this import would have made,
+    /// and is passed over: records, but for those that were compacted since, batches, and offsets that are not there for
+    /// the same cause. What lies below its lowest offset cannot be compared: how much that was is told
     #[arg(long, conflicts_with = "append")]
     resume: bool,
-    /// Where the input leaves offsets out, or marks them as damaged, have the log leave them out too
+    /// Where the input leaves offsets out, or marks them as damaged, have the log leave them out too; with --resume,
+    /// keep what it has of them
     #[arg(long)]
     keep_gaps: bool,
-    /// Where the input ends within a batch, import what there is of it as a batch
+    /// Where the input ends within a batch, import what there is of it as a batch; with --resume, take what was
+    /// imported so for that batch
     #[arg(long)]
     cut_batch: bool,
-    /// Print {"first":0,"last":41,"records":42,"absent":0,"passed_over":0}
+    /// Print {"first":0,"last":41,"records":42,"absent":0,"passed_over":0,"not_compared":0}
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -91,30 +92,24 @@ impl Import {
         let options = self.options(Offset(0)).validate();
         options.map_err(|error| Failure::of_options(error.into()))?;
         let input = Input::open(self.file.as_deref())?;
-        if input.is_terminal() && io::stderr().is_terminal() {
-            note("each line is a record as `proglog export` writes it; Ctrl-D ends");
-        }
-        let stopped = Arc::new(AtomicU8::new(0));
-        let (wake, tell) = (input.waker(), Arc::clone(&stopped));
-        on_stop(move |exit| {
-            tell.store(exit, Ordering::Relaxed);
-            wake();
-        })?;
+        input.tell_typist("each line is a record as `proglog export` writes it; Ctrl-D ends");
+        let stopped = input.listen_for_stop()?;
+        let place = Place::before(&self.dir);
         let mut importer = Importer {
             import: self,
             decoder: Decoder::new(self.format, self.sizes.record_bytes_max),
             log: None,
+            is_begun: false,
             expected: None,
+            overlap: None,
             batch: Vec::new(),
             batch_bytes: 0,
             gap: None,
             left_out: None,
             is_after_gap: false,
-            imported: None,
             next: Offset(0),
-            records: 0,
+            told: Told::default(),
             absent: 0,
-            passed_over: 0,
             unsynced_bytes: 0,
             timestamp_ms_min: 0,
             progress: Progress::of_input(&input),
@@ -123,6 +118,9 @@ impl Import {
         importer.progress.clear();
         // Closing makes all durable that was imported.
         let closed = importer.close();
+        if done.is_err() {
+            place.restore();
+        }
         let told = importer.tell_summary();
         let exit = done?;
         closed?;
@@ -133,24 +131,20 @@ impl Import {
     fn options(&self, initial_offset: Offset) -> Options {
         self.sizes.options().initial_offset(initial_offset)
     }
-
-    fn has_log(&self) -> Result<bool, Failure> {
-        match open_to_read(self.engine.engine, &self.dir) {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.is_not_found() => Ok(false),
-            Err(failure) => Err(failure),
-        }
-    }
 }
 
 /// An import under way.
 struct Importer<'a> {
     import: &'a Import,
     decoder: Decoder,
-    /// Opened once the first offset is known.
+    /// Opened once the first offset is known; a new one is made with its first record.
     log: Option<Box<dyn Engine>>,
+    /// Whether the first offset is known.
+    is_begun: bool,
     /// The offset that comes next in the input.
     expected: Option<Offset>,
+    /// What the log had already, with --resume.
+    overlap: Option<Overlap>,
     /// The records of a batch that is not whole yet.
     batch: Vec<Carried>,
     batch_bytes: u64,
@@ -160,13 +154,11 @@ struct Importer<'a> {
     left_out: Option<Stretch>,
     /// Whether the batch comes after such offsets.
     is_after_gap: bool,
-    /// The first and the last record that were imported.
-    imported: Option<Stretch>,
     /// The log's next offset.
     next: Offset,
-    records: u64,
+    /// What was imported.
+    told: Told,
     absent: u64,
-    passed_over: u64,
     unsynced_bytes: u64,
     /// An earlier timestamp would not stay as it is.
     timestamp_ms_min: u64,
@@ -174,11 +166,10 @@ struct Importer<'a> {
 }
 
 impl Importer<'_> {
-    fn import_all(&mut self, input: &Input, stopped: &AtomicU8) -> Done {
+    fn import_all(&mut self, input: &Input, stopped: &Stopped) -> Done {
         loop {
-            let exit = stopped.load(Ordering::Relaxed);
-            if exit != 0 {
-                return Ok(ExitCode::from(exit));
+            if let Some(exit) = stopped.exit() {
+                return Ok(exit);
             }
             match input.next(self.unsynced_bytes > 0) {
                 Piece::Bytes(bytes) => {
@@ -194,11 +185,7 @@ impl Importer<'_> {
                     self.finish()?;
                     return Ok(ExitCode::SUCCESS);
                 }
-                Piece::Failed(error) => {
-                    let name = self.import.file.as_deref();
-                    let name = name.unwrap_or("standard input".as_ref());
-                    return Err(self.with_advice(Failure::io("read", name, &error)));
-                }
+                Piece::Failed(failure) => return Err(self.with_advice(failure)),
             }
         }
     }
@@ -234,6 +221,14 @@ impl Importer<'_> {
         if held.last == Offset(u64::MAX) {
             return Err(self.bad("no record can have the offset 18446744073709551615"));
         }
+        let is_wasm = self.import.engine.engine == EngineKind::Wasm;
+        if is_wasm && held.last.0 > WASM_OFFSET_LAST {
+            let what = format!(
+                "has the offset {}, beyond {WASM_OFFSET_LAST}, the last that the wasm engine gives; use --engine native",
+                held.last
+            );
+            return Err(self.refuse("invalid_argument", &what));
+        }
         if let Some(expected) = self.expected
             && held.first < expected
         {
@@ -242,7 +237,7 @@ impl Importer<'_> {
                 "its offset is {first}, which is not above {last}, the one before"
             )));
         }
-        self.open(held.first)?;
+        self.begin(held.first)?;
         if let Some(expected) = self.expected
             && expected < held.first
         {
@@ -257,52 +252,49 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Opens the log, or makes it, once.
-    fn open(&mut self, first: Offset) -> Result<(), Failure> {
-        if self.log.is_some() {
-            return Ok(());
-        }
-        let (import, dir) = (self.import, self.import.dir.display());
-        let may_exist = import.append || import.resume;
-        if !may_exist && import.has_log()? {
-            return Err(Failure::new(
-                "exists",
-                format!(
-                    "there is a log in {dir} already; give another directory, or --append to add to it, or \
-                     --resume to go on with an import"
-                ),
-            ));
-        }
-        let log = open_to_write(import.engine.engine, &import.dir, import.options(first))?;
-        let (lowest, next) = (log.lowest_offset()?, log.next_offset()?);
-        let fits = if import.resume {
-            first <= next
-        } else {
-            first == next && (may_exist || lowest == next)
+    /// Compares something with what the log has already, if it has it.
+    fn pass<T>(
+        &mut self,
+        compare: impl FnOnce(&mut Overlap, &dyn Engine) -> Result<T, Mismatch>,
+    ) -> Result<Option<T>, Failure> {
+        let (Some(overlap), Some(log)) = (&mut self.overlap, &self.log) else {
+            return Ok(None);
         };
-        if !fits {
-            return Err(Failure::new(
+        match compare(overlap, &**log) {
+            Ok(passed) => Ok(Some(passed)),
+            Err(Mismatch::Failed(failure)) => Err(failure),
+            Err(Mismatch::NotComparable(lowest)) => Err(self.refuse(
                 "out_of_place",
-                format!(
-                    "the input begins at {first}, and the next record of the log in {dir} is {next}; give what \
-                     goes on from there{}",
-                    if first < next && !import.resume {
-                        ", or --resume to pass over what the log has"
-                    } else {
-                        ""
-                    }
+                &format!(
+                    "cannot be compared with the log, nor can what was before it: that begins at {lowest} by now; give \
+                     what goes on from there, with --append, or an input that has more"
                 ),
-            ));
+            )),
+            Err(Mismatch::Differs(what)) => Err(self.refuse(
+                "out_of_place",
+                &format!("is not what the log has: {what}; give the input that it is of"),
+            )),
         }
-        self.timestamp_ms_min = last_timestamp_ms(&*log)?;
-        self.next = next;
-        self.log = Some(log);
-        Ok(())
     }
 
     /// Offsets from `from` to before `to` are not in the input.
     fn leave_out(&mut self, from: Offset, to: Offset) -> Result<(), Failure> {
-        self.append_batch(Cut::No)?;
+        let held = self.pass(|overlap, log| overlap.pass_left_out(log, from, to))?;
+        if let Some(held) = held.flatten() {
+            let held = held.describe();
+            if !self.import.keep_gaps {
+                return Err(self.refuse(
+                    "gap",
+                    &format!(
+                        "comes after {held}, which the log has and the input does not; give an input that does, or \
+                         --keep-gaps to keep what the log has"
+                    ),
+                ));
+            }
+            self.progress.note(&format!(
+                "{held}: not in the input; what the log has of that stays"
+            ));
+        }
         let from = from.max(self.next);
         if from >= to {
             return Ok(());
@@ -311,6 +303,7 @@ impl Importer<'_> {
             first: self.left_out.map_or(from, |before| before.first),
             last: Offset(to.0 - 1),
         };
+        // Before what there is of a batch: it may be whole once the input is mended.
         if !self.import.keep_gaps {
             return Err(self.refuse(
                 "gap",
@@ -321,6 +314,7 @@ impl Importer<'_> {
                 ),
             ));
         }
+        self.append_batch(Cut::No)?;
         self.widen_gap(Gap::of(from..=left_out.last, GapCause::Skipped))?;
         self.left_out = Some(left_out);
         Ok(())
@@ -329,7 +323,7 @@ impl Importer<'_> {
     /// These offsets are not there in the log that was exported.
     fn take_gap(&mut self, gap: Gap) -> Result<(), Failure> {
         self.append_batch(Cut::ByGap)?;
-        // What the log has beyond that is no loss.
+        self.pass(|overlap, log| overlap.pass_gap(log, gap))?;
         self.widen_gap(Gap::of(gap.first.max(self.next)..=gap.last, gap.cause))
     }
 
@@ -337,7 +331,7 @@ impl Importer<'_> {
         let Some(mut gap) = gap else { return Ok(()) };
         match self.gap {
             Some(before) if before.cause == gap.cause => gap.first = before.first,
-            Some(_) => self.make_gap()?,
+            Some(_) => self.end_gap()?,
             None => {}
         }
         self.gap = Some(gap);
@@ -345,8 +339,10 @@ impl Importer<'_> {
     }
 
     fn take_record(&mut self, record: Carried) -> Result<(), Failure> {
-        if record.offset < self.next {
-            return self.pass_over(&record);
+        let reaches = |overlap: &Overlap| overlap.reaches(record.offset);
+        if self.overlap.as_ref().is_some_and(reaches) {
+            self.pass(|overlap, log| overlap.pass_record(log, &record))?;
+            return Ok(());
         }
         if record.timestamp_ms != 0 {
             if record.timestamp_ms < self.timestamp_ms_min {
@@ -361,7 +357,7 @@ impl Importer<'_> {
         if !goes_on_with(&self.batch, &record) {
             self.append_batch(Cut::No)?;
         }
-        self.make_gap()?;
+        self.end_gap()?;
         let is_last = record.batch_remaining == 0;
         self.batch_bytes += record.bytes();
         self.batch.push(record);
@@ -379,34 +375,13 @@ impl Importer<'_> {
         }
     }
 
-    /// The log has a record of this offset already.
-    fn pass_over(&mut self, record: &Carried) -> Result<(), Failure> {
-        if let Some(log) = &self.log
-            && record.offset >= log.lowest_offset()?
-        {
-            let offset = record.offset;
-            let is_there = match log.read(offset) {
-                Ok(found) => record.is(&found),
-                // It was there, if it was.
-                Err(error) if error.kind() == ErrorKind::Gap => log
-                    .locate(offset)?
-                    .gap
-                    .is_some_and(|gap| gap.cause == GapCause::Compacted),
-                Err(error) => return Err(error.into()),
-            };
-            if !is_there {
-                return Err(self.refuse(
-                    "out_of_place",
-                    &format!("is another record {offset} than the log has; this is not the input it is of"),
-                ));
-            }
-        }
-        self.passed_over += 1;
-        Ok(())
-    }
-
     /// Appends the records of the batch, be they all or not.
     fn append_batch(&mut self, cut: Cut) -> Result<(), Failure> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.pass(|overlap, _| overlap.finish())?;
+        self.make_log()?;
         let (Some(log), Some(last)) = (&self.log, self.batch.last()) else {
             return Ok(());
         };
@@ -422,16 +397,13 @@ impl Importer<'_> {
             // The input says why.
         } else if last.batch_remaining > 0 || u64::from(last.batch_records.max(1)) != count {
             let (first, last) = (offsets.start, Offset(offsets.end.0 - 1));
-            note(&format!(
+            self.progress.note(&format!(
                 "{}: the input has only a part of this batch, which is a batch of its own now",
                 Stretch { first, last }.describe()
             ));
         }
-        let last = Offset(offsets.end.0 - 1);
-        let first = self.imported.map_or(offsets.start, |before| before.first);
-        self.imported = Some(Stretch { first, last });
+        self.told.add(&offsets);
         self.next = offsets.end;
-        self.records += count;
         self.unsynced_bytes += self.batch_bytes;
         self.batch.clear();
         self.batch_bytes = 0;
@@ -439,6 +411,15 @@ impl Importer<'_> {
             self.sync()?;
         }
         Ok(())
+    }
+
+    /// Has the log leave out what comes before the next record.
+    fn end_gap(&mut self) -> Result<(), Failure> {
+        if self.gap.is_some() {
+            self.pass(|overlap, _| overlap.finish())?;
+            self.make_log()?;
+        }
+        self.make_gap()
     }
 
     /// Leaves the offsets out that the input left out before the next one: a segment begins after them.
@@ -502,7 +483,8 @@ impl Importer<'_> {
             }
             self.append_batch(Cut::No)?;
         }
-        self.make_gap()?;
+        self.pass(|overlap, _| overlap.finish())?;
+        self.end_gap()?;
         self.sync()
     }
 
@@ -522,73 +504,6 @@ impl Importer<'_> {
             None => Ok(()),
         }
     }
-
-    fn not_appended(&self, error: Error) -> Failure {
-        match error.kind() {
-            ErrorKind::TooLarge | ErrorKind::InvalidArgument => {
-                let kind = proglog_host::http::kind_name(error.kind());
-                self.refuse(kind, &format!("cannot be imported: {}", in_flags(&error)))
-            }
-            _ => Failure::from(error).context(&format!(
-                "what was imported of {} may not be in the log; --resume goes on from what is",
-                count(self.records, "record")
-            )),
-        }
-    }
-
-    fn bad(&self, what: &str) -> Failure {
-        self.refuse("bad_input", &format!("is no record to import: {what}"))
-    }
-
-    /// Says what is wrong where in the input.
-    fn refuse(&self, kind: &'static str, what: &str) -> Failure {
-        let (noun, number) = (self.import.format.noun(), self.decoder.number());
-        let after = self.expected.and_then(|next| next.0.checked_sub(1));
-        let after = after.map_or(String::new(), |last| format!(", after record {last},"));
-        let message = format!("{noun} {number} of the input{after} {what}");
-        self.with_advice(Failure::new(kind, message))
-    }
-
-    /// Says what was imported, and how to go on.
-    fn with_advice(&self, failure: Failure) -> Failure {
-        match self.imported {
-            None => failure.context("nothing was imported"),
-            Some(Stretch { first, last }) => failure.context(&format!(
-                "{first}..={last} were imported, and --resume goes on from {}",
-                self.next
-            )),
-        }
-    }
-
-    fn tell_summary(&self) -> Result<(), Failure> {
-        let mut out = io::stdout();
-        if self.import.json {
-            let summary = json!({
-                "first": self.imported.map(|imported| imported.first),
-                "last": self.imported.map(|imported| imported.last),
-                "records": self.records,
-                "absent": self.absent,
-                "passed_over": self.passed_over,
-            });
-            return Ok(writeln!(out, "{summary}")?);
-        }
-        let imported = match self.imported {
-            None => "imported nothing".to_owned(),
-            Some(Stretch { first, last }) => format!(
-                "imported {first}..={last} ({})",
-                count(self.records, "record")
-            ),
-        };
-        let absent = match self.absent {
-            0 => String::new(),
-            offsets => format!("; {} not there", count(offsets, "offset")),
-        };
-        let passed_over = match self.passed_over {
-            0 => String::new(),
-            records => format!("; the log had {}", count(records, "record")),
-        };
-        Ok(writeln!(out, "{imported}{absent}{passed_over}")?)
-    }
 }
 
 /// Why a batch ends where it does.
@@ -598,14 +513,4 @@ enum Cut {
     No,
     /// The next offset is not there.
     ByGap,
-}
-
-/// The timestamp below which the next one may not be.
-fn last_timestamp_ms(log: &dyn Engine) -> Result<u64, Failure> {
-    let (lowest, next) = (log.lowest_offset()?, log.next_offset()?);
-    let from = Offset(next.0.saturating_sub(TIMESTAMPS_READ_MAX)).max(lowest);
-    let found = (from.0..next.0)
-        .rev()
-        .find_map(|offset| log.read(Offset(offset)).ok()?.timestamp_ms());
-    Ok(found.unwrap_or_default())
 }

@@ -13,7 +13,7 @@ use super::failure::Failure;
 
 /// The bytes of an entry.
 const ENTRY: usize = 12;
-const ENTRY_BYTES: u64 = ENTRY as u64;
+pub(crate) const ENTRY_BYTES: u64 = ENTRY as u64;
 
 /// An index whose entries are asked for in order, mostly.
 pub(crate) struct IndexFile {

@@ -1,4 +1,4 @@
-//! The input of `proglog append`: bytes as they come, and how they become records.
+//! The input of `proglog append` and `proglog import`: bytes as they come, and how lines become records.
 
 use std::{
     fs::File,
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::failure::Failure;
+use super::{failure::Failure, signals::Stopped, text::note};
 
 /// How much is read at a time; a few of these wait for their turn.
 const BLOCK_BYTES: usize = 256 << 10;
@@ -35,7 +35,7 @@ pub(crate) enum Piece {
     End,
     /// Someone asked to stop.
     Stop,
-    Failed(io::Error),
+    Failed(Failure),
 }
 
 impl Input {
@@ -51,24 +51,27 @@ impl Input {
                     let message = format!("{} is a directory; give a file", path.display());
                     return Err(Failure::new("invalid_argument", message));
                 }
-                Ok(Self::read(
-                    file,
-                    found.is_file().then_some(found.len()),
-                    false,
-                ))
+                let bytes = found.is_file().then_some(found.len());
+                Ok(Self::read(path, file, bytes, false))
             }
             _ => {
                 let stdin = io::stdin();
                 let (bytes, is_terminal) = (file_bytes_left(&stdin), stdin.is_terminal());
-                Ok(Self::read(stdin, bytes, is_terminal))
+                let name = Path::new("standard input");
+                Ok(Self::read(name, stdin, bytes, is_terminal))
             }
         }
     }
 
-    fn read(source: impl Read + Send + 'static, bytes: Option<u64>, is_terminal: bool) -> Self {
+    fn read(
+        name: &Path,
+        source: impl Read + Send + 'static,
+        bytes: Option<u64>,
+        is_terminal: bool,
+    ) -> Self {
         let (sender, pieces) = sync_channel(BLOCKS_WAITING);
-        let stop = sender.clone();
-        thread::spawn(move || send_blocks(source, &sender));
+        let (stop, name) = (sender.clone(), name.to_owned());
+        thread::spawn(move || send_blocks(&name, source, &sender));
         Self {
             pieces,
             stop,
@@ -87,6 +90,13 @@ impl Input {
         self.is_terminal
     }
 
+    /// Tells someone who types it what to type.
+    pub(crate) fn tell_typist(&self, what: &str) {
+        if self.is_terminal && io::stderr().is_terminal() {
+            note(what);
+        }
+    }
+
     /// Waits for the next piece; with `may_pause`, not for long.
     pub(crate) fn next(&self, may_pause: bool) -> Piece {
         if may_pause && self.bytes.is_none() {
@@ -99,17 +109,17 @@ impl Input {
         self.pieces.recv().unwrap_or(Piece::End)
     }
 
-    /// What wakes one who waits for the next piece.
-    pub(crate) fn waker(&self) -> impl FnOnce() + Send + 'static {
+    /// Has a signal wake one who waits for the next piece.
+    pub(crate) fn listen_for_stop(&self) -> Result<Stopped, Failure> {
         let stop = self.stop.clone();
-        move || match stop.try_send(Piece::Stop) {
+        Stopped::listen(move || match stop.try_send(Piece::Stop) {
             // One who has pieces to go on with does not wait.
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-        }
+        })
     }
 }
 
-fn send_blocks(mut source: impl Read, sender: &SyncSender<Piece>) {
+fn send_blocks(name: &Path, mut source: impl Read, sender: &SyncSender<Piece>) {
     loop {
         let mut block = vec![0; BLOCK_BYTES];
         let piece = match source.read(&mut block) {
@@ -119,7 +129,7 @@ fn send_blocks(mut source: impl Read, sender: &SyncSender<Piece>) {
                 Piece::Bytes(block)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => Piece::Failed(error),
+            Err(error) => Piece::Failed(Failure::io("read", name, &error)),
         };
         let is_last = !matches!(piece, Piece::Bytes(_));
         if sender.send(piece).is_err() || is_last {

@@ -11,13 +11,13 @@ use proglog_host::EngineKind;
 #[command(next_help_heading = "Storage")]
 pub(crate) struct SizeArgs {
     /// Begin a new segment when the store would exceed this; a batch that is larger has one alone
-    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = parse_bytes, allow_hyphen_values = true)]
     pub(crate) segment_bytes_max: u64,
     /// Begin a new segment when the index would exceed this: 12 bytes a record
-    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_bytes, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_bytes, allow_hyphen_values = true)]
     pub(crate) index_bytes_max: u64,
     /// Refuse larger records: value, key, headers and some 30 bytes; at most 1G
-    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes, allow_hyphen_values = true)]
     pub(crate) record_bytes_max: u64,
 }
 

@@ -1,22 +1,21 @@
 //! `proglog repair`
 
 use std::{
-    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::Args;
 use proglog::{Kept, Log, Lost, Options, Repair as Repaired, SetAside, SetAsideReason};
-use proglog_host::ErrorKind;
 use serde::Serialize;
 
 use super::{
     Done,
-    directory::open_to_read,
+    directory::{open_to_read, require_log},
     failure::{Failure, exit},
     options::EngineArgs,
-    text::count,
+    text::{count, print_json, print_report},
+    unfinished::snapshot,
 };
 
 /// Give up what is damaged in a log, so that the rest is sound; exit 1 if records were lost
@@ -35,7 +34,8 @@ Examples:
 pub(crate) struct Repair {
     /// The directory of the log
     dir: PathBuf,
-    /// Tell what a repair would do, and change nothing
+    /// Tell what a repair would do, and change nothing. It too needs the log to itself: what a writer is at
+    /// looks like damage, so that beside one it ends with exit code 5; `proglog verify` looks beside a writer
     #[arg(long, conflicts_with = "to")]
     dry_run: bool,
     /// Repair a copy in this directory, which is not there yet or is empty, and leave the log as it is. A torn
@@ -60,18 +60,10 @@ struct Told<'a> {
 impl Repair {
     pub(crate) fn run(&self) -> Done {
         let engine = self.engine.engine;
-        open_to_read(engine, &self.dir)?.close()?;
+        require_log(engine, &self.dir)?;
         let dir = self.to.as_ref().unwrap_or(&self.dir);
         if let Some(to) = &self.to {
-            let copied =
-                Log::open_read_only(&self.dir, Options::new()).and_then(|log| log.snapshot(to));
-            copied.map_err(|error| {
-                let error = proglog_host::Error::from(error);
-                match error.kind() {
-                    ErrorKind::InvalidArgument => Failure::new("exists", error.to_string()),
-                    _ => Failure::from(error),
-                }
-            })?;
+            snapshot(&self.dir, to)?;
         }
         let repair = if self.dry_run {
             Log::plan_repair(dir, Options::new())
@@ -79,17 +71,14 @@ impl Repair {
             Log::repair(dir, Options::new())
         };
         let repair = repair.map_err(proglog_host::Error::from)?;
-        let mut out = io::stdout().lock();
-        if self.json {
-            let told = Told {
+        let told = if self.json {
+            print_json(&Told {
                 offsets_lost: repair.offsets_lost(),
                 repair: &repair,
-            };
-            let told = serde_json::to_string(&told).map_err(io::Error::from)?;
-            writeln!(out, "{told}")?;
+            })
         } else {
-            print(&mut out, &repair, dir, self.dry_run)?;
-        }
+            print_report(&report(&repair, dir, self.dry_run))
+        };
         if !self.dry_run {
             let log = open_to_read(engine, dir)?;
             let report = log.verify()?;
@@ -101,6 +90,7 @@ impl Repair {
                 ));
             }
         }
+        told?;
         Ok(if repair.lost.is_empty() {
             ExitCode::SUCCESS
         } else {
@@ -109,29 +99,25 @@ impl Repair {
     }
 }
 
-fn print(out: &mut impl Write, repair: &Repaired, dir: &Path, dry: bool) -> io::Result<()> {
-    for lost in &repair.lost {
-        writeln!(out, "LOST       {}", lost_note(lost, dir))?;
-    }
-    for other in &repair.set_aside {
-        writeln!(out, "set aside  {}", set_aside_note(other, dir))?;
-    }
-    if repair.is_empty() {
-        return writeln!(out, "sound      there is nothing to repair");
-    }
+fn report(repair: &Repaired, dir: &Path, dry: bool) -> String {
+    let lost = repair.lost.iter();
+    let lost = lost.map(|lost| format!("LOST       {}\n", lost_note(lost, dir)));
+    let others = repair.set_aside.iter();
+    let others = others.map(|other| format!("set aside  {}\n", set_aside_note(other, dir)));
+    let mut report: String = lost.chain(others).collect();
     let lost = count(repair.offsets_lost(), "record");
     let segments = count(
         (repair.rewritten.len() + repair.made.len()) as u64,
         "segment",
     );
-    if dry {
-        writeln!(
-            out,
-            "to repair  {lost} to be lost; {segments} to be written anew"
-        )
+    report += &if repair.is_empty() {
+        "sound      there is nothing to repair\n".to_owned()
+    } else if dry {
+        format!("to repair  {lost} to be lost; {segments} to be written anew\n")
     } else {
-        writeln!(out, "repaired   {lost} lost; {segments} written anew")
-    }
+        format!("repaired   {lost} lost; {segments} written anew\n")
+    };
+    report
 }
 
 fn lost_note(lost: &Lost, dir: &Path) -> String {

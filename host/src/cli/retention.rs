@@ -26,11 +26,11 @@ const RECORDS_READ_MAX: u32 = 64;
 pub(crate) struct RetentionArgs {
     /// Remove the oldest segments while the stores have more bytes than this together; never the last one, which takes
     /// appends. Looked at every ten seconds
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_hyphen_values = true)]
     retain_bytes: Option<u64>,
     /// Remove segments whose last record is older than this, such as 36h or 7d; never the last one. Looked at every
     /// ten seconds
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     retain_age: Option<Duration>,
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use axum::http::{HeaderValue, Uri};
 use clap::{Args, ValueEnum};
 use proglog::Retention;
 use proglog_host::{
@@ -41,6 +42,7 @@ use super::{
 Examples:
   proglog serve --dir ./log
   proglog serve --dir ./log --retain-bytes 10G --retain-age 7d
+  proglog serve --dir ./log --allow-origin https://app.example      # whose pages may ship their logs here
   curl -X POST localhost:8080 -d '{\"record\":{\"value\":\"TGV0J3MgR28gIzEK\"}}'    # {\"offset\":0}
   curl -X GET localhost:8080 -d '{\"offset\":0}'
   curl 'localhost:8080/?offset=0'
@@ -54,8 +56,13 @@ pub(crate) struct Serve {
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", value_parser = parse_address)]
     listen: String,
     /// Refuse requests with a larger body [default: 4/3 of --record-bytes-max, and 64K]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_hyphen_values = true)]
     body_bytes_max: Option<u64>,
+    /// Let the pages of another site append and read, given by its origin; may be given more than once
+    ///
+    /// Without it only this server's own page may. Programs that are no browsers always may.
+    #[arg(long = "allow-origin", value_name = "ORIGIN", value_parser = parse_origin)]
+    allowed_origins: Vec<HeaderValue>,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -116,12 +123,12 @@ impl Serve {
     }
 
     fn http_options(&self) -> HttpOptions {
-        match self.body_bytes_max {
-            Some(bytes) => HttpOptions {
-                body_bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
-            },
-            None => HttpOptions::for_records(self.storage.sizes.record_bytes_max),
+        let mut options = HttpOptions::for_records(self.storage.sizes.record_bytes_max);
+        if let Some(bytes) = self.body_bytes_max {
+            options.body_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
         }
+        options.allowed_origins.clone_from(&self.allowed_origins);
+        options
     }
 
     /// Prints the URL, for people and for whoever gave port 0. Serving does not depend on being heard.
@@ -146,6 +153,30 @@ fn parse_address(text: &str) -> Result<String, String> {
             Ok(text.to_owned())
         }
         _ => Err("give HOST:PORT, such as 127.0.0.1:8080".to_owned()),
+    }
+}
+
+/// An origin as browsers send it: to the letter, for it is compared so.
+fn parse_origin(text: &str) -> Result<HeaderValue, String> {
+    let advice = "give SCHEME://HOST or SCHEME://HOST:PORT, such as https://app.example";
+    let uri: Uri = text.parse().map_err(|_| advice.to_owned())?;
+    let is_origin = match (uri.scheme_str(), uri.authority()) {
+        (Some(scheme @ ("http" | "https")), Some(authority)) => {
+            let default_port = match scheme {
+                "http" => 80,
+                _ => 443,
+            };
+            uri.port_u16() != Some(default_port)
+                && !text.contains('@')
+                && text == format!("{scheme}://{authority}").to_ascii_lowercase()
+        }
+        _ => false,
+    };
+    match HeaderValue::from_str(text) {
+        Ok(origin) if is_origin => Ok(origin),
+        _ => Err(format!(
+            "{advice}: in lower case, without a path, and without the port that the scheme has anyway"
+        )),
     }
 }
 

@@ -1,6 +1,14 @@
 //! Ctrl-C and SIGTERM: the first asks to stop, the second ends the process at once.
 
-use std::{io, thread};
+use std::{
+    io,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    thread,
+};
 
 use tokio::runtime::Builder;
 
@@ -78,6 +86,28 @@ pub(crate) fn on_stop(stop: impl FnOnce(u8) + Send + 'static) -> Result<(), Fail
         });
     });
     Ok(())
+}
+
+/// Whether a signal asked to stop, for one who looks between two steps.
+pub(crate) struct Stopped(Arc<AtomicU8>);
+
+impl Stopped {
+    /// Listens from now on, and calls `wake` once.
+    pub(crate) fn listen(wake: impl FnOnce() + Send + 'static) -> Result<Self, Failure> {
+        let stopped = Arc::new(AtomicU8::new(0));
+        let tell = Arc::clone(&stopped);
+        on_stop(move |exit| {
+            tell.store(exit, Ordering::Relaxed);
+            wake();
+        })?;
+        Ok(Self(stopped))
+    }
+
+    /// The exit code that it asked for.
+    pub(crate) fn exit(&self) -> Option<ExitCode> {
+        let exit = self.0.load(Ordering::Relaxed);
+        (exit != 0).then(|| ExitCode::from(exit))
+    }
 }
 
 fn unwatched(error: &io::Error) -> Failure {

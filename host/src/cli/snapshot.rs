@@ -7,16 +7,14 @@ use std::{
 };
 
 use clap::Args;
-use proglog::{Log, Options};
-use proglog_host::ErrorKind;
 use serde_json::json;
 
 use super::{
     Done,
-    directory::open_to_read,
-    failure::Failure,
+    directory::{open_to_read, require_log},
     options::EngineArgs,
-    text::{count, offsets},
+    text::{bytes, count, offsets},
+    unfinished::snapshot,
 };
 
 /// Copy a log, as it is at one moment, into another directory
@@ -45,16 +43,8 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn run(&self) -> Done {
-        open_to_read(self.engine.engine, &self.dir)?.close()?;
-        let copied =
-            Log::open_read_only(&self.dir, Options::new()).and_then(|log| log.snapshot(&self.dest));
-        copied.map_err(|error| {
-            let error = proglog_host::Error::from(error);
-            match error.kind() {
-                ErrorKind::InvalidArgument => Failure::new("exists", error.to_string()),
-                _ => Failure::from(error),
-            }
-        })?;
+        require_log(self.engine.engine, &self.dir)?;
+        snapshot(&self.dir, &self.dest)?;
         let copy = open_to_read(self.engine.engine, &self.dest)?;
         let (lowest, next) = (copy.lowest_offset()?, copy.next_offset()?);
         let segments = copy.segments()?;
@@ -73,7 +63,7 @@ impl Snapshot {
                 "copied {} (in {}, {})",
                 offsets(lowest, next),
                 count(segments.len() as u64, "segment"),
-                super::text::bytes(store_bytes),
+                bytes(store_bytes),
             )?;
         }
         Ok(ExitCode::SUCCESS)

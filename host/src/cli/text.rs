@@ -8,11 +8,34 @@ use std::{
 
 use indicatif::HumanBytes;
 use proglog::Offset;
+use serde::Serialize;
+
+use super::failure::Failure;
 
 /// Says something on standard error that is worth knowing and no failure.
 pub(crate) fn note(text: &str) {
     // Nothing depends on its being heard.
     let _ = writeln!(io::stderr(), "proglog: {text}");
+}
+
+/// Prints what was done, lines that cannot be asked for again: on standard error where standard output takes none.
+pub(crate) fn print_report(report: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(report.as_bytes()).and_then(|()| out.flush());
+    match written {
+        // Whoever listened has gone.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = io::stderr().write_all(report.as_bytes());
+            Err(Failure::of_output(&error).context("it was done all the same, as said before this"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same as a line of JSON.
+pub(crate) fn print_json(report: &impl Serialize) -> Result<(), Failure> {
+    let line = serde_json::to_string(report).map_err(io::Error::from)?;
+    print_report(&(line + "\n"))
 }
 
 /// `1 record`, `2 records`.

@@ -1,11 +1,6 @@
 //! `proglog truncate`
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 use proglog::{Offset, Options, Retention, SegmentSummary};
@@ -14,11 +9,11 @@ use serde::Serialize;
 
 use super::{
     Done,
-    directory::{open_to_read, open_to_write},
+    directory::{open_to_read, open_to_write, require_log},
     failure::Failure,
     options::{EngineArgs, parse_bytes, parse_duration, parse_offset},
     retention::kept_from,
-    text::{count, offsets},
+    text::{count, offsets, print_json, print_report},
 };
 
 /// Remove the records at the beginning or at the end of a log
@@ -61,11 +56,11 @@ struct What {
     after: Option<Offset>,
     /// Remove the oldest segments while the stores have more bytes than this together; never the last one, which takes
     /// appends
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_hyphen_values = true)]
     bytes_max: Option<u64>,
     /// Remove the segments whose last record is older than this, by its timestamp, such as 36h or 7d; never the last
     /// one. One without timestamps stays, and so do those after it
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     older_than: Option<Duration>,
 }
 
@@ -91,15 +86,15 @@ struct Removed {
 
 impl Truncate {
     pub(crate) fn run(&self) -> Done {
-        let read = open_to_read(self.engine.engine, &self.dir)?;
+        require_log(self.engine.engine, &self.dir)?;
         if self.dry_run {
+            let read = open_to_read(self.engine.engine, &self.dir)?;
             let (before, segments) = (Held::by(&*read)?, read.segments()?);
             let cut = self.what.cut(&*read)?;
             let after = would_hold(&*read, cut, before, &segments)?;
             read.close()?;
             return self.tell(before, after, &segments);
         }
-        drop(read);
         let log = open_to_write(self.engine.engine, &self.dir, Options::new())?;
         let (before, segments) = (Held::by(&*log)?, log.segments()?);
         match self.what.cut(&*log)? {
@@ -127,13 +122,11 @@ impl Truncate {
                 || (segment.base >= after.next && segment.base < before.next)
         };
         let segments = segments.iter().filter(is_gone).count() as u64;
-        let mut out = io::stdout();
         if self.json {
-            let told = serde_json::json!({
+            print_json(&serde_json::json!({
                 "removed": removed, "segments": segments,
                 "lowest_offset": after.lowest, "next_offset": after.next, "dry_run": self.dry_run,
-            });
-            writeln!(out, "{told}")?;
+            }))?;
             return Ok(ExitCode::SUCCESS);
         }
         let would = if self.dry_run {
@@ -141,17 +134,16 @@ impl Truncate {
         } else {
             "removed"
         };
-        match removed {
-            None => writeln!(out, "{would} nothing")?,
-            Some(Removed { first, last }) => writeln!(
-                out,
-                "{would} {first}..={last} ({}, {})",
+        let removed = match removed {
+            None => "nothing".to_owned(),
+            Some(Removed { first, last }) => format!(
+                "{first}..={last} ({}, {})",
                 count(records, "record"),
                 count(segments, "whole segment"),
-            )?,
-        }
+            ),
+        };
         let left = offsets(after.lowest, after.next);
-        writeln!(out, "left: {left}")?;
+        print_report(&format!("{would} {removed}\nleft: {left}\n"))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,4 +1,4 @@
-//! A directory that is made beside the place it is for.
+//! Copies of a log: a directory is made beside the place it is for, and takes it when all is in it.
 
 use std::{
     fs::{self, File},
@@ -6,7 +6,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use proglog::{Log, Options};
+use proglog_host::ErrorKind;
+
 use super::failure::Failure;
+
+/// Copies a log, as it is at one moment, to a place of which the library requires the same as [`Unfinished`] does.
+pub(crate) fn snapshot(source: &Path, destination: &Path) -> Result<(), Failure> {
+    let log = Log::open_read_only(source, Options::new());
+    let copied = log.and_then(|log| log.snapshot(destination));
+    let copied = copied.map_err(proglog_host::Error::from);
+    copied.map(|_| ()).map_err(|error| match error.kind() {
+        ErrorKind::InvalidArgument => Failure::new("exists", error.to_string()),
+        _ => Failure::from(error),
+    })
+}
 
 /// A directory `DEST.unfinished`, which becomes `DEST` when all is in it. Removed when dropped before.
 pub(crate) struct Unfinished {

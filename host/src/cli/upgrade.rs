@@ -1,13 +1,9 @@
 //! `proglog upgrade`
 
 use std::{
-    io::{self, Write},
+    fmt::{self, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
 };
 
 use clap::Args;
@@ -19,15 +15,15 @@ use serde::Serialize;
 
 use super::{
     Done,
-    book::{BookLog, FoundIndex, Orphan},
-    directory::open_to_read,
+    book::{BookLog, FoundIndex, Missing, Orphan},
+    directory::{base_in_name, open_to_read},
     exchange::{Carried, goes_on_with},
     failure::{Failure, exit},
     info::damage_note,
     options::EngineArgs,
     progress::Progress,
-    signals::on_stop,
-    text::{count, offsets},
+    signals::Stopped,
+    text::{count, offsets, print_json, print_report},
     unfinished::Unfinished,
 };
 
@@ -73,7 +69,7 @@ struct Outcome<'a> {
     /// How many had no checksum.
     unchecked_records: u64,
     /// As `proglog verify` tells it of the source.
-    lost: Vec<&'a Damage>,
+    lost: Vec<Lost<'a>>,
     /// Whole records that stand where none of their offset can be: another has it.
     orphans: Vec<Orphan>,
     /// What else stood at the ends of stores: what is no whole record, batches that are not whole, and what comes
@@ -89,6 +85,13 @@ struct Outcome<'a> {
     other_files: Vec<String>,
 }
 
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Lost<'a> {
+    Damaged(&'a Damage),
+    Missing(Missing),
+}
+
 impl Outcome<'_> {
     /// Whether nothing was lost or left out that is or was a record.
     fn has_all_records(&self) -> bool {
@@ -99,14 +102,10 @@ impl Outcome<'_> {
 
 impl Upgrade {
     pub(crate) fn run(&self) -> Done {
-        // It has the words for what is no log.
-        open_to_read(self.engine.engine, &self.dir)?.close()?;
         let source = BookLog::open(&self.dir)?;
         let found = &source.found;
         let copy = Unfinished::begin(&self.dir, &self.dest)?;
-        let stopped = Arc::new(AtomicU8::new(0));
-        let tell = Arc::clone(&stopped);
-        on_stop(move |exit| tell.store(exit, Ordering::Relaxed))?;
+        let stopped = Stopped::listen(|| {})?;
         let store_bytes = found.segments.iter().map(|segment| segment.store_bytes);
         // Once to copy them, once to compare.
         let bytes_total = store_bytes.sum::<u64>().saturating_mul(2);
@@ -122,9 +121,8 @@ impl Upgrade {
         let done = copier.copy_and_compare(&copy);
         copier.progress.clear();
         done?;
-        let exit = stopped.load(Ordering::Relaxed);
-        if exit != 0 {
-            return Ok(ExitCode::from(exit));
+        if let Some(exit) = stopped.exit() {
+            return Ok(exit);
         }
         self.check(&copy)?;
         let outcome = Outcome {
@@ -132,7 +130,11 @@ impl Upgrade {
             next_offset: copier.next,
             records: copier.records,
             unchecked_records: found.segments.iter().map(|s| s.unchecked_records).sum(),
-            lost: found.damage().collect(),
+            lost: found
+                .damage()
+                .map(Lost::Damaged)
+                .chain(source.missing.map(Lost::Missing))
+                .collect(),
             orphans: source.orphans()?,
             torn_tails: found.torn_tails().collect(),
             empty_segments: &source.in_the_way,
@@ -161,27 +163,49 @@ impl Upgrade {
         }
     }
 
-    fn tell(&self, outcome: &Outcome<'_>) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+    fn tell(&self, outcome: &Outcome<'_>) -> Result<(), Failure> {
         if self.json {
-            let told = serde_json::to_string(outcome).map_err(io::Error::from)?;
-            return writeln!(out, "{told}");
+            return print_json(outcome);
         }
-        for damage in &outcome.lost {
-            writeln!(out, "LOST       {}", damage_note(damage))?;
+        let mut told = String::new();
+        // Text takes whatever is written to it.
+        let _ = outcome.write(&mut told);
+        print_report(&told)
+    }
+}
+
+impl Outcome<'_> {
+    /// What people are told.
+    fn write(&self, out: &mut String) -> fmt::Result {
+        for lost in &self.lost {
+            let what = match lost {
+                Lost::Damaged(damage) => damage_note(damage),
+                Lost::Missing(missing) => format!(
+                    "segment {}, offsets {}..={}: the segments after it are not there, but for an empty one at {}",
+                    missing.segment,
+                    missing.first,
+                    missing.last,
+                    missing.last.next()
+                ),
+            };
+            writeln!(out, "LOST       {what}")?;
         }
-        for orphan in &outcome.orphans {
+        for orphan in &self.orphans {
             let Orphan {
                 segment,
                 position,
                 offset,
             } = orphan;
+            let why = match *offset {
+                Offset(u64::MAX) => "no record can have",
+                _ => "another has",
+            };
             writeln!(
                 out,
-                "LEFT OUT   segment {segment}, position {position}: a record of offset {offset}, which another has"
+                "LEFT OUT   segment {segment}, position {position}: a record of offset {offset}, which {why}"
             )?;
         }
-        for tail in &outcome.torn_tails {
+        for tail in &self.torn_tails {
             let (segment, bytes, position) = (tail.segment, tail.bytes, tail.position);
             let (mark, with) = match (tail.zeros, tail.records) {
                 (true, _) => ("note    ", ", all zeros,".to_owned()),
@@ -198,13 +222,13 @@ impl Upgrade {
                 count(bytes, "byte")
             )?;
         }
-        for base in outcome.empty_segments {
+        for base in self.empty_segments {
             writeln!(
                 out,
                 "note       segment {base}: it is empty, and the one before it has its offsets"
             )?;
         }
-        for FoundIndex { segment, state } in outcome.indexes {
+        for FoundIndex { segment, state } in self.indexes {
             let state = match state {
                 IndexState::Unfinished => "is unfinished",
                 IndexState::Missing => "is missing",
@@ -215,18 +239,22 @@ impl Upgrade {
                 "note       segment {segment}: its index {state}; the copy's is made anew"
             )?;
         }
-        if outcome.records_with_other_fields > 0 {
-            let records = count(outcome.records_with_other_fields, "record");
+        if self.records_with_other_fields > 0 {
+            let records = count(self.records_with_other_fields, "record");
             writeln!(
                 out,
                 "note       {records} with a term or a type, which the copy does not have"
             )?;
         }
-        for name in &outcome.other_files {
-            writeln!(out, "note       {name:?} is not of the log")?;
+        for name in &self.other_files {
+            let what = match base_in_name(name, ".index") {
+                Some(_) => "is of a store that is not there",
+                None => "is not of the log",
+            };
+            writeln!(out, "note       {name:?} {what}")?;
         }
-        let held = offsets(outcome.lowest_offset, outcome.next_offset);
-        let records = count(outcome.records, "record");
+        let held = offsets(self.lowest_offset, self.next_offset);
+        let records = count(self.records, "record");
         writeln!(out, "upgraded   {held} ({records})")
     }
 }
@@ -234,7 +262,7 @@ impl Upgrade {
 /// An upgrade under way.
 struct Copier<'a> {
     source: &'a BookLog,
-    stopped: &'a AtomicU8,
+    stopped: &'a Stopped,
     /// The records of a batch that is not whole yet.
     batch: Vec<Carried>,
     /// The copy's next offset.
@@ -260,14 +288,10 @@ impl Copier<'_> {
         self.compare(&log)
     }
 
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed) != 0
-    }
-
     fn copy_all(&mut self, log: &Log) -> Result<(), Failure> {
         let source = self.source;
         for record in sound(&source.log) {
-            if self.is_stopped() {
+            if self.stopped.exit().is_some() {
                 return Ok(());
             }
             let record = record?;
@@ -287,7 +311,7 @@ impl Copier<'_> {
             }
         }
         self.append_batch(log)?;
-        self.skip_to(log, source.log.next_offset())
+        self.skip_to(log, source.next_offset())
     }
 
     fn append_batch(&mut self, log: &Log) -> Result<(), Failure> {
@@ -335,7 +359,7 @@ impl Copier<'_> {
     fn compare(&mut self, copy: &Log) -> Result<(), Failure> {
         let mut copied = sound(copy);
         for record in sound(&self.source.log) {
-            if self.is_stopped() {
+            if self.stopped.exit().is_some() {
                 return Ok(());
             }
             let record = record?;
@@ -364,7 +388,7 @@ fn sound<B: proglog::Backend>(log: &Log<B>) -> impl Iterator<Item = Result<Recor
 }
 
 fn is_same(record: &Record, copied: &Record) -> bool {
-    Carried::from(record).is(copied) && copied.is_checked()
+    Carried::from(record).difference(copied).is_none() && copied.is_checked()
 }
 
 fn changed(offset: Offset) -> Failure {

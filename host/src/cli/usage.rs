@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Command, Error, error::ErrorKind};
+use clap::{
+    Command, Error,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use super::failure::{Failure, exit};
 
@@ -25,10 +28,35 @@ pub(crate) fn report(error: &Error, command: &Command, args: &[String]) -> ExitC
         _ => {
             let verb = args.get(1).and_then(|arg| command.find_subcommand(arg));
             let verb = verb.map_or(String::new(), |verb| format!(" {}", verb.get_name()));
-            let message = format!("{}; see `proglog{verb} --help`", on_one_line(error));
+            let mut what = on_one_line(error);
+            if let Some(option) = option_of(error, command, args) {
+                // The parser takes what begins with a hyphen for an option, and its tip for an operand.
+                let (wrong, _) = what.split_once(';').unwrap_or((&what, ""));
+                what = format!("{wrong}; if it is the value of {option}, write {option}=VALUE");
+            }
+            let message = format!("{what}; see `proglog{verb} --help`");
             Failure::usage(message).report(as_json)
         }
     }
+}
+
+/// The option whose value an argument seems to be that is not known.
+fn option_of<'a>(error: &Error, command: &Command, args: &'a [String]) -> Option<&'a str> {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let verb = command.find_subcommand(args.get(1)?)?;
+    let takes_value = |option: &str| {
+        let mut known = verb.get_arguments();
+        known.any(|arg| {
+            arg.get_long()
+                .is_some_and(|long| option == format!("--{long}"))
+                && arg.get_action().takes_values()
+        })
+    };
+    let mut pairs = args.windows(2).filter(|pair| pair[1].starts_with(unknown));
+    let option = pairs.find(|pair| takes_value(&pair[0]))?[0].as_str();
+    Some(option)
 }
 
 /// What is wrong and the parser's tips. It puts the usage and where to find help after them, which `--help` has.

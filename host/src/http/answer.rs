@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::{
     body::Bytes,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use proglog::Record;
+use proglog::{Frames, Record};
 use serde::Serialize;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -73,17 +73,10 @@ impl AnswerRoom {
     /// Makes the answer that holds `record`, in room that was `taken` before or is free now.
     pub(super) fn answer(&self, record: Record, taken: Option<Taken>) -> Attempt {
         let record_bytes = record.frame().len();
-        let mut room = None;
-        if record_bytes > SMALL_RECORD_BYTES {
-            let needed = self.cost(record_bytes);
-            room = taken.filter(|taken| taken.num_permits() >= needed as usize);
-            if room.is_none() {
-                room = Arc::clone(&self.free).try_acquire_many_owned(needed).ok();
-            }
-            if room.is_none() {
-                return Attempt::NeedsRoom(needed);
-            }
-        }
+        let mut room = match self.room(record_bytes, self.cost(record_bytes), taken) {
+            Ok(room) => room,
+            Err(needed) => return Attempt::NeedsRoom(needed),
+        };
         let answer = AnsweredRecord {
             record: RecordJson::from(&record),
         };
@@ -100,6 +93,30 @@ impl AnswerRoom {
             .and_then(|room| room.split(body.len().min(room.num_permits())));
         let body = Bytes::from_owner(Charged::new(body, kept));
         Attempt::Made(json_answer(StatusCode::OK, body))
+    }
+
+    /// Makes the answer that is these frames, likewise.
+    pub(super) fn answer_frames(&self, frames: &Frames, taken: Option<Taken>) -> Attempt {
+        let bytes = frames.as_bytes();
+        let needed = u32::try_from(bytes.len()).map_or(self.bytes, |bytes| bytes.min(self.bytes));
+        let room = match self.room(bytes.len(), needed, taken) {
+            Ok(room) => room,
+            Err(needed) => return Attempt::NeedsRoom(needed),
+        };
+        let body = Bytes::from_owner(Charged::new(bytes.to_vec(), room));
+        let head = [(header::CONTENT_TYPE, "application/octet-stream")];
+        Attempt::Made((StatusCode::OK, head, body).into_response())
+    }
+
+    /// The room for an answer: that which was taken before, if it is enough, or what is free now, or none, if it is a small
+    /// one. Or else how much to wait for.
+    fn room(&self, bytes: usize, needed: u32, taken: Option<Taken>) -> Result<Option<Taken>, u32> {
+        if bytes <= SMALL_RECORD_BYTES {
+            return Ok(None);
+        }
+        let taken = taken.filter(|taken| taken.num_permits() >= needed as usize);
+        let room = taken.or_else(|| Arc::clone(&self.free).try_acquire_many_owned(needed).ok());
+        room.map(Some).ok_or(needed)
     }
 
     fn cost(&self, record_bytes: usize) -> u32 {

@@ -1,6 +1,6 @@
 //! What requests ask for, read from JSON and the query.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use base64::{
     DecodeError, Engine as _, alphabet,
@@ -9,7 +9,7 @@ use base64::{
         general_purpose::{GeneralPurpose, GeneralPurposeConfig},
     },
 };
-use proglog::{AppendOptions, Header, NewRecord, Offset};
+use proglog::{AppendOptions, Header, NewRecord, Offset, Producer};
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -85,24 +85,77 @@ pub(super) fn parse_producer_id(id: &str) -> Result<Vec<u8>, Problem> {
     })
 }
 
+/// Whether all of the log is to be looked through.
+pub(super) fn parse_search(query: &str) -> Result<bool, Problem> {
+    match query {
+        "" => Ok(false),
+        "search=log" => Ok(true),
+        _ => Err(Problem::bad_request(
+            "a query of a producer is search=log, which looks through all of the log, or none",
+        )),
+    }
+}
+
 fn parse_query(query: &str) -> Result<Offset, Problem> {
-    let mut offset = None;
+    let [offset] = parse_numbers(query, ["offset"])?;
+    offset
+        .map(Offset)
+        .ok_or_else(|| Problem::bad_request("the query has no `offset`: GET /?offset=0"))
+}
+
+/// Which records are asked for, and how many.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RecordsRequest {
+    pub(super) from: Offset,
+    pub(super) bytes_max: usize,
+    pub(super) wait: Duration,
+}
+
+impl RecordsRequest {
+    /// The most that is asked of the log at once.
+    const BYTES_MAX: usize = 1 << 20;
+    /// The longest wait: less than a stop gives to requests in flight.
+    const WAIT_MAX: Duration = Duration::from_secs(5);
+
+    pub(super) fn parse(query: &str) -> Result<Self, Problem> {
+        let [from, bytes_max, wait_ms] = parse_numbers(query, ["from", "bytes_max", "wait_ms"])?;
+        let from = from.ok_or_else(|| {
+            Problem::bad_request("from which record on? ask with GET /records?from=0")
+        })?;
+        let bytes_max = bytes_max.and_then(|bytes| usize::try_from(bytes).ok());
+        Ok(Self {
+            from: Offset(from),
+            bytes_max: bytes_max.map_or(Self::BYTES_MAX, |bytes| bytes.min(Self::BYTES_MAX)),
+            wait: Duration::from_millis(wait_ms.unwrap_or_default()).min(Self::WAIT_MAX),
+        })
+    }
+}
+
+/// The whole numbers that a query has under these names, each at most once, and nothing else.
+fn parse_numbers<const N: usize>(
+    query: &str,
+    names: [&str; N],
+) -> Result<[Option<u64>; N], Problem> {
+    let mut numbers = [None; N];
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if name != "offset" {
+        let Some(at) = names.iter().position(|known| *known == name) else {
+            let names = names.join("`, `");
             return Err(Problem::bad_request(format!(
-                "unknown query parameter `{name}`, expected `offset`"
+                "unknown query parameter `{name}`, expected `{names}`"
             )));
-        }
+        };
         // Rust would take a plus sign too.
         let is_digits = value.bytes().all(|byte| byte.is_ascii_digit());
         let number = value.parse().ok().filter(|_| is_digits).ok_or_else(|| {
-            Problem::bad_request(format!("offset={value} is no offset: give {WHOLE_NUMBER}"))
+            Problem::bad_request(format!("{name}={value} is none: give {WHOLE_NUMBER}"))
         })?;
-        if offset.replace(Offset(number)).is_some() {
-            return Err(Problem::bad_request("the query has more than one `offset`"));
+        if numbers[at].replace(number).is_some() {
+            return Err(Problem::bad_request(format!(
+                "the query has more than one `{name}`"
+            )));
         }
     }
-    offset.ok_or_else(|| Problem::bad_request("the query has no `offset`: GET /?offset=0"))
+    Ok(numbers)
 }
 
 fn parse_json<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Problem> {
@@ -159,6 +212,15 @@ impl<'de> Deserialize<'de> for PostedRecord {
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PostedRecord, A::Error> {
                 let fields = RecordFields::deserialize(MapAccessDeserializer::new(map))?;
                 let headers = fields.headers.unwrap_or_default().into_iter();
+                if let Some(Object(ProducerFields { id, .. })) = &fields.producer
+                    && !(1..=Producer::ID_BYTES_MAX).contains(&id.0.len())
+                {
+                    return Err(de::Error::custom(format_args!(
+                        "the `id` of a `producer` has {} bytes, and is to have 1 to {}",
+                        id.0.len(),
+                        Producer::ID_BYTES_MAX
+                    )));
+                }
                 Ok(PostedRecord {
                     value: fields.value.0,
                     key: fields.key.0,

@@ -81,7 +81,7 @@ fn main() -> ExitCode {
 
 fn run(writer: Kind, reader: Kind) {
     let seconds = seeds::variable("TRUNCATED", "SECONDS").unwrap_or(SECONDS);
-    let seed = seeds::variable("TRUNCATED", "SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
+    let seed = seeds::first_or_new("TRUNCATED");
     println!("{writer:?} and {reader:?}: PROGLOG_TRUNCATED_SEED={seed}");
     let scratch = TempDir::new().unwrap();
     let (directory, journal) = (scratch.path().join("log"), scratch.path().join("journal"));
