@@ -1,17 +1,21 @@
-// The log's side of the package: a dedicated worker, which has the files and the module. One message is one call, and
-// one is dealt with after the other.
+// The log's side of the package: a dedicated worker, which has the files and the module once it is the leader; see
+// tabs.js.
 
+import { Appended } from "./appended.js";
 import { ProglogError, sendError } from "./error.js";
 import { Files, deleteFiles } from "./files.js";
+import { Leader } from "./leader.js";
+import { hold, newId, scope } from "./scope.js";
 import * as tar from "./tar.js";
 
 /** @typedef {import("./module.js").Log} ModuleLog */
+/** @typedef {import("./appended.js").Producer} Producer */
 
 /**
  * What is asked of the worker.
  *
  * @typedef {{ name: string, options: object, wasmUrl?: string | undefined, tar?: Blob | undefined }} OpenCall
- * @typedef {{ entries: Uint8Array, promise: number, expected: bigint }} AppendCall
+ * @typedef {{ entries: Uint8Array, promise: number, expected: bigint, producer?: Producer, isAgain?: boolean }} AppendCall
  */
 
 /** What an append promises, as the module takes it. */
@@ -87,6 +91,7 @@ class OpenLog {
   async append(calls) {
     const isSynced = (/** @type {AppendCall} */ { promise }) => promise === SYNCED || (promise === 0 && this.#synced);
     const synced = calls.filter(isSynced);
+    const appended = new Appended((from, bytesMax) => this.readBatch(from, bytesMax), this.#log.lowestOffset);
     /** @type {{ offset?: bigint, error?: import("./error.js").SentError }[]} */
     const results = [];
     for (const call of calls) {
@@ -96,7 +101,8 @@ class OpenLog {
         const offset = await this.#files.again(() => this.#log.appendEntries(call.entries, promise, call.expected));
         results.push({ offset });
       } catch (error) {
-        results.push({ error: sendError(await this.#told(error)) });
+        const sent = sendError(await this.#told(error));
+        results.push(await before(appended, call, sent).catch(() => ({ error: sent })));
       }
     }
     if (synced.length > 1) {
@@ -111,6 +117,9 @@ class OpenLog {
     }
     return results;
   }
+
+  /** Nothing: the answer brings the offsets. */
+  look() {}
 
   /** @param {bigint} offset */
   read(offset) {
@@ -233,6 +242,22 @@ class OpenLog {
 }
 
 /**
+ * What an append that fails gives: if it was sent before, to another leader, and done there, where that was.
+ *
+ * @param {Appended} appended
+ * @param {AppendCall} call
+ * @param {import("./error.js").SentError} error
+ */
+async function before(appended, { producer, isAgain }, error) {
+  const { conflict } = error;
+  if (!producer || !isAgain || !conflict || !("lastOffset" in conflict)) return { error };
+  const offset = await appended.find(producer, conflict.lastOffset);
+  if (offset !== undefined) return { offset };
+  const message = "it is not in the log: the tab that had the log refused it, and ended before it told why; append it again";
+  return { error: sendError(new ProglogError("Unavailable", message)) };
+}
+
+/**
  * Puts the files of an archive into a directory that has none.
  *
  * @param {Files} files
@@ -256,38 +281,67 @@ async function importTar(files, name, archive) {
   directory.finishImport();
 }
 
-/** @type {OpenLog | undefined} */
-let log;
+/** How long a log that is to be deleted may still be open: in a tab that was just left. */
+const DELETED_WITHIN_MS = 1000;
+
+/** This worker's id, as others know it. */
+const id = newId();
+/** @type {Leader | undefined} */
+let leader;
 
 /**
- * @param {string} call
- * @param {any[]} args
+ * Waits until this worker is to have the files, then has them until the log is closed.
+ *
+ * @param {OpenCall} call
  */
-async function answer(call, args) {
-  if (call === "delete") return deleteFiles(args[0]);
-  if (call === "open") {
-    log = await OpenLog.open(args[0]);
-    return undefined;
+async function lead(call) {
+  const { name, wasmUrl } = call;
+  // So that it takes less time then.
+  load(wasmUrl).catch(() => {});
+  try {
+    await navigator.locks.request(scope(name), async () => {
+      leader = new Leader(id, name, (answer, transfer = []) => self.postMessage(answer, { transfer }));
+      self.postMessage({ isOpening: true });
+      try {
+        leader.start(await OpenLog.open(call));
+      } catch (error) {
+        leader.end();
+        throw error;
+      }
+      await leader.closed;
+    });
+  } catch (error) {
+    self.postMessage({ failed: sendError(error) });
+    // Also if someone took the lock away: then nothing may be written here any more.
+    self.close();
   }
-  if (!log) throw new ProglogError("Closed", "the log is closed; open it again");
-  if (call === "close") {
-    const closing = log;
-    log = undefined;
-    return closing.close();
-  }
-  return /** @type {any} */ (log)[call](...args);
 }
 
-let before = Promise.resolve();
+/** @param {string} name */
+async function deleteLog(name) {
+  try {
+    const signal = AbortSignal.timeout(DELETED_WITHIN_MS);
+    await navigator.locks.request(scope(name), { signal }, () => deleteFiles(name));
+  } catch (error) {
+    if (!(error instanceof DOMException && error.name === "TimeoutError")) throw error;
+    throw new ProglogError("Locked", `the log "${name}" is open in a tab or worker; close it there, then delete it`);
+  }
+}
 
-self.addEventListener("message", ({ data: { id, call, args } }) => {
-  before = before.then(async () => {
-    try {
-      const result = await answer(call, args);
-      const transferred = result instanceof Uint8Array ? [result.buffer] : [];
-      self.postMessage({ id, result, offsets: log?.offsets }, { transfer: transferred });
-    } catch (error) {
-      self.postMessage({ id, error: sendError(error), offsets: log?.offsets });
-    }
-  });
+/** @param {OpenCall} call */
+async function open(call) {
+  // It is given back when this worker ends, however that is.
+  await hold(scope(call.name, "worker", id));
+  self.postMessage({ started: id });
+  await lead(call);
+}
+
+self.addEventListener("message", async ({ data: { id, call, args } }) => {
+  if (call === "open") return open(args[0]);
+  if (call !== "delete") return leader?.ask({ id, call, args });
+  try {
+    self.postMessage({ id, result: await deleteLog(args[0]) });
+  } catch (error) {
+    self.postMessage({ id, error: sendError(error) });
+  }
 });
