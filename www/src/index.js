@@ -2,6 +2,7 @@
 
 import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "../frame.js";
 import { ProglogError, receiveError } from "./error.js";
+import { ship } from "./ship.js";
 import { Tab, once } from "./tabs.js";
 
 export { ProglogError };
@@ -40,6 +41,8 @@ export { ProglogError };
 
 /** @typedef {import("./leader.js").Offsets} Offsets */
 /** @typedef {import("./tabs.js").Role} Role */
+/** @typedef {import("./ship.js").ShipOptions} ShipOptions */
+/** @typedef {import("./ship.js").Progress} Progress */
 
 /**
  * @typedef {object} Appending
@@ -351,6 +354,20 @@ export class Log {
    */
   export() {
     return this.#after("export");
+  }
+
+  /**
+   * Sends every record to a `proglog serve`, once and in order, and those that are appended from then on, by whatever tab;
+   * until the signal. One tab at a time sends; what the server was told of is durable here and there. Without a network, or
+   * a server, it is tried again and again, at intervals of up to 30 s.
+   *
+   * @param {string | URL} url the server's
+   * @param {ShipOptions} [options]
+   * @returns {Promise<void>}
+   * @throws {ProglogError} "Refused" if the server does not take it and will not, "Corrupt" at a damaged record
+   */
+  syncTo(url, options = {}) {
+    return ship(this.#tab, url, options);
   }
 
   /** Closes the log. Calls on it fail from then on. */

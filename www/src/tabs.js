@@ -123,6 +123,15 @@ export class Tab {
     return this.#isOwn ? "leader" : "follower";
   }
 
+  get name() {
+    return this.#opening.name;
+  }
+
+  /** Until the page is frozen, or the log closed. What this tab alone does for all is up to another then. */
+  get connection() {
+    return this.#connection.signal;
+  }
+
   /**
    * @param {string} call
    * @param {any[]} args

@@ -6,6 +6,8 @@ import { ProglogError, sendError } from "./error.js";
 import { Files, deleteFiles } from "./files.js";
 import { Leader } from "./leader.js";
 import { hold, newId, scope } from "./scope.js";
+import { wholeBatches } from "./shipment.js";
+import { Sources } from "./sources.js";
 import * as tar from "./tar.js";
 
 /** @typedef {import("./module.js").Log} ModuleLog */
@@ -24,6 +26,8 @@ const BUFFERED = 3;
 
 /** What is read of a file at a time, to be exported. */
 const EXPORTED_BYTES = 4 << 20;
+/** A batch that is sent to a server has to be in memory. */
+const SHIPPED_BYTES_MAX = 1 << 30;
 
 /** @type {Promise<Pick<typeof import("./module.js"), "Directory" | "Log">> | undefined} */
 let loaded;
@@ -43,6 +47,7 @@ class OpenLog {
   #files;
   #log;
   #name;
+  #sources;
   #synced;
 
   /**
@@ -53,11 +58,16 @@ class OpenLog {
     const module = await load(wasmUrl);
     const files = await Files.open(module.Directory, name);
     try {
-      if (tar) await importTar(files, name, tar);
+      if (tar) {
+        await importTar(files, name, tar);
+        await Sources.remove(files.handle);
+      }
       // One that was opened without a file that it should have looked at is opened again.
       const open = () => module.Log.open(name, options);
       const log = await files.again(open, (log) => log.free());
-      return new OpenLog(name, files, log, options);
+      const sources = await Sources.open(files.handle);
+      await sources.settle(log);
+      return new OpenLog(name, files, log, sources, options);
     } catch (error) {
       await files.close();
       throw error;
@@ -68,12 +78,14 @@ class OpenLog {
    * @param {string} name
    * @param {Files} files
    * @param {ModuleLog} log
+   * @param {Sources} sources
    * @param {{ durability?: string }} options
    */
-  constructor(name, files, log, { durability = "synced" }) {
+  constructor(name, files, log, sources, { durability = "synced" }) {
     this.#name = name;
     this.#files = files;
     this.#log = log;
+    this.#sources = sources;
     this.#synced = durability === "synced";
   }
 
@@ -155,11 +167,11 @@ class OpenLog {
 
   /** @param {bigint} offset */
   truncateAfter(offset) {
-    return this.#change(() => this.#log.truncateAfter(offset));
+    return this.#cut(() => this.#log.truncateAfter(offset));
   }
 
   reset() {
-    return this.#change(() => this.#log.reset());
+    return this.#cut(() => this.#log.reset());
   }
 
   /** @param {object} options */
@@ -208,6 +220,75 @@ class OpenLog {
     } finally {
       this.#log.free();
       await this.#files.close();
+    }
+  }
+
+  /** Which log this is, to servers, from the lowest offset on. */
+  sources() {
+    return this.#sources.list();
+  }
+
+  /**
+   * What is to be sent next of a source, about so many bytes of it but at least a whole batch, all durable: what is not
+   * may be lost, and its offset be given again.
+   *
+   * @param {Uint8Array} id
+   * @param {bigint} from
+   * @param {number} bytesMax
+   * @returns {Promise<import("./shipment.js").Shipment | undefined>} nothing if that is no source of this log any more
+   */
+  async shipment(id, from, bytesMax) {
+    const sources = await this.#sources.list();
+    const n = sources.findIndex((source) => `${source.id}` === `${id}`);
+    if (n < 0) return undefined;
+    await this.#files.again(() => this.#log.sync());
+    const { lowestOffset, nextOffset } = this.#log;
+    const after = sources[n + 1];
+    const end = after?.from ?? nextOffset;
+    // What was removed in the meantime cannot be sent.
+    const first = from > lowestOffset ? from : lowestOffset;
+    const nothing = { frames: new Uint8Array(), batches: 0, next: first, last: undefined, isLast: after !== undefined };
+    if (first >= end) return nothing;
+    let frames = await this.readBatch(first, bytesMax);
+    for (;;) {
+      const { reached, ...shipment } = wholeBatches(frames, first, end);
+      if (shipment.next > first) return { ...shipment, isLast: false };
+      // A batch that was cut by a truncation has no end of its own: it goes with what comes after it.
+      if (reached >= end || frames.length >= SHIPPED_BYTES_MAX) return nothing;
+      const more = await this.readBatch(reached, Math.max(bytesMax, frames.length));
+      frames = new Uint8Array(await new Blob([frames, more]).arrayBuffer());
+    }
+  }
+
+  /**
+   * The server has more of this log than there is: what it was told of is no longer here. What comes is another source.
+   */
+  renewSource() {
+    return this.#sources.renew(this.#log);
+  }
+
+  /**
+   * Removes the segments before the one of this offset.
+   *
+   * @param {bigint} offset
+   */
+  async removeSegmentsBelow(offset) {
+    const [base = 0n] = await this.locate(offset);
+    if (base > this.#log.lowestOffset) await this.truncateBefore(base);
+  }
+
+  /**
+   * @template T
+   * @param {() => T} call that may remove records at the end
+   */
+  async #cut(call) {
+    if (!this.#sources.isUsed) return this.#change(call);
+    await this.sync();
+    await this.#sources.cutting(this.#log.nextOffset);
+    try {
+      return await this.#change(call);
+    } finally {
+      await this.#sources.settle(this.#log);
     }
   }
 
