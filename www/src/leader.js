@@ -26,10 +26,13 @@ import { scope } from "./scope.js";
  *
  * @typedef {object} Led
  * @property {Offsets} offsets
- * @property {(calls: any[]) => Promise<object[]>} append
+ * @property {(calls: any[]) => Promise<{ offset?: bigint, error?: SentError }[]>} append
+ * @property {() => Promise<void>} reopen
  * @property {() => Promise<void>} close
  */
 
+/** After these a log takes no more appends until it is opened again. */
+const NOT_WRITTEN = ["Poisoned", "StorageFull", "Io"];
 /** So many appends share a write and a flush. */
 const SHARED_APPENDS_MAX = 4096;
 
@@ -47,10 +50,17 @@ export class Leader {
   #asked = [];
   #isAnswering = false;
   #isClosed = false;
+  #isToReopen = false;
+  #wasNotWritten = false;
   /** @type {() => void} */
   #release = () => {};
-  /** Settled when the files are closed. */
-  closed = new Promise((/** @type {(value: void) => void} */ resolve) => (this.#release = resolve));
+  /** @type {(error: unknown) => void} */
+  #fail = () => {};
+  /** Settled when the files are closed, or cannot be used any more. */
+  closed = new Promise((/** @type {(value: void) => void} */ resolve, reject) => {
+    this.#release = resolve;
+    this.#fail = reject;
+  });
 
   /**
    * @param {string} id
@@ -112,6 +122,8 @@ export class Leader {
     if (this.#isClosed) return;
     let tab = this.#tabs.get(id);
     if (!tab) {
+      // Who opens a log takes it that it can be appended to.
+      this.#isToReopen ||= this.#wasNotWritten;
       const channel = new BroadcastChannel(scope(this.#name, "tab", id));
       const post = (/** @type {object} */ answer) => {
         channel.postMessage({ leader: this.#id, offsets: this.#log?.offsets, ...answer });
@@ -138,6 +150,14 @@ export class Leader {
       // What others sent meanwhile is taken in, so that it shares the flush.
       if (this.#tabs.size > 0) await turn();
       const log = /** @type {Led} */ (this.#log);
+      if (this.#isToReopen) {
+        this.#isToReopen = this.#wasNotWritten = false;
+        try {
+          await log.reopen();
+        } catch (error) {
+          return this.#fail(error);
+        }
+      }
       const before = log.offsets.nextOffset;
       const answered = this.#asked[0]?.call === "append" ? await this.#append(log) : await this.#answer(log);
       if (!this.#isClosed && log.offsets.nextOffset !== before) this.#tell(answered);
@@ -161,10 +181,13 @@ export class Leader {
       let at = 0;
       for (const { post, id, args } of asked) {
         const result = results.slice(at, (at += args[0].length));
+        result.forEach(({ error }) => this.#note(error));
         post({ id, result, offsets: log.offsets });
       }
     } catch (error) {
-      asked.forEach(({ post, id }) => post({ id, error: sendError(error), offsets: log.offsets }));
+      const sent = sendError(error);
+      this.#note(sent);
+      asked.forEach(({ post, id }) => post({ id, error: sent, offsets: log.offsets }));
     }
     return asked.map(({ post }) => post);
   }
@@ -183,9 +206,16 @@ export class Leader {
       const transferred = result instanceof Uint8Array ? [result.buffer] : [];
       post({ id, result, offsets: log.offsets }, transferred);
     } catch (error) {
-      post({ id, error: sendError(error), offsets: log.offsets });
+      const sent = sendError(error);
+      this.#note(sent);
+      post({ id, error: sent, offsets: log.offsets });
     }
     return [post];
+  }
+
+  /** @param {SentError | undefined} error */
+  #note(error) {
+    if (error && NOT_WRITTEN.includes(error.kind)) this.#wasNotWritten = true;
   }
 
   /**

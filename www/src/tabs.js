@@ -192,7 +192,10 @@ export class Tab {
     this.#watchers.forEach((wake) => wake(reason));
   }
 
-  /** A page that is frozen, or kept to come back to, would keep the files and the lock from the others. */
+  /**
+   * A page that is frozen, or kept to come back to, would keep the files and the lock from the others. (A worker that
+   * opened a log is not told.)
+   */
   #watchLifecycle() {
     if (typeof document === "undefined") return;
     const { signal } = this.#lifecycle;

@@ -39,12 +39,15 @@ function load(wasmUrl) {
     await module.default({ module_or_path: wasmUrl ?? new URL("../dist/proglog_bg.wasm", import.meta.url) });
     return module;
   })();
+  // Without a network for a moment, it is there later.
+  loaded.catch(() => (loaded = undefined));
   return loaded;
 }
 
 /** An open log and its files. */
 class OpenLog {
   #files;
+  #open;
   #log;
   #name;
   #sources;
@@ -62,12 +65,11 @@ class OpenLog {
         await importTar(files, name, tar);
         await Sources.remove(files.handle);
       }
-      // One that was opened without a file that it should have looked at is opened again.
       const open = () => module.Log.open(name, options);
-      const log = await files.again(open, (log) => log.free());
+      const log = await openIn(files, open);
       const sources = await Sources.open(files.handle);
       await sources.settle(log);
-      return new OpenLog(name, files, log, sources, options);
+      return new OpenLog(name, files, open, log, sources, options);
     } catch (error) {
       await files.close();
       throw error;
@@ -77,13 +79,15 @@ class OpenLog {
   /**
    * @param {string} name
    * @param {Files} files
+   * @param {() => ModuleLog} open
    * @param {ModuleLog} log
    * @param {Sources} sources
    * @param {{ durability?: string }} options
    */
-  constructor(name, files, log, sources, { durability = "synced" }) {
+  constructor(name, files, open, log, sources, { durability = "synced" }) {
     this.#name = name;
     this.#files = files;
+    this.#open = open;
     this.#log = log;
     this.#sources = sources;
     this.#synced = durability === "synced";
@@ -214,6 +218,19 @@ class OpenLog {
     return new Blob([...parts, tar.end()], { type: "application/x-tar" });
   }
 
+  /** Opens it again, which is what one takes that could not be written. */
+  async reopen() {
+    const before = this.#log.nextOffset;
+    try {
+      this.#log.close();
+    } catch {
+      // That it could not be written was told.
+    }
+    this.#log.free();
+    this.#log = await openIn(this.#files, this.#open);
+    if (this.#sources.isUsed && this.#log.nextOffset < before) await this.#sources.renew(this.#log);
+  }
+
   async close() {
     try {
       this.#log.close();
@@ -285,11 +302,10 @@ class OpenLog {
     if (!this.#sources.isUsed) return this.#change(call);
     await this.sync();
     await this.#sources.cutting(this.#log.nextOffset);
-    try {
-      return await this.#change(call);
-    } finally {
-      await this.#sources.settle(this.#log);
-    }
+    // Where it fails, what was removed is known once the log is opened again.
+    const result = await this.#change(call);
+    await this.#sources.settle(this.#log);
+    return result;
   }
 
   /**
@@ -320,6 +336,16 @@ class OpenLog {
         "before appending",
     );
   }
+}
+
+/**
+ * Opens a log, again if it was opened without a file that it should have looked at.
+ *
+ * @param {Files} files
+ * @param {() => ModuleLog} open
+ */
+function openIn(files, open) {
+  return files.again(open, (log) => log.free());
 }
 
 /**
@@ -385,11 +411,11 @@ async function lead(call) {
       self.postMessage({ isOpening: true });
       try {
         leader.start(await OpenLog.open(call));
+        await leader.closed;
       } catch (error) {
         leader.end();
         throw error;
       }
-      await leader.closed;
     });
   } catch (error) {
     self.postMessage({ failed: sendError(error) });

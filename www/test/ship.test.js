@@ -222,13 +222,15 @@ test("a copy is another source, and a server that has more than there is gets wh
   const directory = join(scratch.path, "copies");
   const server = await Server.start(directory, ["--allow-origin", site.origin]);
   const page = await site.newPage();
-  await ship(page, "original", server.url);
+  // What would not be durable for a while is before it is sent.
+  await ship(page, "original", server.url, { durability: "buffered" });
+  await page.evaluate(() => /** @type {any} */ (globalThis).log.appendBatch(["a", "b"]));
+  await allShipped(page);
+  assert.equal(await page.evaluate(() => Number(/** @type {any} */ (globalThis).log.durableOffset)), 2);
   await page.evaluate(async () => {
     const shown = /** @type {any} */ (globalThis);
-    await shown.log.appendBatch(["a", "b"]);
     shown.archive = await shown.log.export();
   });
-  await allShipped(page);
   await page.evaluate(async () => {
     const shown = /** @type {any} */ (globalThis);
     const { log, abort } = shown;

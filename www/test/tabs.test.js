@@ -254,6 +254,36 @@ test("where the leader's worker ends, what others had sent is appended once, and
   }
 });
 
+test("a leader whose log takes no more, for want of space, opens it again for who opens it", async () => {
+  const [first, second] = [await site.newPage(), await site.newPage()];
+  await open(first, "full");
+  await open(second, "full");
+  const session = await site.session(first);
+  const { usage } = await session.send("Storage.getUsageAndQuota", { origin: site.origin });
+  await session.send("Storage.overrideQuotaForOrigin", { origin: site.origin, quotaSize: usage + 20_000_000 });
+  const kinds = await second.evaluate(async () => {
+    const { log } = /** @type {any} */ (globalThis);
+    /** @type {string[]} */
+    const kinds = [];
+    while (kinds.length < 2) {
+      await log.append(new Uint8Array(1_000_000)).catch((/** @type {any} */ { kind }) => kinds.push(kind));
+    }
+    return kinds;
+  });
+  assert.deepEqual(kinds, ["StorageFull", "Poisoned"]);
+  await session.send("Storage.overrideQuotaForOrigin", { origin: site.origin });
+  const before = await second.evaluate(async () => {
+    const { log } = /** @type {any} */ (globalThis);
+    await log.close().catch(() => {});
+    return Number(log.nextOffset);
+  });
+  await open(second, "full");
+  const offset = await second.evaluate(async () => Number(await /** @type {any} */ (globalThis).log.append("again")));
+  assert.ok(offset >= before, `${offset}, ${before}`);
+  assert.equal(await first.evaluate(async () => Number(await /** @type {any} */ (globalThis).log.append("here too"))), offset + 1);
+  assert.equal(await first.evaluate(() => /** @type {any} */ (globalThis).log.role), "leader");
+});
+
 test("a page that is frozen gives the log up, and is back when it is awake", async () => {
   const scratch = new Scratch();
   const plain = await Site.startPlain(scratch.path);
