@@ -266,6 +266,50 @@ test("a copy is another source, and a server that has more than there is gets wh
   assert.deepEqual(exported(directory).map(({ value }) => value), ["a", "b", "c", "a", "b"]);
 });
 
+test("a log whose cutting was interrupted is another source from there on, also if a file that says so is damaged", async () => {
+  const directory = join(scratch.path, "interrupted");
+  const server = await Server.start(directory, ["--allow-origin", site.origin]);
+  const page = await site.newPage();
+  await ship(page, "interrupted", server.url);
+  const append = (/** @type {string[]} */ ...values) =>
+    page.evaluate(async (values) => {
+      for (const value of values) await /** @type {any} */ (globalThis).log.append(value);
+    }, values);
+  await append("0", "1", "2");
+  await allShipped(page);
+  await page.evaluate(async () => {
+    const { log, abort, shipping } = /** @type {any} */ (globalThis);
+    abort.abort();
+    await shipping;
+    await log.close();
+    const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("proglog");
+    const directory = await root.getDirectoryHandle("log-interrupted");
+    const write = async (/** @type {string} */ name, /** @type {string} */ text) => {
+      const writable = await (await directory.getFileHandle(name, { create: true })).createWritable();
+      await writable.write(text);
+      await writable.close();
+    };
+    // The first, of generation 1.
+    const text = await (await (await directory.getFileHandle("sources-1")).getFile()).text();
+    const { sources } = JSON.parse(text.slice(64));
+    await directory.removeEntry("sources-1");
+    const cut = await proglog.Log.open("interrupted");
+    await cut.truncateAfter(0n);
+    await cut.close();
+    const json = JSON.stringify({ generation: 2, sources, cutBelow: "3" });
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(json)));
+    await write("sources-0", shared.hex(digest) + json);
+    // As if the one before had been written in part when the power went.
+    await write("sources-1", text.slice(0, -1));
+  });
+  await ship(page, "interrupted", server.url);
+  await append("1 anew");
+  await allShipped(page);
+  await page.close();
+  await server.stop();
+  assert.deepEqual(exported(directory).map(({ value }) => value), ["0", "1", "2", "1 anew"]);
+});
+
 test("a server that refuses is told of, one that fails is asked again, and nothing is sent once it is aborted", async () => {
   let status = 503;
   let requests = 0;
