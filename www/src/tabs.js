@@ -213,12 +213,14 @@ export class Tab {
   async #connect() {
     const connection = new AbortController();
     this.#connection = connection;
+    this.#startWorker(connection.signal);
     const { name } = this.#opening;
+    const id = this.#id;
     // Before the leader hears of this tab: it takes the lock for the tab's life.
-    const release = await hold(scope(name, "tab", this.#id));
+    const release = await hold(scope(name, "tab", id));
     if (connection.signal.aborted) return release();
     connection.signal.addEventListener("abort", release);
-    this.#channel = new BroadcastChannel(scope(name, "tab", this.#id));
+    this.#channel = new BroadcastChannel(scope(name, "tab", id));
     this.#channel.addEventListener("message", ({ data }) => this.#heard(data));
     this.#all = new BroadcastChannel(scope(name));
     this.#all.addEventListener("message", ({ data: { leader, isNew } }) => {
@@ -226,7 +228,6 @@ export class Tab {
       this.#live();
       if (isNew && leader !== this.#leader) this.#hello();
     });
-    this.#startWorker(connection.signal);
     this.#hello();
   }
 

@@ -66,8 +66,7 @@ class OpenLog {
         await Sources.remove(files.handle);
       }
       const open = () => module.Log.open(name, options);
-      const log = await openIn(files, open);
-      const sources = await Sources.open(files.handle);
+      const [log, sources] = await Promise.all([openIn(files, open), Sources.open(files.handle)]);
       await sources.settle(log);
       return new OpenLog(name, files, open, log, sources, options);
     } catch (error) {
@@ -437,10 +436,11 @@ async function deleteLog(name) {
 
 /** @param {OpenCall} call */
 async function open(call) {
+  const led = lead(call);
   // It is given back when this worker ends, however that is.
   await hold(scope(call.name, "worker", id));
   self.postMessage({ started: id });
-  await lead(call);
+  await led;
 }
 
 self.addEventListener("message", async ({ data: { id, call, args } }) => {

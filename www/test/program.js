@@ -16,7 +16,8 @@ export class Scratch {
   path = mkdtempSync(join(tmpdir(), "proglog-"));
 
   remove() {
-    rmSync(this.path, { recursive: true, force: true });
+    // A browser's processes write for a moment after it has ended.
+    rmSync(this.path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 }
 

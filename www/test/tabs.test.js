@@ -254,6 +254,29 @@ test("where the leader's worker ends, what others had sent is appended once, and
   }
 });
 
+test("a worker opens a log as a tab does, and leaves it when it is ended", async () => {
+  const page = await site.newPage();
+  const outcome = await page.evaluate(async () => {
+    const script = `
+      self.addEventListener("message", async ({ data }) => {
+        const { Log } = await import(data);
+        const log = await Log.open("worker");
+        postMessage([log.role, Number(await log.append("from the worker"))]);
+      });`;
+    const worker = new Worker(URL.createObjectURL(new Blob([script])));
+    const said = new Promise((resolve) => worker.addEventListener("message", ({ data }) => resolve(data)));
+    worker.postMessage(`${location.origin}/src/index.js`);
+    const [role, offset] = /** @type {any[]} */ (await said);
+    const log = await proglog.Log.open("worker");
+    const before = log.role;
+    worker.terminate();
+    const next = await log.append("from the page");
+    await log.close();
+    return [role, offset, before, Number(next), log.role];
+  });
+  assert.deepEqual(outcome, ["leader", 0, "follower", 1, "follower"]);
+});
+
 test("a leader whose log takes no more, for want of space, opens it again for who opens it", async () => {
   const [first, second] = [await site.newPage(), await site.newPage()];
   await open(first, "full");
