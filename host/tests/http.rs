@@ -455,6 +455,77 @@ fn browsers_get_the_page_and_programs_the_records() {
 }
 
 #[test]
+fn all_that_the_page_asks_for_is_there() {
+    let server = Server::new("native");
+    let html = ("accept", "text/html");
+    let (_, _, page) = server.call(request("GET", "/", &[html], ""));
+    let mut paths = named_in(&String::from_utf8(page.to_vec()).unwrap(), "/");
+    let mut at = 0;
+    while let Some(path) = paths.get(at).cloned() {
+        at += 1;
+        let (status, headers, body) = server.call(request("GET", &path, &[], ""));
+        assert_eq!(
+            status,
+            StatusCode::OK,
+            "{path} is asked for, and not in the table of host/src/page.rs"
+        );
+        if headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/javascript")
+        {
+            let script = String::from_utf8(body.to_vec()).unwrap();
+            for named in named_in(&script, &path) {
+                if !paths.contains(&named) {
+                    paths.push(named);
+                }
+            }
+        }
+    }
+    for path in ["/style.css", "/src/worker.js", "/dist/proglog_bg.wasm"] {
+        assert!(paths.contains(&path.to_owned()), "{path} of {paths:?}");
+    }
+}
+
+/// The paths of this site that a file names in its code: what HTML links to, and what a script imports or has the URL of.
+fn named_in(file: &str, path: &str) -> Vec<String> {
+    let (directory, _) = path.rsplit_once('/').unwrap();
+    let lines = file.lines().map(str::trim_start);
+    let code = lines.filter(|line| !line.starts_with('*') && !line.starts_with('/'));
+    let mut paths = Vec::new();
+    for line in code {
+        for before in [
+            "href=\"",
+            "src=\"",
+            " from \"",
+            "import(\"",
+            "new URL(\"",
+            "new URL('",
+        ] {
+            for part in line.split(before).skip(1) {
+                let Some((named, rest)) = part.split_once(['"', '\'']) else {
+                    continue;
+                };
+                if before.starts_with("new") && !rest.starts_with(", import.meta.url") {
+                    continue;
+                }
+                let whole = format!("{directory}/{named}");
+                let mut segments: Vec<&str> = Vec::new();
+                for segment in whole.split('/') {
+                    match segment {
+                        "" | "." => {}
+                        ".." => drop(segments.pop()),
+                        _ => segments.push(segment),
+                    }
+                }
+                paths.push(format!("/{}", segments.join("/")));
+            }
+        }
+    }
+    paths
+}
+
+#[test]
 fn pages_of_other_sites_may_not_append() {
     let server = Server::new("native");
     let host = ("host", "127.0.0.1:8080");

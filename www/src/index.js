@@ -348,6 +348,19 @@ export class Log {
   }
 
   /**
+   * Bytes of one of the log's files, such as `0.store`, as they stand there; fewer at its end.
+   *
+   * @param {string} name
+   * @param {number} position
+   * @param {number} bytes
+   * @returns {Promise<Uint8Array>}
+   * @throws {ProglogError} "Io" if there is none of the name
+   */
+  readFile(name, position, bytes) {
+    return this.#after("readFile", name, position, bytes);
+  }
+
+  /**
    * The log's directory as a tar archive, byte for byte: unpacked, the server opens it.
    *
    * @returns {Promise<Blob>}

@@ -199,6 +199,15 @@ class OpenLog {
     return this.#files.change(() => this.#log.segments());
   }
 
+  /**
+   * @param {string} name
+   * @param {number} position
+   * @param {number} bytes
+   */
+  readFile(name, position, bytes) {
+    return this.#files.again(() => this.#files.directory.readFile(name, position, bytes));
+  }
+
   /** The log's files, byte for byte, as a tar archive. */
   async export() {
     await this.sync();
