@@ -55,10 +55,12 @@ const dump = new Dump(section("bytes"));
 const picture = new Picture(section("bytes"), browserLog);
 const latency = new Latency(section("latency"), (value) => browserLog.append({ value }));
 const shipping = new Shipping(section("shipping"), browserLog, location.origin);
-const storage = new Storage(section("shipping"), browserLog, () => {
-  shipping.stop();
-  forget();
-  browser.follow();
+const storage = new Storage(section("shipping"), browserLog, {
+  onDelete: () => shipping.stop(),
+  onReopened() {
+    forget();
+    browser.follow();
+  },
 });
 new Plug(section("plug"), browserLog, (state) => {
   browser.showState(state);

@@ -15,9 +15,10 @@ export class Storage {
   /**
    * @param {HTMLElement} section
    * @param {BrowserLog} log
-   * @param {() => void} onReopened what is called once it was deleted, or could not be
+   * @param {{ onDelete: () => void, onReopened: () => void }} hooks called before it is deleted, and once it was or
+   *   could not be
    */
-  constructor(section, log, onReopened) {
+  constructor(section, log, { onDelete, onReopened }) {
     this.#section = section;
     this.#status = find(section, ".kept");
     find(section, "[name=persist]").addEventListener("click", async () => {
@@ -37,6 +38,7 @@ export class Storage {
       }
       until = 0;
       button.textContent = asks;
+      onDelete();
       try {
         await log.delete();
         this.#say("Deleted. The log is empty, and begins at offset 0.");
