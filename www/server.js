@@ -4,8 +4,8 @@ import { decodeFrames } from "./frame.js";
 
 /** @typedef {import("./frame.js").LogRecord} LogRecord */
 
-/** How long the server is asked to wait for a record; it waits five seconds at most. */
-const WAIT_MS = 5000;
+/** How long the server is asked to wait for a record. One that is to stop waits for as long, at the most. */
+const WAIT_MS = 2000;
 
 /** A refusal by the server. Decide by `status`, which is HTTP's; the message is for people. */
 export class ServerError extends Error {

@@ -76,7 +76,7 @@ export class Shipping {
     describeIn(find(this.#section, ".report"), [
       ["Shipped now", counted(shippedOffset - first, "record")],
       ["There before", counted(first - lowestOffset, "record")],
-      ["For", duration(ms)],
+      ["Took", duration(ms)],
     ]);
     if (error) this.#say(`${reason(error)}; it is tried again.`, true);
     else if (shippedOffset >= nextOffset) this.#say(`The server has all ${counted(all, "record")}, and gets those to come.`);

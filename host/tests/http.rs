@@ -51,6 +51,7 @@ on_both_engines!(
     it_serves_over_sockets,
     a_stop_while_appending_loses_nothing_acknowledged,
     a_stop_lets_a_request_in_flight_finish,
+    a_stop_waits_for_no_one_who_left,
     a_second_signal_ends_at_once,
     a_port_that_is_taken_is_told,
     buffered_records_are_synced_in_time,
@@ -834,6 +835,23 @@ fn a_stop_lets_a_request_in_flight_finish(engine: &str) {
         printed(proglog(engine, "read", &[&log.path(), &"0"]), b""),
         b"hi\n"
     );
+}
+
+fn a_stop_waits_for_no_one_who_left(engine: &str) {
+    let log = tempdir().unwrap();
+    let (served, url) = start(engine, &log, &[]);
+    let mut follower = TcpStream::connect(address(&url)).unwrap();
+    follower
+        .write_all(b"GET /records?from=0&wait_ms=5000 HTTP/1.1\r\nhost: test\r\n\r\n")
+        .unwrap();
+    // So that it waits when its client leaves.
+    thread::sleep(Duration::from_millis(300));
+    drop(follower);
+    let stopped = Instant::now();
+    served.signal(Signal::TERM);
+    assert_eq!(served.end().0, Some(0));
+    let took = stopped.elapsed();
+    assert!(took < Duration::from_secs(3), "it took {took:?}");
 }
 
 fn a_second_signal_ends_at_once(engine: &str) {
