@@ -460,7 +460,7 @@ fn all_that_the_page_asks_for_is_there() {
     let server = Server::new("native");
     let html = ("accept", "text/html");
     let (_, _, page) = server.call(request("GET", "/", &[html], ""));
-    let mut paths = named_in(&String::from_utf8(page.to_vec()).unwrap(), "/");
+    let mut paths = named_in(str::from_utf8(&page).unwrap(), "/");
     let mut at = 0;
     while let Some(path) = paths.get(at).cloned() {
         at += 1;
@@ -475,8 +475,8 @@ fn all_that_the_page_asks_for_is_there() {
             .unwrap()
             .starts_with("text/javascript")
         {
-            let script = String::from_utf8(body.to_vec()).unwrap();
-            for named in named_in(&script, &path) {
+            let script = str::from_utf8(&body).unwrap();
+            for named in named_in(script, &path) {
                 if !paths.contains(&named) {
                     paths.push(named);
                 }
