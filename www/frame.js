@@ -47,6 +47,7 @@ const CHECKSUM = 15;
  * @property {number | undefined} timestampMs milliseconds since 1970-01-01 UTC, if it has one
  * @property {Producer | undefined} producer
  * @property {number} batchRemaining how many records of the same batch follow it
+ * @property {boolean} isGap whether it is no record, but tells of offsets that are not there, the last of which is `offset`
  * @property {bigint | undefined} checksum XXH3-64 of all before it; the book's program writes none
  * @property {Uint8Array} frame all its bytes
  * @property {Part[]} parts where each field stands in `frame`, in order, with no gap
@@ -85,6 +86,7 @@ export function decodeFrame(frame) {
     timestampMs: undefined,
     producer: undefined,
     batchRemaining: 0,
+    isGap: false,
     checksum: undefined,
     frame,
     parts: [{ field: "length", start: 0, content: 0, end: LENGTH_BYTES }],
@@ -118,6 +120,8 @@ export function decodeFrame(frame) {
       field = "producer_sequence";
       sequence = varint;
       if (record.producer) record.producer.sequence = sequence;
+    } else if (number === GAP_RECORDS) {
+      record.isGap = true;
     } else if (number === CHECKSUM && type === FIXED64) {
       field = "checksum";
       record.checksum = view.getBigUint64(content, true);
@@ -141,20 +145,10 @@ export function decodeFrames(frames) {
     if (frames.length - at < LENGTH_BYTES) throw new RangeError("a frame is cut short");
     const end = at + LENGTH_BYTES + Number(viewOf(frames).getBigUint64(at));
     const record = decodeFrame(frames.subarray(at, end));
-    if (!isGap(record)) records.push(record);
+    if (!record.isGap) records.push(record);
     at = end;
   }
   return records;
-}
-
-/**
- * Whether a frame holds no record, but tells of offsets that are not there.
- *
- * @param {LogRecord} record
- * @returns {boolean}
- */
-function isGap({ frame, parts }) {
-  return parts.some(({ field, start }) => field === "other" && (frame[start] ?? 0) >> 3 === GAP_RECORDS);
 }
 
 /**

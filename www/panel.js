@@ -1,10 +1,9 @@
-// One side of the page: a form that appends, a form that reads, and what came of it.
+// A log on the page: a form that appends, one that reads, and its records as they come.
 
-import { element, timeOf } from "./dump.js";
+import { describeIn, element, find } from "./dom.js";
 import { toBytes } from "./frame.js";
-import { LogError } from "./log.js";
-import { ServerError } from "./server.js";
-import { describe, fromHex, hex, textOf } from "./text.js";
+import { RecordList } from "./records.js";
+import { count, counted, duration, fromHex, reason, size } from "./text.js";
 
 /**
  * The log that a panel speaks to.
@@ -12,63 +11,90 @@ import { describe, fromHex, hex, textOf } from "./text.js";
  * @typedef {object} Subject
  * @property {string} title
  * @property {string} about
- * @property {() => Promise<void>} start
- * @property {(value: Uint8Array, key: Uint8Array) => Promise<bigint>} append
- * @property {(offset: bigint) => Promise<Shown>} read
+ * @property {(record: NewRecord) => Promise<bigint>} append
+ * @property {(records: NewRecord[]) => Promise<bigint>} appendEach gives the first one's offset
+ * @property {(from: bigint, bytesMax: number, options?: { waits?: boolean }) => Promise<LogRecord[]>} readBatch
  * @property {() => Promise<Offsets>} offsets
+ * @property {() => string} [whereOpen]
+ * @property {(record: LogRecord) => void} onChoose
+ * @property {(value: string) => void} [onDurability] where a page can choose it
  * @property {(value: Uint8Array, key: Uint8Array) => string} [appendCommand] the same append in a shell
  * @property {(offset: bigint) => string} [readCommand] the same read in a shell
  */
 
+/** @typedef {import("./frame.js").LogRecord} LogRecord */
+/** @typedef {import("./frame.js").NewRecord} NewRecord */
 /** @typedef {{ lowestOffset: bigint, nextOffset: bigint, durableOffset: bigint }} Offsets */
-
-/**
- * A record as a panel shows it.
- *
- * @typedef {object} Shown
- * @property {bigint} offset
- * @property {Uint8Array} value
- * @property {Uint8Array | undefined} key
- * @property {number | undefined} timestampMs
- */
 
 /** What stands in the form at first, so that one click shows something. */
 const FIRST_VALUE = "hello world";
-/** Characters of a text, or bytes of another value, that are shown of it. */
-const SHOWN_MAX = 4096;
+/** How many records there are of which the last are shown at first. */
+const SHOWN_AT_FIRST = 100n;
+const LISTED_BYTES = 64 << 10;
+const SCANNED_BYTES = 1 << 20;
 /** Characters of a command that are shown: a longer one is of no use to copy. */
-const COMMAND_CHARACTERS_MAX = 200;
+const COMMAND_CHARACTERS_MAX = 160;
+const RETRY_MS = 1000;
+/** How long what came is let gather before the list is drawn again: drawing takes time from those who append. */
+const DRAWN_MS = 100;
 
-/** One side of the page. */
+/** One log on the page. */
 export class Panel {
   #subject;
   #section;
   #append;
   #read;
+  #list;
   /** Settles when the action before has: what one shows, the next one does not overtake. */
   #last = Promise.resolve();
+  /** Counts the times that the log was followed from its end anew. */
+  #following = 0;
 
   /** @param {Subject} subject */
   constructor(subject) {
     this.#subject = subject;
-    const template = /** @type {HTMLTemplateElement} */ (document.getElementById("panel"));
+    const template = /** @type {HTMLTemplateElement} */ (document.getElementById("log"));
     const made = /** @type {DocumentFragment} */ (template.content.cloneNode(true));
     this.#section = /** @type {HTMLElement} */ (made.firstElementChild);
-    const heading = this.#find("h2");
+    const heading = find(this.#section, "h2");
     heading.textContent = subject.title;
     heading.id = subject.title.toLowerCase().replaceAll(" ", "-");
     this.#section.setAttribute("aria-labelledby", heading.id);
-    this.#find(".about").textContent = subject.about;
-    this.#append = /** @type {HTMLFormElement} */ (this.#find("form.append"));
-    this.#read = /** @type {HTMLFormElement} */ (this.#find("form.read"));
+    find(this.#section, ".about").textContent = subject.about;
+    this.#append = /** @type {HTMLFormElement} */ (find(this.#section, "form.append"));
+    this.#read = /** @type {HTMLFormElement} */ (find(this.#section, "form.read"));
+    if (!subject.onDurability) find(this.#append, ".durability").remove();
     this.#input("value").value = FIRST_VALUE;
+    this.#list = new RecordList(find(this.#section, ".records"), `Records: ${subject.title}`);
     this.#listen();
-    document.querySelector(".panels")?.append(made);
+    find(document, ".logs").append(made);
   }
 
-  /** Makes the log ready and shows its offsets. */
-  start() {
-    this.#run(() => this.#subject.start());
+  /** Shows the log from its end on, and what comes. */
+  follow() {
+    this.#list.clear();
+    this.#input("follow").checked = true;
+    void this.#follow(++this.#following);
+  }
+
+  /** Shows what may have changed elsewhere. */
+  look() {
+    this.#run(async () => {});
+  }
+
+  /** Marks the record that is shown elsewhere. @param {bigint | undefined} offset */
+  mark(offset) {
+    this.#list.mark(offset);
+    if (offset !== undefined) this.#input("offset").value = `${offset}`;
+  }
+
+  /** @param {"opening" | "open" | "ended" | "failed"} state @param {string} [why] */
+  showState(state, why) {
+    const shown = find(this.#section, ".state");
+    const where = state === "open" ? this.#subject.whereOpen?.() : undefined;
+    shown.textContent = where ?? state;
+    shown.dataset["state"] = state;
+    if (why) this.#say(why, true);
   }
 
   #listen() {
@@ -79,52 +105,135 @@ export class Panel {
     this.#append.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.#append.requestSubmit();
     });
+    this.#append.addEventListener("change", () => this.#subject.onDurability?.(this.#input("durability").value));
+    this.#input("hundred").addEventListener("click", () => this.#run(() => this.#appendHundred()));
     this.#read.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#run(() => this.#readOffset(this.#offset));
+      this.#run(() => this.#readFrom(this.#offset, true));
     });
-    for (const [name, step] of /** @type {const} */ ([["previous", -1n], ["next", 1n]])) {
-      this.#input(name).addEventListener("click", () => {
-        this.#run(() => this.#readOffset(this.#offset + step));
-      });
-    }
+    this.#input("scan").addEventListener("click", () => this.#run(() => this.#scan()));
+    this.#input("follow").addEventListener("change", () => {
+      if (this.#input("follow").checked) this.follow();
+    });
+    this.#list.onChoose = (record) => this.#choose(record);
+    this.#list.onBeyond = (offset) => this.#run(() => this.#readFrom(offset, false));
   }
 
   /** @param {() => Promise<void>} action */
   #run(action) {
     this.#last = this.#last.then(async () => {
-      let failure;
       try {
         await action();
       } catch (error) {
-        failure = error;
+        this.#say(reason(error), true);
       }
-      try {
-        this.#showOffsets(await this.#subject.offsets());
-        this.#showState("ready");
-      } catch (error) {
-        this.#showState("failed");
-        failure ??= error;
-      }
-      if (failure) this.#fail(failure);
+      await this.#showOffsets().catch(() => {});
     });
   }
 
   async #appendValue() {
+    const { value, key } = this.#entered();
+    const offset = await this.#subject.append({ value, key });
+    await this.#showOne(offset);
+    this.#say(`Appended record ${offset}.`, false, this.#subject.appendCommand?.(value, key));
+  }
+
+  async #appendHundred() {
+    const { value, key } = this.#entered();
+    const began = performance.now();
+    const first = await this.#subject.appendEach(Array.from({ length: 100 }, () => ({ value, key })));
+    const ms = performance.now() - began;
+    await this.#showOne(first + 99n);
+    this.#say(`Appended 100 records from ${first} on, together in ${duration(ms)}.`);
+  }
+
+  #entered() {
     const text = this.#input("value").value;
     const value = this.#input("notation").value === "hex" ? fromHex(text) : toBytes(text);
-    const key = toBytes(this.#input("key").value);
-    const offset = await this.#subject.append(value, key);
-    this.#showRecord(await this.#subject.read(offset));
-    this.#say(`Appended record ${offset}.`, this.#subject.appendCommand?.(value, key));
+    return { value, key: toBytes(this.#input("key").value) };
+  }
+
+  /**
+   * @param {bigint} offset
+   * @param {boolean} says
+   */
+  async #readFrom(offset, says) {
+    const records = await this.#subject.readBatch(offset, LISTED_BYTES);
+    const [record] = records;
+    if (!record) throw new RangeError(`There is no record ${offset} yet`);
+    // What is looked at is not to be scrolled away.
+    this.#input("follow").checked = false;
+    this.#list.show(records);
+    this.#choose(record);
+    this.#list.mark(record.offset);
+    if (says) this.#say(`Read record ${record.offset}.`, false, this.#subject.readCommand?.(record.offset));
+  }
+
+  async #scan() {
+    const { lowestOffset, nextOffset } = await this.#subject.offsets();
+    const began = performance.now();
+    let [records, bytes] = [0, 0];
+    for (let from = lowestOffset; from < nextOffset; ) {
+      const batch = await this.#subject.readBatch(from, SCANNED_BYTES);
+      const last = batch.at(-1);
+      if (!last) break;
+      records += batch.length;
+      for (const { frame } of batch) bytes += frame.length;
+      from = last.offset + 1n;
+    }
+    const ms = performance.now() - began;
+    const speed = records ? `: ${count((records * 1000) / Math.max(ms, 0.1))} a second` : "";
+    this.#say(`Scanned ${counted(records, "record")}, ${size(bytes)}, in ${duration(ms)}${speed}.`);
   }
 
   /** @param {bigint} offset */
-  async #readOffset(offset) {
-    if (offset < 0n) throw new RangeError("Offsets start at 0");
-    this.#input("offset").value = `${offset}`;
-    this.#showRecord(await this.#subject.read(offset));
-    this.#say(`Read record ${offset}.`, this.#subject.readCommand?.(offset));
+  async #showOne(offset) {
+    const [record] = await this.#subject.readBatch(offset, 1);
+    if (record) this.#choose(record);
+  }
+
+  /** @param {LogRecord} record */
+  #choose(record) {
+    this.#input("offset").value = `${record.offset}`;
+    this.#list.mark(record.offset);
+    this.#subject.onChoose(record);
+  }
+
+  /**
+   * Shows how far the log is, and adds records to the list as they come, unless what is in it is to stay; until the log is
+   * followed anew.
+   *
+   * @param {number} following
+   */
+  async #follow(following) {
+    /** @type {bigint | undefined} */
+    let next;
+    while (following === this.#following) {
+      try {
+        const { lowestOffset, nextOffset } = await this.#showOffsets();
+        this.showState("open");
+        if (!this.#input("follow").checked) {
+          next = nextOffset;
+        } else if (next === undefined || next > nextOffset) {
+          next = nextOffset - lowestOffset > SHOWN_AT_FIRST ? nextOffset - SHOWN_AT_FIRST : lowestOffset;
+          this.#list.clear();
+        }
+        /** @type {LogRecord[]} */
+        const records = await this.#subject.readBatch(next, LISTED_BYTES, { waits: true });
+        if (following !== this.#following) return;
+        if (this.#input("follow").checked) {
+          this.#list.add(records);
+          this.#list.toEnd();
+        }
+        next = (records.at(-1)?.offset ?? next - 1n) + 1n;
+        await pause(DRAWN_MS);
+      } catch (error) {
+        if (following !== this.#following) return;
+        next = undefined;
+        this.showState("failed", reason(error));
+        await pause(RETRY_MS);
+      }
+    }
   }
 
   get #offset() {
@@ -133,55 +242,27 @@ export class Panel {
     return BigInt(text);
   }
 
-  /** @param {Shown} record */
-  #showRecord({ offset, value, key, timestampMs }) {
-    this.#input("offset").value = `${offset}`;
-    const facts = [`Record ${offset}`];
-    if (key) facts.push(`key ${textOf(key) ?? hex(key)}`);
-    if (timestampMs !== undefined) facts.push(timeOf(timestampMs));
-    facts.push(describe(value).size);
-    this.#find(".record header").replaceChildren(...facts.map((fact) => element("span", {}, fact)));
-    const text = textOf(value);
-    const shown = text?.slice(0, SHOWN_MAX) ?? spaced(hex(value.subarray(0, SHOWN_MAX)));
-    const isCut = (text ?? value).length > SHOWN_MAX;
-    this.#find("pre").textContent = isCut ? `${shown} … and more` : shown;
-    this.#find(".record").hidden = false;
-  }
-
-  /** @param {Offsets} offsets */
-  #showOffsets({ lowestOffset, nextOffset, durableOffset }) {
-    const named = { "lowest offset": lowestOffset, "next offset": nextOffset, "durable offset": durableOffset };
-    this.#find(".offsets").replaceChildren(
-      ...Object.entries(named).map(([name, offset]) =>
-        element("div", {}, element("dt", {}, name), element("dd", {}, `${offset}`)),
-      ),
-    );
-  }
-
-  /** @param {"ready" | "failed"} state */
-  #showState(state) {
-    const shown = this.#find(".state");
-    shown.textContent = state;
-    shown.dataset["state"] = state;
-  }
-
-  /** @param {unknown} error */
-  #fail(error) {
-    let kind = "";
-    if (error instanceof LogError) kind = `${error.kind}: `;
-    if (error instanceof ServerError && error.status) kind = `${error.status}: `;
-    this.#say(kind + (error instanceof Error ? error.message : `${error}`));
-    this.#find(".record").hidden = true;
-    this.#find(".status").classList.add("failed");
+  async #showOffsets() {
+    const offsets = await this.#subject.offsets();
+    const { lowestOffset, nextOffset, durableOffset } = offsets;
+    describeIn(find(this.#section, ".offsets"), [
+      ["lowest", `${lowestOffset}`],
+      ["next", `${nextOffset}`],
+      ["durable", `${durableOffset}`],
+    ]);
+    // The files may be open elsewhere by now.
+    if (find(this.#section, ".state").dataset["state"] === "open") this.showState("open");
+    return offsets;
   }
 
   /**
    * @param {string} message
+   * @param {boolean} [isFailure]
    * @param {string} [command]
    */
-  #say(message, command) {
-    const status = this.#find(".status");
-    status.classList.remove("failed");
+  #say(message, isFailure = false, command) {
+    const status = find(this.#section, ".status");
+    status.classList.toggle("failed", isFailure);
     status.replaceChildren(message);
     if (command && command.length <= COMMAND_CHARACTERS_MAX) {
       status.append(" The same in a shell: ", element("code", {}, command));
@@ -189,16 +270,8 @@ export class Panel {
   }
 
   /**
-   * @param {string} selector
-   * @returns {HTMLElement}
-   */
-  #find(selector) {
-    return /** @type {HTMLElement} */ (this.#section.querySelector(selector));
-  }
-
-  /**
    * @param {string} name
-   * @returns {{ value: string } & EventTarget} an input, a button, or a group of radio buttons
+   * @returns {HTMLInputElement} or a button, or a group of radio buttons
    */
   #input(name) {
     const input = this.#append.elements.namedItem(name) ?? this.#read.elements.namedItem(name);
@@ -206,7 +279,7 @@ export class Panel {
   }
 }
 
-/** @param {string} digits in pairs */
-function spaced(digits) {
-  return digits.replace(/..(?=.)/g, "$& ");
+/** @param {number} ms */
+function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -1,5 +1,12 @@
 // The server's log, over its REST API.
 
+import { decodeFrames } from "./frame.js";
+
+/** @typedef {import("./frame.js").LogRecord} LogRecord */
+
+/** How long the server is asked to wait for a record. One that is to stop waits for as long, at the most. */
+const WAIT_MS = 2000;
+
 /** A refusal by the server. Decide by `status`, which is HTTP's; the message is for people. */
 export class ServerError extends Error {
   /**
@@ -12,16 +19,6 @@ export class ServerError extends Error {
     this.status = status;
   }
 }
-
-/**
- * A record as the server gives it, which is without its frame.
- *
- * @typedef {object} ServerRecord
- * @property {bigint} offset
- * @property {Uint8Array} value
- * @property {Uint8Array | undefined} key
- * @property {number | undefined} timestampMs
- */
 
 /** The log behind a `proglog serve`. */
 export class Server {
@@ -42,27 +39,25 @@ export class Server {
    * @throws {ServerError}
    */
   async append(value, key = new Uint8Array()) {
-    const { offset } = await this.#fetch("", {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: appendBody(value, key),
-    });
+    const { offset } = await this.#json("", { method: "POST", body: appendBody(value, key) });
     return offset;
   }
 
   /**
-   * @param {bigint} offset
-   * @returns {Promise<ServerRecord>}
+   * Consecutive records from an offset on, about so many bytes of them but at least one; none at the end, unless one
+   * comes meanwhile and that is to be waited for.
+   *
+   * @param {bigint} from
+   * @param {number} bytesMax
+   * @param {{ waits?: boolean }} [options]
+   * @returns {Promise<LogRecord[]>}
    * @throws {ServerError}
    */
-  async read(offset) {
-    const { record } = await this.#fetch(`?offset=${offset}`);
-    return {
-      offset: record.offset,
-      value: fromBase64(record.value ?? ""),
-      key: record.key ? fromBase64(record.key) : undefined,
-      timestampMs: record.timestamp_ms || undefined,
-    };
+  async readBatch(from, bytesMax, { waits = false } = {}) {
+    const wait = waits ? `&wait_ms=${WAIT_MS}` : "";
+    const response = await this.#fetch(`records?from=${from}&bytes_max=${bytesMax}${wait}`);
+    if (!response.ok) await refuse(response);
+    return decodeFrames(new Uint8Array(await response.arrayBuffer()));
   }
 
   /**
@@ -73,7 +68,7 @@ export class Server {
    * @throws {ServerError}
    */
   async offsets() {
-    const health = await this.#fetch("healthz");
+    const health = await this.#json("healthz");
     return {
       lowestOffset: health.lowest_offset,
       nextOffset: health.next_offset,
@@ -85,22 +80,26 @@ export class Server {
    * @param {string} path
    * @param {RequestInit} [request]
    */
-  async #fetch(path, request) {
-    let response;
+  async #json(path, request) {
+    const response = await this.#fetch(path, request);
+    if (!response.ok) await refuse(response);
     try {
-      response = await fetch(new URL(path, this.#url), { cache: "no-store", ...request });
-    } catch {
-      throw new ServerError(0, "the server does not answer");
-    }
-    const text = await response.text();
-    let body;
-    try {
-      body = JSON.parse(text, toBigint);
+      return JSON.parse(await response.text(), toBigint);
     } catch {
       throw new ServerError(response.status, "the server's answer is not JSON");
     }
-    if (!response.ok) throw new ServerError(response.status, body.error ?? "the server gives no reason");
-    return body;
+  }
+
+  /**
+   * @param {string} path
+   * @param {RequestInit} [request]
+   */
+  async #fetch(path, request = {}) {
+    try {
+      return await fetch(new URL(path, this.#url), { cache: "no-store", ...request });
+    } catch {
+      throw new ServerError(0, "the server does not answer");
+    }
   }
 }
 
@@ -113,6 +112,20 @@ export class Server {
 export function appendBody(value, key) {
   const record = { value: toBase64(value), ...(key.length && { key: toBase64(key) }) };
   return JSON.stringify({ record });
+}
+
+/**
+ * @param {Response} response
+ * @returns {Promise<never>}
+ */
+async function refuse(response) {
+  let error;
+  try {
+    ({ error } = await response.json());
+  } catch {
+    // A proxy's answer may be anything.
+  }
+  throw new ServerError(response.status, error ?? "the server gives no reason");
 }
 
 /**
@@ -135,9 +148,4 @@ function toBase64(bytes) {
     characters += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
   }
   return btoa(characters);
-}
-
-/** @param {string} base64 */
-function fromBase64(base64) {
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }

@@ -55,3 +55,63 @@ export function describe(bytes) {
   const isCut = text.length > CHARACTERS_MAX;
   return { size, content: isCut ? `${text.slice(0, CHARACTERS_MAX)}…` : text };
 }
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+/**
+ * A whole number with its thousands apart.
+ *
+ * @param {number | bigint} number
+ */
+export function count(number) {
+  return whole.format(number);
+}
+
+/**
+ * "1 record", "2 records".
+ *
+ * @param {number | bigint} number
+ * @param {string} noun
+ */
+export function counted(number, noun) {
+  return `${count(number)} ${noun}${Number(number) === 1 ? "" : "s"}`;
+}
+
+const UNITS = ["KB", "MB", "GB", "TB"];
+
+/**
+ * A size as people say it: exact while it is short.
+ *
+ * @param {number} bytes
+ */
+export function size(bytes) {
+  if (bytes < 10_000) return `${count(bytes)} B`;
+  let unit = -1;
+  for (; bytes >= 1000 && unit < UNITS.length - 1; unit++) bytes /= 1000;
+  return `${bytes < 100 ? bytes.toFixed(1) : count(bytes)} ${UNITS[unit]}`;
+}
+
+/**
+ * A duration in milliseconds, to two digits or more.
+ *
+ * @param {number} ms
+ */
+export function duration(ms) {
+  if (ms >= 10_000) return `${(ms / 1000).toFixed(1)} s`;
+  return `${ms < 10 ? ms.toFixed(2) : ms < 100 ? ms.toFixed(1) : count(ms)} ms`;
+}
+
+/** @param {number} ms */
+export function timeOf(ms) {
+  const date = new Date(ms);
+  // A timestamp is any u64, and a calendar ends before.
+  if (Number.isNaN(date.getTime())) return `${ms} ms`;
+  return date.toISOString().replace("T", " ").replace("Z", " UTC");
+}
+
+/** @param {unknown} error */
+export function reason(error) {
+  const { message, kind, status } = /** @type {{ message?: string, kind?: string, status?: number }} */ (error ?? {});
+  const of = kind ?? (status || "");
+  return `${of ? `${of}: ` : ""}${message ?? error}`;
+}

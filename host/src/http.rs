@@ -72,7 +72,7 @@ mod ship;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -83,9 +83,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use proglog::{Clock, Offset};
+use proglog::{Clock, Next, Offset};
 use serde::Serialize;
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{
+        Semaphore,
+        oneshot::{self, error::TryRecvError},
+    },
+    task::spawn_blocking,
+    time::timeout,
+};
 use tower_http::cors::CorsLayer;
 
 use self::{
@@ -112,6 +119,8 @@ const BODIES_BYTES_MAX: usize = 256 << 20;
 const ENGINE_CALLS_MAX: usize = 64;
 /// How many requests wait at once for records to come. Each has a thread meanwhile.
 const WAITING_MAX: usize = 64;
+/// How soon what waits for a client that has left ends: a server that is to stop waits for it, too.
+const LEFT_AFTER: Duration = Duration::from_millis(100);
 /// How long a request waits for its turn at the engine.
 const ENGINE_WAIT: Duration = Duration::from_secs(30);
 
@@ -310,12 +319,23 @@ async fn records(
         && let Ok(place) = Arc::clone(&server.waiting).try_acquire_owned()
     {
         let engine = Arc::clone(&server.engine);
+        // Dropped with this request where its client leaves.
+        let (waits, mut left) = oneshot::channel::<()>();
         let waited = spawn_blocking(move || {
             let _place = place;
+            let until = Instant::now() + wait;
+            let mut subscription = engine.subscribe(from);
             // What fails is told below.
-            let _ = engine.subscribe(from).next_timeout(wait);
+            while let Ok(Next::NotYet) = subscription.next_timeout(
+                until
+                    .saturating_duration_since(Instant::now())
+                    .min(LEFT_AFTER),
+            ) && Instant::now() < until
+                && left.try_recv() == Err(TryRecvError::Empty)
+            {}
         });
         waited.await.map_err(|_| Problem::bug())?;
+        drop(waits);
     }
     let mut taken = None;
     loop {

@@ -1,4 +1,4 @@
-//! The page for browsers: the files of `www/` and the browser's wasm module, from inside the binary.
+//! The page for browsers: its files and the package's, of `www/`, and the browser's wasm module, from inside the binary.
 
 use std::{
     hash::{DefaultHasher, Hasher},
@@ -18,7 +18,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 const WASM: &str = "application/wasm";
 
-/// Scripts, styles, pictures and requests of this server alone, nothing inline, no frames around it.
+/// Scripts, workers, styles, pictures and requests of this server alone, nothing inline, no frames around it.
 /// `wasm-unsafe-eval` lets the page compile the wasm module, and no more than that.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; \
      style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
@@ -68,21 +68,41 @@ pub(crate) fn index() -> Response {
 
 static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
     vec![
-        file!("main.js", JAVASCRIPT),
+        file!("browser.js", JAVASCRIPT),
+        file!("dom.js", JAVASCRIPT),
         file!("dump.js", JAVASCRIPT),
         file!("frame.js", JAVASCRIPT),
-        file!("log.js", JAVASCRIPT),
+        file!("latency.js", JAVASCRIPT),
+        file!("main.js", JAVASCRIPT),
         file!("panel.js", JAVASCRIPT),
+        file!("picture.js", JAVASCRIPT),
+        file!("plug.js", JAVASCRIPT),
+        file!("records.js", JAVASCRIPT),
         file!("server.js", JAVASCRIPT),
+        file!("shipping.js", JAVASCRIPT),
+        file!("storage.js", JAVASCRIPT),
         file!("text.js", JAVASCRIPT),
+        file!("src/appended.js", JAVASCRIPT),
+        file!("src/error.js", JAVASCRIPT),
+        file!("src/files.js", JAVASCRIPT),
+        file!("src/index.js", JAVASCRIPT),
+        file!("src/leader.js", JAVASCRIPT),
+        file!("src/scope.js", JAVASCRIPT),
+        file!("src/ship.js", JAVASCRIPT),
+        file!("src/shipment.js", JAVASCRIPT),
+        file!("src/sources.js", JAVASCRIPT),
+        file!("src/tabs.js", JAVASCRIPT),
+        file!("src/tar.js", JAVASCRIPT),
+        file!("src/worker.js", JAVASCRIPT),
         file!("style.css", CSS),
         file!("icon.svg", SVG),
+        // What the package's build puts there.
         File::new(
-            "/pkg/proglog.js",
+            "/dist/proglog.js",
             JAVASCRIPT,
             crate::browser_js().as_bytes(),
         ),
-        File::new("/pkg/proglog_bg.wasm", WASM, crate::browser_wasm()),
+        File::new("/dist/proglog_bg.wasm", WASM, crate::browser_wasm()),
     ]
 });
 

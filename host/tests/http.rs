@@ -51,6 +51,7 @@ on_both_engines!(
     it_serves_over_sockets,
     a_stop_while_appending_loses_nothing_acknowledged,
     a_stop_lets_a_request_in_flight_finish,
+    a_stop_waits_for_no_one_who_left,
     a_second_signal_ends_at_once,
     a_port_that_is_taken_is_told,
     buffered_records_are_synced_in_time,
@@ -455,6 +456,77 @@ fn browsers_get_the_page_and_programs_the_records() {
 }
 
 #[test]
+fn all_that_the_page_asks_for_is_there() {
+    let server = Server::new("native");
+    let html = ("accept", "text/html");
+    let (_, _, page) = server.call(request("GET", "/", &[html], ""));
+    let mut paths = named_in(str::from_utf8(&page).unwrap(), "/");
+    let mut at = 0;
+    while let Some(path) = paths.get(at).cloned() {
+        at += 1;
+        let (status, headers, body) = server.call(request("GET", &path, &[], ""));
+        assert_eq!(
+            status,
+            StatusCode::OK,
+            "{path} is asked for, and not in the table of host/src/page.rs"
+        );
+        if headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/javascript")
+        {
+            let script = str::from_utf8(&body).unwrap();
+            for named in named_in(script, &path) {
+                if !paths.contains(&named) {
+                    paths.push(named);
+                }
+            }
+        }
+    }
+    for path in ["/style.css", "/src/worker.js", "/dist/proglog_bg.wasm"] {
+        assert!(paths.contains(&path.to_owned()), "{path} of {paths:?}");
+    }
+}
+
+/// The paths of this site that a file names in its code: what HTML links to, and what a script imports or has the URL of.
+fn named_in(file: &str, path: &str) -> Vec<String> {
+    let (directory, _) = path.rsplit_once('/').unwrap();
+    let lines = file.lines().map(str::trim_start);
+    let code = lines.filter(|line| !line.starts_with('*') && !line.starts_with('/'));
+    let mut paths = Vec::new();
+    for line in code {
+        for before in [
+            "href=\"",
+            "src=\"",
+            " from \"",
+            "import(\"",
+            "new URL(\"",
+            "new URL('",
+        ] {
+            for part in line.split(before).skip(1) {
+                let Some((named, rest)) = part.split_once(['"', '\'']) else {
+                    continue;
+                };
+                if before.starts_with("new") && !rest.starts_with(", import.meta.url") {
+                    continue;
+                }
+                let whole = format!("{directory}/{named}");
+                let mut segments: Vec<&str> = Vec::new();
+                for segment in whole.split('/') {
+                    match segment {
+                        "" | "." => {}
+                        ".." => drop(segments.pop()),
+                        _ => segments.push(segment),
+                    }
+                }
+                paths.push(format!("/{}", segments.join("/")));
+            }
+        }
+    }
+    paths
+}
+
+#[test]
 fn pages_of_other_sites_may_not_append() {
     let server = Server::new("native");
     let host = ("host", "127.0.0.1:8080");
@@ -763,6 +835,23 @@ fn a_stop_lets_a_request_in_flight_finish(engine: &str) {
         printed(proglog(engine, "read", &[&log.path(), &"0"]), b""),
         b"hi\n"
     );
+}
+
+fn a_stop_waits_for_no_one_who_left(engine: &str) {
+    let log = tempdir().unwrap();
+    let (served, url) = start(engine, &log, &[]);
+    let mut follower = TcpStream::connect(address(&url)).unwrap();
+    follower
+        .write_all(b"GET /records?from=0&wait_ms=5000 HTTP/1.1\r\nhost: test\r\n\r\n")
+        .unwrap();
+    // So that it waits when its client leaves.
+    thread::sleep(Duration::from_millis(300));
+    drop(follower);
+    let stopped = Instant::now();
+    served.signal(Signal::TERM);
+    assert_eq!(served.end().0, Some(0));
+    let took = stopped.elapsed();
+    assert!(took < Duration::from_secs(3), "it took {took:?}");
 }
 
 fn a_second_signal_ends_at_once(engine: &str) {

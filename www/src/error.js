@@ -3,7 +3,7 @@
  *
  * @typedef {"InvalidArgument" | "OffsetOutOfRange" | "Corrupt" | "Poisoned" | "Locked" | "ReadOnly" | "Closed"
  *   | "TooLarge" | "IndexFull" | "Io" | "OutOfMemory" | "Conflict" | "SequenceConflict" | "Gap" | "StorageFull"
- *   | "Unsupported"} Kind
+ *   | "Unsupported" | "Unavailable" | "Refused"} Kind
  */
 
 /**

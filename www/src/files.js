@@ -76,6 +76,11 @@ export class Files {
     return this.#directory;
   }
 
+  /** Where the browser has them. */
+  get handle() {
+    return this.#handle;
+  }
+
   /**
    * Calls `call`, again for as long as files have to be opened for it; what it gave then is given to `undo`.
    *

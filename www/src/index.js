@@ -2,6 +2,8 @@
 
 import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "../frame.js";
 import { ProglogError, receiveError } from "./error.js";
+import { ship } from "./ship.js";
+import { Tab, once } from "./tabs.js";
 
 export { ProglogError };
 
@@ -37,11 +39,16 @@ export { ProglogError };
  * @property {bigint} [expectedNextOffset]
  */
 
-/** @typedef {{ lowestOffset: bigint, nextOffset: bigint, durableOffset: bigint }} Offsets */
+/** @typedef {import("./leader.js").Offsets} Offsets */
+/** @typedef {import("./tabs.js").Role} Role */
+/** @typedef {import("./ship.js").ShipOptions} ShipOptions */
+/** @typedef {import("./ship.js").Progress} Progress */
 
 /**
- * @typedef {object} Waiting
- * @property {(result: any) => void} resolve
+ * @typedef {object} Appending
+ * @property {{ entries: Uint8Array, promise: number, expected: bigint, producer: import("./appended.js").Producer | undefined }} call
+ * @property {boolean} isAgain whether it may be sent twice, for its records say whose they are
+ * @property {(offset: bigint) => void} resolve
  * @property {(error: Error) => void} reject
  */
 
@@ -49,29 +56,34 @@ const DURABILITIES = ["synced", "written", "buffered"];
 const OFFSET_MAX = 2n ** 63n - 1n;
 /** So many appends go to the worker at a time; those after them wait for their answer, and go together. */
 const APPENDS_SENT_MAX = 1024;
+/** Bytes of the id that a tab's appends have once they may be sent twice. */
+const PRODUCER_BYTES = 8;
 /** How much a scan reads at a time. */
 const SCANNED_BYTES = 256 << 10;
 
 /**
- * An open log, whose files a worker of its own has. Offsets are `bigint`s, for they are numbers of 64 bits, and no
+ * An open log, which other tabs and workers may use at the same time. Offsets are `bigint`s, for they are numbers of 64 bits, and no
  * one's records get lost for want of a few of those.
  */
 export class Log {
-  #calls;
+  #tab;
   #name;
+  #durability;
   #persisted;
-  /** @type {{ call: { entries: Uint8Array, promise: number, expected: bigint }, waiting: Waiting }[]} */
+  /** @type {Appending[]} */
   #appends = [];
+  #producer = { id: crypto.getRandomValues(new Uint8Array(PRODUCER_BYTES)), sequence: 0n };
   /** @type {Promise<void> | undefined} */
   #appending;
 
   /**
-   * Opens the log of this name, made if there is none. After an unclean stop it is recovered.
+   * Opens the log of this name, made if there is none. After an unclean stop it is recovered. Any number of tabs and
+   * workers may have it open: one of them has its files, with the options that it was opened with there.
    *
    * @param {string} name
    * @param {Options} [options]
    * @returns {Promise<Log>}
-   * @throws {ProglogError} "Locked" if another tab or worker has it
+   * @throws {ProglogError} "Unavailable" if the tab that has its files does not answer for 10 s
    */
   static open(name, options = {}) {
     return openLog(name, options);
@@ -98,24 +110,21 @@ export class Log {
    * @throws {ProglogError} "Locked" if it is open
    */
   static async delete(name, options = {}) {
-    const calls = new Calls(options);
-    try {
-      await calls.call("delete", [name]);
-    } finally {
-      calls.end();
-    }
+    await once(workerOf(options), "delete", [name]);
   }
 
   /**
    * Use {@link Log.open}.
    *
    * @param {string} name
-   * @param {Calls} calls
+   * @param {Tab} tab
+   * @param {Durability} durability
    * @param {boolean} persisted
    */
-  constructor(name, calls, persisted) {
+  constructor(name, tab, durability, persisted) {
     this.#name = name;
-    this.#calls = calls;
+    this.#tab = tab;
+    this.#durability = durability;
     this.#persisted = persisted;
   }
 
@@ -123,24 +132,29 @@ export class Log {
     return this.#name;
   }
 
+  /** Whether the log's files are open here, for all tabs, or in another. */
+  get role() {
+    return this.#tab.role;
+  }
+
   /** Whether the browser promised not to evict what this site keeps when the disk gets full. */
   get persisted() {
     return this.#persisted;
   }
 
-  /** The first offset that the log held when the worker last answered. */
+  /** The first offset that the log held as of the last answer. */
   get lowestOffset() {
-    return this.#calls.offsets.lowestOffset;
+    return this.#tab.offsets.lowestOffset;
   }
 
   /** The offset of the next record, as of the last answer. */
   get nextOffset() {
-    return this.#calls.offsets.nextOffset;
+    return this.#tab.offsets.nextOffset;
   }
 
   /** All records below it are durable, as of the last answer. */
   get durableOffset() {
-    return this.#calls.offsets.durableOffset;
+    return this.#tab.offsets.durableOffset;
   }
 
   /**
@@ -220,6 +234,30 @@ export class Log {
         yield record;
         next = record.offset + 1n;
       }
+    }
+  }
+
+  /**
+   * The records from an offset on, or from the end that there is now, and then those that are appended, by whatever tab,
+   * until the signal.
+   *
+   * @param {{ from?: bigint | "end", signal?: AbortSignal }} [options]
+   * @returns {AsyncGenerator<LogRecord, void, void>}
+   * @throws {ProglogError} at a damaged record; "Unavailable" if the tab that has the files does not answer for 10 s
+   */
+  async *subscribe({ from, signal } = {}) {
+    // The end that there is, and not that of the last answer.
+    if (from === "end") await this.#after("look");
+    let next = from === "end" ? this.nextOffset : (from ?? this.lowestOffset);
+    while (!signal?.aborted) {
+      // Before reading: what is appended meanwhile makes them others.
+      const { offsets } = this.#tab;
+      for (const record of next !== offsets.nextOffset ? await this.readBatch(next) : []) {
+        if (signal?.aborted) return;
+        yield record;
+        next = record.offset + 1n;
+      }
+      if (next >= offsets.nextOffset) await this.#tab.changed(offsets, signal);
     }
   }
 
@@ -310,6 +348,19 @@ export class Log {
   }
 
   /**
+   * Bytes of one of the log's files, such as `0.store`, as they stand there; fewer at its end.
+   *
+   * @param {string} name
+   * @param {number} position
+   * @param {number} bytes
+   * @returns {Promise<Uint8Array>}
+   * @throws {ProglogError} "Io" if there is none of the name
+   */
+  readFile(name, position, bytes) {
+    return this.#after("readFile", name, position, bytes);
+  }
+
+  /**
    * The log's directory as a tar archive, byte for byte: unpacked, the server opens it.
    *
    * @returns {Promise<Blob>}
@@ -318,12 +369,26 @@ export class Log {
     return this.#after("export");
   }
 
+  /**
+   * Sends every record to a `proglog serve`, once and in order, and those that are appended from then on, by whatever tab;
+   * until the signal. One tab at a time sends; what the server was told of is durable here and there. Without a network, or
+   * a server, it is tried again and again, at intervals of up to 30 s.
+   *
+   * @param {string | URL} url the server's
+   * @param {ShipOptions} [options]
+   * @returns {Promise<void>}
+   * @throws {ProglogError} "Refused" if the server does not take it and will not, "Corrupt" at a damaged record
+   */
+  syncTo(url, options = {}) {
+    return ship(this.#tab, url, options);
+  }
+
   /** Closes the log. Calls on it fail from then on. */
   async close() {
     try {
       await this.#after("close");
     } finally {
-      this.#calls.end();
+      this.#tab.end();
     }
   }
 
@@ -332,16 +397,26 @@ export class Log {
    * @param {AppendOptions} options
    * @returns {Promise<bigint>}
    */
-  #append(records, { durability, expectedNextOffset = -1n }) {
+  #append(records, { durability = this.#durability, expectedNextOffset = -1n }) {
     const nowMs = Date.now();
-    const promise = durability === undefined ? 0 : DURABILITIES.indexOf(durability) + 1;
-    if (durability !== undefined && promise === 0) {
+    const promise = DURABILITIES.indexOf(durability) + 1;
+    if (promise === 0) {
       throw new ProglogError("InvalidArgument", `durability is none of ${DURABILITIES.join(", ")}`);
     }
     if (expectedNextOffset !== -1n) checkOffset(expectedNextOffset);
-    const entries = encode(records.map((record) => ({ timestampMs: nowMs, ...record })));
+    const isShared = this.#tab.isShared && records.every(({ producer }) => !producer);
+    const whole = records.map((record) => ({
+      timestampMs: nowMs,
+      ...record,
+      ...(isShared && { producer: { ...this.#producer, sequence: this.#producer.sequence++ } }),
+    }));
+    const entries = encode(whole);
+    const first = whole[0]?.producer;
+    const producer = first && { ...first, id: toBytes(first.id) };
     return new Promise((resolve, reject) => {
-      this.#appends.push({ call: { entries, promise, expected: expectedNextOffset }, waiting: { resolve, reject } });
+      const call = { entries, promise, expected: expectedNextOffset, producer };
+      const isAgain = whole.every(({ producer }) => producer && producer.id.length > 0);
+      this.#appends.push({ call, isAgain, resolve, reject });
       this.#appending ??= this.#sendAppends();
     });
   }
@@ -351,17 +426,18 @@ export class Log {
     // So that all that are made at once go together.
     await undefined;
     while (this.#appends.length > 0) {
-      const sent = this.#appends.splice(0, APPENDS_SENT_MAX);
+      const isAgain = this.#appends[0]?.isAgain;
+      const end = this.#appends.findIndex((append, n) => n >= APPENDS_SENT_MAX || append.isAgain !== isAgain);
+      const sent = this.#appends.splice(0, end < 0 ? this.#appends.length : end);
       try {
-        const calls = sent.map(({ call }) => call);
-        const results = await this.#calls.call("append", [calls], calls.map(({ entries }) => entries.buffer));
-        sent.forEach(({ waiting }, n) => {
+        const results = await this.#tab.call("append", [sent.map(({ call }) => call)], isAgain);
+        sent.forEach(({ resolve, reject }, n) => {
           const { offset, error } = results[n];
-          if (error) waiting.reject(receiveError(error));
-          else waiting.resolve(offset);
+          if (error) reject(receiveError(error));
+          else resolve(offset);
         });
       } catch (error) {
-        sent.forEach(({ waiting }) => waiting.reject(/** @type {Error} */ (error)));
+        sent.forEach(({ reject }) => reject(/** @type {Error} */ (error)));
       }
     }
     this.#appending = undefined;
@@ -372,7 +448,7 @@ export class Log {
    * @param {any[]} args
    */
   #call(call, ...args) {
-    return this.#calls.call(call, args);
+    return this.#tab.call(call, args);
   }
 
   /**
@@ -384,60 +460,6 @@ export class Log {
   async #after(call, ...args) {
     while (this.#appending) await this.#appending;
     return this.#call(call, ...args);
-  }
-}
-
-/** The calls to a worker that are under way. */
-class Calls {
-  #worker;
-  #id = 0;
-  /** @type {Map<number, Waiting>} */
-  #waiting = new Map();
-  /** @type {ProglogError | undefined} */
-  #ended;
-  /** @type {Offsets} */
-  offsets = { lowestOffset: 0n, nextOffset: 0n, durableOffset: 0n };
-
-  /** @param {Pick<Options, "worker">} options */
-  constructor({ worker }) {
-    this.#worker = worker
-      ? worker()
-      : new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "proglog" });
-    this.#worker.addEventListener("message", ({ data: { id, result, error, offsets } }) => {
-      if (offsets) this.offsets = offsets;
-      const waiting = this.#waiting.get(id);
-      this.#waiting.delete(id);
-      if (error) waiting?.reject(receiveError(error));
-      else waiting?.resolve(result);
-    });
-    this.#worker.addEventListener("error", ({ message }) => {
-      const reason = message || "its script could not be loaded; see the options worker and wasmUrl";
-      this.end(new ProglogError("Io", `the log's worker failed: ${reason}`));
-    });
-  }
-
-  /**
-   * @param {string} call
-   * @param {any[]} args
-   * @param {Transferable[]} [transferred]
-   * @returns {Promise<any>}
-   */
-  call(call, args, transferred = []) {
-    if (this.#ended) return Promise.reject(this.#ended);
-    const id = this.#id++;
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, call, args }, transferred);
-    });
-  }
-
-  /** Ends the worker. @param {ProglogError} [reason] what calls get from now on */
-  end(reason = new ProglogError("Closed", "the log is closed; open it again")) {
-    if (this.#ended) return;
-    this.#ended = reason;
-    this.#worker.terminate();
-    this.#waiting.forEach(({ reject }) => reject(reason));
-    this.#waiting.clear();
   }
 }
 
@@ -453,17 +475,17 @@ async function openLog(name, { persist = false, wasmUrl, worker, ...options }, t
       throw new ProglogError("InvalidArgument", `${option} is ${bytes}; give a whole number of bytes, 1 or more`);
     }
   }
-  const calls = new Calls(worker ? { worker } : {});
-  try {
-    const url = wasmUrl === undefined ? undefined : `${new URL(wasmUrl, location.href)}`;
-    await calls.call("open", [{ name, options, wasmUrl: url, tar }]);
-    const { storage } = navigator;
-    const persisted = (persist ? await storage.persist?.() : await storage.persisted?.()) ?? false;
-    return new Log(name, calls, persisted);
-  } catch (error) {
-    calls.end();
-    throw error;
-  }
+  const { durability = "synced" } = options;
+  const url = wasmUrl === undefined ? undefined : `${new URL(wasmUrl, location.href)}`;
+  const tab = await Tab.open({ name, options, wasmUrl: url, tar }, workerOf(worker ? { worker } : {}));
+  const { storage } = navigator;
+  const persisted = (persist ? await storage.persist?.() : await storage.persisted?.()) ?? false;
+  return new Log(name, tab, durability, persisted);
+}
+
+/** @param {Pick<Options, "worker">} options */
+function workerOf({ worker }) {
+  return worker ?? (() => new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "proglog" }));
 }
 
 /** @param {NewRecord[]} records */

@@ -1,17 +1,23 @@
-// The log's side of the package: a dedicated worker, which has the files and the module. One message is one call, and
-// one is dealt with after the other.
+// The log's side of the package: a dedicated worker, which has the files and the module once it is the leader; see
+// tabs.js.
 
+import { Appended } from "./appended.js";
 import { ProglogError, sendError } from "./error.js";
 import { Files, deleteFiles } from "./files.js";
+import { Leader } from "./leader.js";
+import { hold, newId, scope } from "./scope.js";
+import { wholeBatches } from "./shipment.js";
+import { Sources } from "./sources.js";
 import * as tar from "./tar.js";
 
 /** @typedef {import("./module.js").Log} ModuleLog */
+/** @typedef {import("./appended.js").Producer} Producer */
 
 /**
  * What is asked of the worker.
  *
  * @typedef {{ name: string, options: object, wasmUrl?: string | undefined, tar?: Blob | undefined }} OpenCall
- * @typedef {{ entries: Uint8Array, promise: number, expected: bigint }} AppendCall
+ * @typedef {{ entries: Uint8Array, promise: number, expected: bigint, producer?: Producer, isAgain?: boolean }} AppendCall
  */
 
 /** What an append promises, as the module takes it. */
@@ -20,6 +26,8 @@ const BUFFERED = 3;
 
 /** What is read of a file at a time, to be exported. */
 const EXPORTED_BYTES = 4 << 20;
+/** A batch that is sent to a server has to be in memory. */
+const SHIPPED_BYTES_MAX = 1 << 30;
 
 /** @type {Promise<Pick<typeof import("./module.js"), "Directory" | "Log">> | undefined} */
 let loaded;
@@ -31,14 +39,18 @@ function load(wasmUrl) {
     await module.default({ module_or_path: wasmUrl ?? new URL("../dist/proglog_bg.wasm", import.meta.url) });
     return module;
   })();
+  // Without a network for a moment, it is there later.
+  loaded.catch(() => (loaded = undefined));
   return loaded;
 }
 
 /** An open log and its files. */
 class OpenLog {
   #files;
+  #open;
   #log;
   #name;
+  #sources;
   #synced;
 
   /**
@@ -49,11 +61,14 @@ class OpenLog {
     const module = await load(wasmUrl);
     const files = await Files.open(module.Directory, name);
     try {
-      if (tar) await importTar(files, name, tar);
-      // One that was opened without a file that it should have looked at is opened again.
+      if (tar) {
+        await importTar(files, name, tar);
+        await Sources.remove(files.handle);
+      }
       const open = () => module.Log.open(name, options);
-      const log = await files.again(open, (log) => log.free());
-      return new OpenLog(name, files, log, options);
+      const [log, sources] = await Promise.all([openIn(files, open), Sources.open(files.handle)]);
+      await sources.settle(log);
+      return new OpenLog(name, files, open, log, sources, options);
     } catch (error) {
       await files.close();
       throw error;
@@ -63,13 +78,17 @@ class OpenLog {
   /**
    * @param {string} name
    * @param {Files} files
+   * @param {() => ModuleLog} open
    * @param {ModuleLog} log
+   * @param {Sources} sources
    * @param {{ durability?: string }} options
    */
-  constructor(name, files, log, { durability = "synced" }) {
+  constructor(name, files, open, log, sources, { durability = "synced" }) {
     this.#name = name;
     this.#files = files;
+    this.#open = open;
     this.#log = log;
+    this.#sources = sources;
     this.#synced = durability === "synced";
   }
 
@@ -87,6 +106,7 @@ class OpenLog {
   async append(calls) {
     const isSynced = (/** @type {AppendCall} */ { promise }) => promise === SYNCED || (promise === 0 && this.#synced);
     const synced = calls.filter(isSynced);
+    const appended = new Appended((from, bytesMax) => this.readBatch(from, bytesMax), this.#log.lowestOffset);
     /** @type {{ offset?: bigint, error?: import("./error.js").SentError }[]} */
     const results = [];
     for (const call of calls) {
@@ -96,7 +116,8 @@ class OpenLog {
         const offset = await this.#files.again(() => this.#log.appendEntries(call.entries, promise, call.expected));
         results.push({ offset });
       } catch (error) {
-        results.push({ error: sendError(await this.#told(error)) });
+        const sent = sendError(await this.#told(error));
+        results.push(await before(appended, call, sent).catch(() => ({ error: sent })));
       }
     }
     if (synced.length > 1) {
@@ -111,6 +132,9 @@ class OpenLog {
     }
     return results;
   }
+
+  /** Nothing: the answer brings the offsets. */
+  look() {}
 
   /** @param {bigint} offset */
   read(offset) {
@@ -146,11 +170,11 @@ class OpenLog {
 
   /** @param {bigint} offset */
   truncateAfter(offset) {
-    return this.#change(() => this.#log.truncateAfter(offset));
+    return this.#cut(() => this.#log.truncateAfter(offset));
   }
 
   reset() {
-    return this.#change(() => this.#log.reset());
+    return this.#cut(() => this.#log.reset());
   }
 
   /** @param {object} options */
@@ -175,6 +199,15 @@ class OpenLog {
     return this.#files.change(() => this.#log.segments());
   }
 
+  /**
+   * @param {string} name
+   * @param {number} position
+   * @param {number} bytes
+   */
+  readFile(name, position, bytes) {
+    return this.#files.again(() => this.#files.directory.readFile(name, position, bytes));
+  }
+
   /** The log's files, byte for byte, as a tar archive. */
   async export() {
     await this.sync();
@@ -193,6 +226,19 @@ class OpenLog {
     return new Blob([...parts, tar.end()], { type: "application/x-tar" });
   }
 
+  /** Opens it again, which is what one takes that could not be written. */
+  async reopen() {
+    const before = this.#log.nextOffset;
+    try {
+      this.#log.close();
+    } catch {
+      // That it could not be written was told.
+    }
+    this.#log.free();
+    this.#log = await openIn(this.#files, this.#open);
+    if (this.#sources.isUsed && this.#log.nextOffset < before) await this.#sources.renew(this.#log);
+  }
+
   async close() {
     try {
       this.#log.close();
@@ -200,6 +246,74 @@ class OpenLog {
       this.#log.free();
       await this.#files.close();
     }
+  }
+
+  /** Which log this is, to servers, from the lowest offset on. */
+  sources() {
+    return this.#sources.list();
+  }
+
+  /**
+   * What is to be sent next of a source, about so many bytes of it but at least a whole batch, all durable: what is not
+   * may be lost, and its offset be given again.
+   *
+   * @param {Uint8Array} id
+   * @param {bigint} from
+   * @param {number} bytesMax
+   * @returns {Promise<import("./shipment.js").Shipment | undefined>} nothing if that is no source of this log any more
+   */
+  async shipment(id, from, bytesMax) {
+    const sources = await this.#sources.list();
+    const n = sources.findIndex((source) => `${source.id}` === `${id}`);
+    if (n < 0) return undefined;
+    await this.#files.again(() => this.#log.sync());
+    const { lowestOffset, nextOffset } = this.#log;
+    const after = sources[n + 1];
+    const end = after?.from ?? nextOffset;
+    // What was removed in the meantime cannot be sent.
+    const first = from > lowestOffset ? from : lowestOffset;
+    const nothing = { frames: new Uint8Array(), batches: 0, next: first, last: undefined, isLast: after !== undefined };
+    if (first >= end) return nothing;
+    let frames = await this.readBatch(first, bytesMax);
+    for (;;) {
+      const { reached, ...shipment } = wholeBatches(frames, first, end);
+      if (shipment.next > first) return { ...shipment, isLast: false };
+      // A batch that was cut by a truncation has no end of its own: it goes with what comes after it.
+      if (reached >= end || frames.length >= SHIPPED_BYTES_MAX) return nothing;
+      const more = await this.readBatch(reached, Math.max(bytesMax, frames.length));
+      frames = new Uint8Array(await new Blob([frames, more]).arrayBuffer());
+    }
+  }
+
+  /**
+   * The server has more of this log than there is: what it was told of is no longer here. What comes is another source.
+   */
+  renewSource() {
+    return this.#sources.renew(this.#log);
+  }
+
+  /**
+   * Removes the segments before the one of this offset.
+   *
+   * @param {bigint} offset
+   */
+  async removeSegmentsBelow(offset) {
+    const [base = 0n] = await this.locate(offset);
+    if (base > this.#log.lowestOffset) await this.truncateBefore(base);
+  }
+
+  /**
+   * @template T
+   * @param {() => T} call that may remove records at the end
+   */
+  async #cut(call) {
+    if (!this.#sources.isUsed) return this.#change(call);
+    await this.sync();
+    await this.#sources.cutting(this.#log.nextOffset);
+    // Where it fails, what was removed is known once the log is opened again.
+    const result = await this.#change(call);
+    await this.#sources.settle(this.#log);
+    return result;
   }
 
   /**
@@ -233,6 +347,32 @@ class OpenLog {
 }
 
 /**
+ * Opens a log, again if it was opened without a file that it should have looked at.
+ *
+ * @param {Files} files
+ * @param {() => ModuleLog} open
+ */
+function openIn(files, open) {
+  return files.again(open, (log) => log.free());
+}
+
+/**
+ * What an append that fails gives: if it was sent before, to another leader, and done there, where that was.
+ *
+ * @param {Appended} appended
+ * @param {AppendCall} call
+ * @param {import("./error.js").SentError} error
+ */
+async function before(appended, { producer, isAgain }, error) {
+  const { conflict } = error;
+  if (!producer || !isAgain || !conflict || !("lastOffset" in conflict)) return { error };
+  const offset = await appended.find(producer, conflict.lastOffset);
+  if (offset !== undefined) return { offset };
+  const message = "it is not in the log: the tab that had the log refused it, and ended before it told why; append it again";
+  return { error: sendError(new ProglogError("Unavailable", message)) };
+}
+
+/**
  * Puts the files of an archive into a directory that has none.
  *
  * @param {Files} files
@@ -256,38 +396,68 @@ async function importTar(files, name, archive) {
   directory.finishImport();
 }
 
-/** @type {OpenLog | undefined} */
-let log;
+/** How long a log that is to be deleted may still be open: in a tab that was just left. */
+const DELETED_WITHIN_MS = 1000;
+
+/** This worker's id, as others know it. */
+const id = newId();
+/** @type {Leader | undefined} */
+let leader;
 
 /**
- * @param {string} call
- * @param {any[]} args
+ * Waits until this worker is to have the files, then has them until the log is closed.
+ *
+ * @param {OpenCall} call
  */
-async function answer(call, args) {
-  if (call === "delete") return deleteFiles(args[0]);
-  if (call === "open") {
-    log = await OpenLog.open(args[0]);
-    return undefined;
+async function lead(call) {
+  const { name, wasmUrl } = call;
+  // So that it takes less time then.
+  load(wasmUrl).catch(() => {});
+  try {
+    await navigator.locks.request(scope(name), async () => {
+      leader = new Leader(id, name, (answer, transfer = []) => self.postMessage(answer, { transfer }));
+      self.postMessage({ isOpening: true });
+      try {
+        leader.start(await OpenLog.open(call));
+        await leader.closed;
+      } catch (error) {
+        leader.end();
+        throw error;
+      }
+    });
+  } catch (error) {
+    self.postMessage({ failed: sendError(error) });
+    // Also if someone took the lock away: then nothing may be written here any more.
+    self.close();
   }
-  if (!log) throw new ProglogError("Closed", "the log is closed; open it again");
-  if (call === "close") {
-    const closing = log;
-    log = undefined;
-    return closing.close();
-  }
-  return /** @type {any} */ (log)[call](...args);
 }
 
-let before = Promise.resolve();
+/** @param {string} name */
+async function deleteLog(name) {
+  try {
+    const signal = AbortSignal.timeout(DELETED_WITHIN_MS);
+    await navigator.locks.request(scope(name), { signal }, () => deleteFiles(name));
+  } catch (error) {
+    if (!(error instanceof DOMException && error.name === "TimeoutError")) throw error;
+    throw new ProglogError("Locked", `the log "${name}" is open in a tab or worker; close it there, then delete it`);
+  }
+}
 
-self.addEventListener("message", ({ data: { id, call, args } }) => {
-  before = before.then(async () => {
-    try {
-      const result = await answer(call, args);
-      const transferred = result instanceof Uint8Array ? [result.buffer] : [];
-      self.postMessage({ id, result, offsets: log?.offsets }, { transfer: transferred });
-    } catch (error) {
-      self.postMessage({ id, error: sendError(error), offsets: log?.offsets });
-    }
-  });
+/** @param {OpenCall} call */
+async function open(call) {
+  const led = lead(call);
+  // It is given back when this worker ends, however that is.
+  await hold(scope(call.name, "worker", id));
+  self.postMessage({ started: id });
+  await led;
+}
+
+self.addEventListener("message", async ({ data: { id, call, args } }) => {
+  if (call === "open") return open(args[0]);
+  if (call !== "delete") return leader?.ask({ id, call, args });
+  try {
+    self.postMessage({ id, result: await deleteLog(args[0]) });
+  } catch (error) {
+    self.postMessage({ id, error: sendError(error) });
+  }
 });

@@ -19,8 +19,8 @@ let names = 0;
 before(async () => {
   const server = await Server.start(join(scratch.path, "log"));
   const glue = join(scratch.path, "proglog.mjs");
-  writeFileSync(glue, await fetchBytes(`${server.url}pkg/proglog.js`));
-  const module_or_path = await fetchBytes(`${server.url}pkg/proglog_bg.wasm`);
+  writeFileSync(glue, await fetchBytes(`${server.url}dist/proglog.js`));
+  const module_or_path = await fetchBytes(`${server.url}dist/proglog_bg.wasm`);
   await server.stop();
   exports = await (await import(pathToFileURL(glue).href)).default({ module_or_path });
 });

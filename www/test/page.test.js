@@ -1,16 +1,23 @@
 // The page, in a real Chromium, from the real server.
 
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { execFileSync, spawn } from "node:child_process";
+import { mkdirSync, readFileSync, readdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
 import { after, afterEach, before, beforeEach, test } from "node:test";
+import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
 
-import { Scratch, Server, nativeStore } from "./program.js";
+import { PROGRAM, Scratch, Server, nativeStore } from "./program.js";
 
 /** @typedef {import("playwright-core").Locator} Locator */
 /** @typedef {import("playwright-core").Page} Page */
+
+const WWW = join(dirname(fileURLToPath(import.meta.url)), "..");
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const scratch = new Scratch();
 /** Where to look at the page afterwards. */
@@ -19,6 +26,8 @@ const screenshots = process.env["SCREENSHOTS"] ?? join(scratch.path, "screenshot
 let server;
 /** @type {import("playwright-core").Browser} */
 let browser;
+/** @type {import("playwright-core").BrowserContext} */
+let context;
 /** @type {Page} */
 let page;
 /** What the page's console said, and what it threw. */
@@ -27,7 +36,6 @@ let complaints;
 
 before(async () => {
   mkdirSync(screenshots, { recursive: true });
-  server = await Server.start(join(scratch.path, "log"));
   browser = await chromium.launch({
     executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
     args: [
@@ -46,173 +54,371 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
-  const code = await server?.stop();
   scratch.remove();
-  assert.equal(code, 0);
 });
+
+let servers = 0;
 
 beforeEach(async () => {
-  page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
-  page.setDefaultTimeout(20_000);
-  complaints = [];
-  page.on("console", (message) => complaints.push(message.text()));
-  page.on("pageerror", (error) => complaints.push(`${error}`));
-  await page.goto(server.url);
-  await page.waitForFunction(() => document.querySelectorAll(".state[data-state]").length === 2);
-  const states = await page.locator(".state").allInnerTexts();
-  assert.deepEqual(states, ["ready", "ready"], await page.locator("main").innerText());
+  server = await Server.start(join(scratch.path, `log-${servers++}`));
+  // A log of its own for each test: the browser's is the context's.
+  context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true });
+  page = await open(server.url);
 });
 
-afterEach(() => page.close());
+afterEach(async () => {
+  await context.close();
+  assert.equal(await server.stop(), 0);
+});
 
-test("records go into the log in the page and come back, frames and all", async () => {
-  const log = panel("In this page");
+/** @param {string} url */
+async function open(url) {
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  complaints = [];
+  page.on("console", (message) => {
+    // Chromium's own words about a log of which the server has nothing yet.
+    if (!/\/producers\/.*search=log/.test(message.location().url)) complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(`${error}`));
+  await page.goto(url);
+  await opened(page);
+  return page;
+}
+
+/** Waits until both logs are open. @param {Page} page */
+async function opened(page) {
+  await page.waitForFunction(() => document.querySelectorAll('.state[data-state="open"]').length === 2);
+}
+
+test("records go into the browser's files and come back, frames, index and all", async () => {
+  const log = region("This browser");
   const appended = [
     { value: "hello world", key: "" },
     { value: "Grüße, 世界 🦀\nzweite Zeile", key: "Schlüssel" },
     { value: "", key: "" },
     { value: Uint8Array.of(0xff, 0x00, 0x80), key: "bytes" },
-    { value: "x".repeat(200_000), key: "" },
+    { value: "x".repeat(60_000), key: "" },
   ];
   const records = [];
   const frames = [];
   for (const [offset, { value, key }] of appended.entries()) {
     await append(log, value, key);
     await said(log, `Appended record ${offset}.`);
+    await shows(`This browser, record ${offset}:`);
     records.push({ value, key, timestampMs: await shownTimestamp() });
     frames.push(await shownFrame());
   }
-  assert.equal(await log.locator("dl").innerText(), "lowest offset\n0\nnext offset\n5\ndurable offset\n5");
+  assert.deepEqual(await log.locator(".offsets dd").allInnerTexts(), ["0", "5", "5"]);
 
-  const store = nativeStore(join(scratch.path, "native"), records).toString("hex");
+  const native = join(scratch.path, "native");
+  const store = nativeStore(native, records).toString("hex");
+  const index = readFileSync(join(native, "0.index")).toString("hex");
   let at = 0;
-  for (const [offset, { hex, bytes }] of frames.entries()) {
+  for (const [offset, { hex, bytes, entry }] of frames.entries()) {
     const native = store.slice(at, at + 2 * bytes);
-    if (bytes < 300) assert.equal(hex, native, `record ${offset}`);
+    if (bytes < 150) assert.equal(hex, native, `record ${offset}`);
     // Of a long one the page shows the ends.
-    else assert.deepEqual([hex.slice(0, 600), hex.slice(-100)], [native.slice(0, 600), native.slice(-100)]);
+    else assert.deepEqual([hex.slice(0, 250), hex.slice(-60)], [native.slice(0, 250), native.slice(-60)]);
+    assert.equal(entry, index.slice(24 * offset, 24 * (offset + 1)), `entry ${offset}`);
     at += 2 * bytes;
   }
   assert.equal(at, store.length);
 
-  await log.getByLabel("Offset").fill("0");
-  await log.getByRole("button", { name: "Read", exact: true }).click();
-  await said(log, "Read record 0.");
-  assert.equal(await shownValue(log), "hello world");
-  await log.getByRole("button", { name: "Next record" }).click();
+  await read(log, "1");
   await said(log, "Read record 1.");
-  assert.equal(await shownValue(log), "Grüße, 世界 🦀\nzweite Zeile");
-  assert.match(await log.getByRole("article").innerText(), /key Schlüssel/);
-  await log.getByRole("button", { name: "Previous record" }).click();
-  await said(log, "Read record 0.");
-  await log.getByLabel("Offset").fill("3");
-  await log.getByLabel("Offset").press("Enter");
-  await said(log, "Read record 3.");
-  assert.equal(await shownValue(log), "ff 00 80");
+  await shows("This browser, record 1:");
+  assert.equal(await page.getByRole("row", { name: /^key/ }).getByRole("cell").last().innerText(), "10 bytes: Schlüssel");
+  await page.reload();
+  await opened(page);
+  assert.deepEqual(await offsetsIn(log), ["0", "1", "2", "3", "4"]);
   assert.deepEqual(complaints, []);
 });
 
 test("what cannot be done is said in words", async () => {
-  const log = panel("In this page");
+  const log = region("This browser");
   await append(log, "only");
   await said(log, "Appended record 0.");
   for (const [offset, message] of /** @type {const} */ ([
     ["7", /^OffsetOutOfRange: offset 7 /],
+    ["1", /no record 1 yet/],
     ["18446744073709551615", /^InvalidArgument: /],
     ["-1", /whole number/],
     ["", /whole number/],
   ])) {
-    await log.getByLabel("Offset").fill(offset);
-    await log.getByRole("button", { name: "Read", exact: true }).click();
+    await read(log, offset);
     await said(log, message);
-    assert.equal(await log.getByRole("article").isVisible(), false);
   }
   await log.getByLabel("hex").check();
-  await log.getByLabel("Value", { exact: true }).fill("f");
-  await log.getByRole("button", { name: "Append" }).click();
-  await said(log, /two hex digits/);
-  await log.getByLabel("Value", { exact: true }).fill("0g");
-  await log.getByRole("button", { name: "Append" }).click();
-  await said(log, /“g” is not a hex digit/);
+  for (const [value, message] of /** @type {const} */ ([["f", /two hex digits/], ["0g", /“g” is not a hex digit/]])) {
+    await log.getByLabel("Value", { exact: true }).fill(value);
+    await log.getByRole("button", { name: "Append", exact: true }).click();
+    await said(log, message);
+  }
   assert.deepEqual(complaints, []);
 });
 
-test("records go to the server and come back, and are in its files", async () => {
-  const log = panel("On the server");
+test("tabs share the log: what one appends the other shows, and goes on when that is closed", async () => {
+  const log = region("This browser");
+  await append(log, "of the first tab");
+  await said(log, "Appended record 0.");
+  const first = page;
+  page = await open(server.url);
+  await log.getByText("files open in this tab").waitFor();
+  await region("This browser").getByRole("cell", { name: "of the first tab" }).waitFor();
+  await region("This browser").getByText("files open in another tab").waitFor();
+  await append(region("This browser"), "of the second tab");
+  await said(region("This browser"), "Appended record 1.");
+  await first.getByRole("region", { name: "This browser" }).getByRole("cell", { name: "of the second tab" }).waitFor();
+  await page.getByRole("button", { name: "Pull the plug" }).click();
+  await said(region("Pull the plug"), "another tab has the files");
+  await first.close();
+  await append(region("This browser"), "after it");
+  await said(region("This browser"), "Appended record 2.");
+  await region("This browser").getByText("files open in this tab").waitFor();
+  assert.deepEqual(complaints, []);
+});
+
+test("records go to the server and come back, and what others append comes by itself", async () => {
+  const log = region("The server");
   const values = ["Grüße, 世界 🦀", Uint8Array.of(0xff, 0x00, 0x80), ""];
   for (const [offset, value] of values.entries()) {
     await append(log, value, `key ${offset}`);
     await said(log, `Appended record ${offset}.`);
+    await shows(`The server, record ${offset}:`);
   }
-  await log.getByRole("button", { name: "Previous record" }).click();
-  await said(log, "Read record 1.");
-  assert.equal(await shownValue(log), "ff 00 80");
-  assert.match(await log.getByRole("article").innerText(), /key key 1/);
-  await log.getByRole("button", { name: "Previous record" }).click();
-  await said(log, "Read record 0.");
-  assert.equal(await shownValue(log), "Grüße, 世界 🦀");
-  assert.ok(readFileSync(join(scratch.path, "log", "0.store")).includes("Grüße, 世界 🦀"));
+  await read(log, "1");
+  await said(log, /^Read record 1\. The same in a shell: curl/);
+  await shows("The server, record 1:");
+  assert.match((await shownFrame()).hex, /^0000000000000[0-9a-f]{3}0a03ff0080/);
+  assert.ok(readFileSync(join(scratch.path, `log-${servers - 1}`, "0.store")).includes("Grüße, 世界 🦀"));
+
+  await log.getByLabel("Follow the end").check();
+  await fetch(server.url, { method: "POST", body: JSON.stringify({ record: btoa("from elsewhere") }) });
+  await log.getByRole("cell", { name: "from elsewhere" }).waitFor();
+  // It waits for what comes, rather than to ask all the time.
+  let asked = 0;
+  page.on("request", (request) => (asked += Number(request.url().includes("/records"))));
+  await page.waitForTimeout(1000);
+  assert.ok(asked <= 2, `asked ${asked} times in a second`);
+  await log.getByRole("button", { name: "Scan all" }).click();
+  await said(log, /^Scanned 4 records, /);
   assert.deepEqual(complaints, []);
 
-  await log.getByLabel("Offset").fill("99");
-  await log.getByRole("button", { name: "Read", exact: true }).click();
+  await read(log, "99");
   await said(log, /^404: offset 99 /);
   // Chromium's own words about the status.
   assert.deepEqual(complaints.length, 1);
   assert.match(complaints[0] ?? "", /404/);
 });
 
-test("the keyboard does all that the mouse does", async () => {
-  const log = panel("In this page");
-  await log.getByLabel("Value", { exact: true }).focus();
-  await page.keyboard.press("Control+A");
+test("the keyboard alone appends, reads, chooses, measures, pulls the plug, ships and downloads", async () => {
+  const log = region("This browser");
+  await press("Value", "Control+A");
   await page.keyboard.type("typed");
   await page.keyboard.press("Control+Enter");
   await said(log, "Appended record 0.");
   await page.keyboard.press("Tab");
   await page.keyboard.type("k");
-  await page.keyboard.press("Tab");
-  await page.keyboard.press("Tab");
-  await page.keyboard.press("Enter");
+  await press("written", "Space");
+  await press("Append", "Enter");
   await said(log, "Appended record 1.");
+  await press("Append 100", "Enter");
+  await said(log, "Appended 100 records from 2 on");
+  await press("synced", "Space");
 
-  const field = page.getByRole("button", { name: "key", exact: true });
-  await field.focus();
+  await press("Offset", "Control+A");
+  await page.keyboard.type("40");
   await page.keyboard.press("Enter");
-  assert.equal(await field.getAttribute("aria-pressed"), "true");
-  assert.equal(await page.locator(".bytes .marked").allInnerTexts().then((bytes) => bytes.join("")), "32016b");
+  await said(log, "Read record 40.");
+  await shows("This browser, record 40:");
+  await press("Scan all", "Space");
+  await said(log, /^Scanned 102 records, .* a second\.$/);
+  await tabTo("40");
+  await page.keyboard.press("ArrowDown");
+  await shows("This browser, record 41:");
+  assert.equal(await focused(), "41");
+  await page.keyboard.press("Home");
+  await page.keyboard.press("ArrowUp");
+  await shows("This browser, record 39:");
+
+  await tabTo("Record in the picture");
+  await page.keyboard.press("ArrowRight");
+  await shows("This browser, record 40:");
+  const lanes = page.getByRole("slider");
+  const toldOf40 = lanes.and(page.locator('[aria-valuetext^="record 40, "]'));
+  await toldOf40.waitFor();
+  assert.match((await toldOf40.getAttribute("aria-valuetext")) ?? "", /^record 40, \d+ bytes at position \d+$/);
+  await page.keyboard.press("End");
+  await shows("This browser, record 101:");
+
+  await tabTo("key");
   await page.keyboard.press("Enter");
-  assert.equal(await page.locator(".marked").count(), 0);
+  const marked = page.locator(".of-store .digits .marked");
+  assert.equal((await marked.allInnerTexts()).join(""), "32016b");
+  await page.keyboard.press("Enter");
+  assert.equal(await marked.count(), 0);
+
+  await press("Append 200, one by one", "Enter");
+  await said(region("What a promise costs"), /^200 records of 100 bytes in .* a second\.$/);
+  await page.getByRole("row", { name: /^synced 201 [\d.,]+ ms [\d.,]+ ms$/ }).waitFor();
+
+  await press("Pull the plug", "Enter");
+  await said(region("Pull the plug"), "Every acknowledged record is there, once.");
+  await opened(page);
+
+  await press("Ship to the server", "Enter");
+  const next = (await log.locator(".offsets dd").allInnerTexts())[1];
+  await said(region("Take it elsewhere"), `The server has all ${Number(next).toLocaleString("en")} records, and`);
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    press("Download the directory", "Enter"),
+  ]);
+  assert.equal(download.suggestedFilename(), "page.tar");
+  assert.deepEqual(complaints, []);
 });
 
-test("it fits a phone, and follows the colour scheme", async () => {
-  await append(panel("In this page"), "Grüße", "order-7");
-  await said(panel("In this page"), "Appended record 0.");
-  const papers = [];
-  for (const { name, colorScheme, width } of /** @type {const} */ ([
-    { name: "light", colorScheme: "light", width: 1280 },
-    { name: "dark", colorScheme: "dark", width: 1280 },
-    { name: "narrow", colorScheme: "light", width: 360 },
-    { name: "narrow-dark", colorScheme: "dark", width: 360 },
-  ])) {
-    await page.emulateMedia({ colorScheme });
-    await page.setViewportSize({ width, height: 900 });
-    await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-    assert.ok(wide <= width, `${name} is ${wide} pixels wide`);
-    papers.push(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
-    assert.equal(await page.locator(".row").first().locator(".bytes span").count(), width > 640 ? 16 : 8);
+test("a worker that is ended in the middle of appends loses nothing that was acknowledged", async () => {
+  const plug = region("Pull the plug");
+  const log = region("This browser");
+  await append(log, "before", "k");
+  await said(log, "Appended record 0.");
+  for (let round = 0; round < 3; round++) {
+    await page.getByRole("button", { name: "Pull the plug" }).click();
+    await said(plug, "Every acknowledged record is there, once.");
+    const told = Object.fromEntries(await plug.locator(".report div").evaluateAll((facts) =>
+      facts.map((fact) => [fact.querySelector("dt")?.textContent, fact.querySelector("dd")?.textContent])));
+    const number = (/** @type {string} */ fact) => Number((told[fact] ?? "").replace(",", "").match(/^\d+/)?.[0]);
+    assert.ok(number("Acknowledged") > 0 && number("Acknowledged") <= number("There after it"), JSON.stringify(told));
+    assert.ok(number("There after it") <= number("Sent"), JSON.stringify(told));
+    assert.equal(number("Damage"), 0);
+    await page.getByRole("button", { name: "Pull the plug" }).and(page.locator(":enabled")).waitFor();
   }
-  assert.notEqual(papers[0], papers[1]);
+  await read(log, "0");
+  await said(log, "Read record 0.");
+  const before = await nextOffset(log);
+  await append(log, "after", "k");
+  await said(log, `Appended record ${before}.`);
+  assert.deepEqual(complaints, []);
 });
+
+test("what is shipped is on the server once, and what is downloaded the server opens", async () => {
+  const log = region("This browser");
+  await append(log, "first", "k");
+  await log.getByRole("button", { name: "Append 100" }).click();
+  await said(log, "Appended 100 records");
+  const ship = region("Take it elsewhere");
+  await ship.getByRole("button", { name: "Ship to the server" }).click();
+  await said(ship, "The server has all 101 records, and gets those to come.");
+  await append(log, "last", "k");
+  await said(ship, "The server has all 102 records");
+  await ship.getByRole("button", { name: "Stop shipping" }).click();
+  await said(ship, "Stopped.");
+  await ship.getByRole("button", { name: "Ship to the server" }).click();
+  await said(ship, "The server has all 102 records");
+  assert.deepEqual(await ship.locator(".report dd").first().innerText(), "0 records");
+  const health = await (await fetch(`${server.url}healthz`)).json();
+  assert.equal(health.next_offset, 102);
+  await region("The server").getByRole("cell", { name: "last" }).waitFor();
+
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    ship.getByRole("button", { name: "Download the directory" }).click(),
+  ]);
+  const archive = join(scratch.path, "page.tar");
+  await download.saveAs(archive);
+  const directory = join(scratch.path, "downloaded");
+  mkdirSync(directory);
+  execFileSync("tar", ["xf", archive, "-C", directory]);
+  assert.ok(readdirSync(directory).includes("0.store"));
+  execFileSync(PROGRAM, ["verify", directory]);
+  assert.equal(execFileSync(PROGRAM, ["read", directory, "101", "--raw"], { encoding: "utf8" }), "last");
+
+  // A log that was deleted is another one: its offsets are given anew, and go to the server as others.
+  await ship.getByRole("button", { name: "Delete this browser’s log" }).click();
+  await ship.getByRole("button", { name: "Press again" }).click();
+  await said(ship, "Deleted. The log is empty");
+  await append(log, "anew", "");
+  await said(log, "Appended record 0.");
+  await ship.getByRole("button", { name: "Ship to the server" }).click();
+  await said(ship, "The server has all 1 record,");
+  const record = await (await fetch(`${server.url}?offset=102`)).json();
+  assert.equal(atob(record.record.value), "anew");
+  assert.deepEqual(complaints, []);
+});
+
+test("the picture is of the files: the record under the pointer is the one whose bytes are shown", async () => {
+  const log = region("This browser");
+  await log.getByLabel("Value", { exact: true }).fill("x".repeat(400));
+  for (let n = 1; n <= 3; n++) {
+    await log.getByRole("button", { name: "Append 100" }).click();
+    await said(log, `Appended 100 records from ${n * 100 - 100} on`);
+  }
+  await shows("This browser, record 299:");
+  const segments = page.getByRole("group", { name: "The segments" }).getByRole("button");
+  const bases = await segments.evaluateAll((buttons) => buttons.map((button) => Number(button.getAttribute("value"))));
+  assert.ok(bases.length >= 2 && bases[0] === 0, `${bases}`);
+  assert.match(await segments.last().innerText(), /active$/);
+  await segments.first().click();
+  await shows("This browser, record 0: 427 bytes of 0.store from position 0 on");
+  const stored = page.locator('[data-offset="3"] .stored');
+  const [frame, entry] = await Promise.all([stored.boundingBox(), page.locator('[data-offset="3"] .entry').boundingBox()]);
+  assert.ok(frame && entry && frame.width > 4 && entry.width > 4);
+  await stored.hover();
+  await shows("This browser, record 3: ");
+  assert.match((await shownFrame()).entry, /^00000003/);
+  await page.mouse.move(5, 5);
+  await shows("This browser, record 0: ");
+
+  // One that is not synced may not be in the index yet, and that is said.
+  await log.getByLabel("buffered").check();
+  await append(log, "lags", "");
+  await said(log, "Appended record 300.");
+  await shows("This browser, record 300:");
+  assert.deepEqual(complaints, []);
+});
+
+for (const { name, width } of [{ name: "wide", width: 1440 }, { name: "phone", width: 390 }]) {
+  test(`it is for everyone, ${name}: no violation for axe, light and dark, no wider than the screen`, async () => {
+    const log = region("This browser");
+    await append(log, "Grüße", "order-7");
+    await said(log, "Appended record 0.");
+    await log.getByRole("button", { name: "Append 100" }).click();
+    await said(log, "Appended 100 records");
+    await append(region("The server"), "hello", "order-8");
+    await said(region("The server"), "Appended record 0.");
+    await read(region("The server"), "9");
+    await said(region("The server"), /404/);
+    await page.getByRole("button", { name: "Pull the plug" }).click();
+    await said(region("Pull the plug"), "acknowledged");
+    await read(log, "0");
+    await shows("This browser, record 0:");
+    await page.setViewportSize({ width, height: 900 });
+    const papers = [];
+    for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+      await page.screenshot({ path: join(screenshots, `${name}-${colorScheme}.png`), fullPage: true });
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+      assert.ok(wide <= width, `${name} is ${wide} pixels wide`);
+      papers.push(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
+      await page.evaluate(AXE);
+      const { violations, passes } = await page.evaluate(() => /** @type {any} */ (globalThis).axe.run());
+      assert.deepEqual(violations.map((/** @type {any} */ { id, nodes }) => [id, nodes[0].html]), [], colorScheme);
+      assert.ok(passes.length > 20);
+    }
+    assert.notEqual(papers[0], papers[1]);
+    assert.equal(await page.locator(".row").first().locator(".digits span").count(), width > 700 ? 16 : 8);
+  });
+}
 
 test("files come with their types, a policy, and a tag that saves sending them again", async () => {
   const types = {
     "main.js": "text/javascript; charset=utf-8",
+    "src/worker.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
-    "pkg/proglog.js": "text/javascript; charset=utf-8",
-    "pkg/proglog_bg.wasm": "application/wasm",
+    "dist/proglog.js": "text/javascript; charset=utf-8",
+    "dist/proglog_bg.wasm": "application/wasm",
   };
   for (const [path, type] of Object.entries(types)) {
     const response = await fetch(server.url + path);
@@ -231,11 +437,41 @@ test("files come with their types, a policy, and a tag that saves sending them a
   assert.equal(index.headers.get("content-type"), "text/html; charset=utf-8");
   assert.equal(index.headers.get("vary"), "accept");
   assert.match(index.headers.get("content-security-policy") ?? "", /script-src 'self' 'wasm-unsafe-eval';/);
+  assert.doesNotMatch(await index.text(), /<script>|<style|\sstyle=|\son[a-z]+=/);
   assert.equal((await fetch(`${server.url}main.ts`)).status, 404);
 });
 
+test("`npm run dev` serves the files as they are, and passes the rest on", async () => {
+  const dev = spawn(process.execPath, [join(WWW, "dev.js")], {
+    env: { ...process.env, PROGLOG_URL: server.url, PORT: "0" },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  try {
+    let url = "";
+    for await (const line of createInterface({ input: dev.stdout })) {
+      url = line.match(/http:\/\/127\.0\.0\.1:\d+/)?.[0] ?? assert.fail(line);
+      break;
+    }
+    const script = await fetch(`${url}/main.js`);
+    assert.equal(await script.text(), readFileSync(join(WWW, "main.js"), "utf8"));
+    assert.match(script.headers.get("content-security-policy") ?? "", /default-src 'none'/);
+    assert.equal((await fetch(`${url}/../package.json`)).status, 404);
+    assert.equal((await fetch(`${url}/..%2fCargo.toml`)).status, 404);
+
+    await page.close();
+    page = await open(`${url}/`);
+    await append(region("The server"), "through the proxy", "k");
+    await said(region("The server"), "Appended record 0.");
+    await append(region("This browser"), "beside it", "k");
+    await said(region("This browser"), "Appended record 0.");
+    assert.deepEqual(complaints, []);
+  } finally {
+    dev.kill();
+  }
+});
+
 /** @param {string} name */
-function panel(name) {
+function region(name) {
   return page.getByRole("region", { name });
 }
 
@@ -251,30 +487,97 @@ async function append(log, value, key = "") {
   await log.getByLabel(isText ? "text" : "hex", { exact: true }).check();
   await log.getByLabel("Value", { exact: true }).fill(isText ? value : Buffer.from(value).toString("hex"));
   await log.getByLabel("Key, optional").fill(key);
-  await log.getByRole("button", { name: "Append" }).click();
+  await log.getByRole("button", { name: "Append", exact: true }).click();
 }
 
 /**
- * Waits until the panel says this.
- *
  * @param {Locator} log
+ * @param {string} offset
+ */
+async function read(log, offset) {
+  await log.getByLabel("Offset", { exact: true }).fill(offset);
+  await log.getByRole("button", { name: "Read", exact: true }).click();
+}
+
+/**
+ * Waits until a section says this.
+ *
+ * @param {Locator} section
  * @param {string | RegExp} message
  */
-async function said(log, message) {
-  await log.getByRole("status").filter({ hasText: message }).waitFor();
+async function said(section, message) {
+  await section.getByRole("status").filter({ hasText: message }).waitFor();
+}
+
+/** Waits until the bytes of this record are shown. @param {string} about */
+async function shows(about) {
+  await region("On disk").locator(".about").filter({ hasText: about }).waitFor();
 }
 
 /** @param {Locator} log */
-function shownValue(log) {
-  return log.locator("pre").evaluate((pre) => pre.textContent);
+function offsetsIn(log) {
+  return log.locator("tbody tr td:first-child").allInnerTexts();
 }
 
-/** The frame on the page: the digits it shows, and the bytes it says there are. */
+/** @param {Locator} log */
+async function nextOffset(log) {
+  return (await log.locator(".offsets dd").allInnerTexts())[1];
+}
+
+/** What has the focus: its name or its text. */
+function focused() {
+  return page.evaluate(() => {
+    const element = document.activeElement;
+    const label = element instanceof HTMLInputElement || element instanceof HTMLTextAreaElement ? element.labels?.[0] : undefined;
+    return (element?.getAttribute("aria-label") ?? (label ?? element)?.textContent ?? "").trim();
+  });
+}
+
+/** Goes on with the tab key until this has the focus, which can be seen. @param {string} name */
+async function tabTo(name) {
+  for (let n = 0; n < 120; n++) {
+    await page.keyboard.press("Tab");
+    if ((await focused()) !== name) continue;
+    const outline = await page.evaluate(() => document.activeElement && getComputedStyle(document.activeElement).outlineStyle);
+    assert.equal(outline, "solid", `the focus on ${name}`);
+    return;
+  }
+  assert.fail(`the tab key does not lead to ${name}`);
+}
+
+/**
+ * Goes to what has this name by the tab key, or for one of radio buttons by an arrow key, and presses a key there.
+ *
+ * @param {string} name
+ * @param {string} key
+ */
+async function press(name, key) {
+  if (name === "written") {
+    await tabTo("synced");
+    await page.keyboard.press("ArrowRight");
+    return;
+  }
+  if (name === "synced") {
+    await page.keyboard.press("Shift+Tab");
+    await page.keyboard.press("Shift+Tab");
+    assert.equal(await focused(), "written");
+    await page.keyboard.press("ArrowLeft");
+    return;
+  }
+  await tabTo(name);
+  await page.keyboard.press(key);
+}
+
+/** The frame on the page: the digits it shows, the bytes it says there are, and its index entry. */
 async function shownFrame() {
-  const frame = page.getByRole("region", { name: "Byte for byte" });
-  const digits = await frame.locator(".bytes").evaluateAll((rows) => rows.map((row) => row.textContent));
-  const bytes = (await frame.locator(".about").innerText()).match(/is (\d+) bytes/);
-  return { hex: digits.join(""), bytes: Number(bytes?.[1]) };
+  const digits = (/** @type {string} */ of) =>
+    page.locator(`${of} .digits`).evaluateAll((rows) => rows.map((row) => row.textContent).join(""));
+  const bytes = (await region("On disk").locator(".about").innerText()).match(/: ([\d,]+) bytes/);
+  return {
+    hex: await digits(".of-store"),
+    entry: await digits(".of-index"),
+    bytes: Number(bytes?.[1]?.replaceAll(",", "")),
+  };
 }
 
 /** The timestamp that the frame on the page holds. */

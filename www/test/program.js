@@ -16,7 +16,8 @@ export class Scratch {
   path = mkdtempSync(join(tmpdir(), "proglog-"));
 
   remove() {
-    rmSync(this.path, { recursive: true, force: true });
+    // A browser's processes write for a moment after it has ended.
+    rmSync(this.path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 }
 
@@ -32,9 +33,11 @@ export class Server {
    * Starts it, and waits until it listens.
    *
    * @param {string} directory of the log
+   * @param {string[]} [args] more than it and the address
+   * @param {string} [listen] the address
    */
-  static async start(directory) {
-    const server = new Server(directory);
+  static async start(directory, args = [], listen = "127.0.0.1:0") {
+    const server = new Server(directory, args, listen);
     for await (const line of createInterface({ input: server.#process.stdout })) {
       const url = line.match(/http:\/\/127\.0\.0\.1:\d+/);
       if (!url) continue;
@@ -44,17 +47,31 @@ export class Server {
     throw new Error(`proglog serve ended with ${await server.#exited} before it listened`);
   }
 
-  /** @param {string} directory */
-  constructor(directory) {
-    this.#process = spawn(PROGRAM, ["serve", "--dir", directory, "--listen", "127.0.0.1:0"], {
+  /**
+   * @param {string} directory
+   * @param {string[]} args
+   * @param {string} listen
+   */
+  constructor(directory, args, listen) {
+    this.#process = spawn(PROGRAM, ["serve", "--dir", directory, "--listen", listen, ...args], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     this.#exited = once(this.#process, "exit");
   }
 
   /** Stops it, and gives its exit code once it has ended. */
-  async stop() {
-    this.#process.kill("SIGTERM");
+  stop() {
+    return this.#end("SIGTERM");
+  }
+
+  /** Ends it as it is. */
+  kill() {
+    return this.#end("SIGKILL");
+  }
+
+  /** @param {"SIGTERM" | "SIGKILL"} signal */
+  async #end(signal) {
+    this.#process.kill(signal);
     const [code] = await this.#exited;
     return code;
   }
