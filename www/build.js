@@ -9,7 +9,7 @@ import { gzipSync } from "node:zlib";
 /**
  * What the module may have, gzipped: a little more than it has. Who raises it says why in the commit.
  */
-const GZIPPED_BYTES_MAX = 166_000;
+const GZIPPED_BYTES_MAX = 175_000;
 
 const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, "dist");

@@ -59,7 +59,7 @@ before(async () => {
 after(async () => {
   await context?.close();
   server?.close();
-  scratch.remove();
+  await scratch.remove();
 });
 
 beforeEach(async () => {

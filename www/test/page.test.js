@@ -54,7 +54,7 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
-  scratch.remove();
+  await scratch.remove();
 });
 
 let servers = 0;

@@ -24,7 +24,7 @@ before(async () => {
 
 after(async () => {
   await site?.stop();
-  scratch.remove();
+  await scratch.remove();
 });
 
 afterEach(() => site.closePages());

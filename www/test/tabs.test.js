@@ -338,7 +338,7 @@ test("a page that is frozen gives the log up, and is back when it is awake", asy
     assert.equal(await third.evaluate(() => /** @type {any} */ (globalThis).log.role), "leader");
   } finally {
     await plain.stop();
-    scratch.remove();
+    await scratch.remove();
   }
 });
 
