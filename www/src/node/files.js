@@ -24,9 +24,10 @@ import { ProglogError } from "../error.js";
 import { lock } from "./lock.js";
 import { syncDirectory } from "./wasi.js";
 
-/** The files that make a log, and all that may be left of one: see core/FORMAT.md, and sources.js. */
-const NAMES = /^(0|[1-9]\d*)\.(store|index)$/;
-const LEFT = /^(\d+\.(store|index)(\.cut|\.rewritten)?|\d+\.prepared|sources-\d|proglog\.lock)$/;
+/** What is beside a log's files and goes to no copy: see sources.js and lock.js. */
+const NOT_COPIED = /^(sources-\d|proglog\.lock)$/;
+/** What makes a log, and all that may be left of one; see core/FORMAT.md. */
+const OWN = /^(\d+\.(store|index)(\.cut|\.rewritten)?|\d+\.prepared|sources-\d|proglog\.lock)$/;
 
 /** The directory of a log, locked. */
 export class DiskFiles {
@@ -55,12 +56,11 @@ export class DiskFiles {
     if (existsSync(directory) && readdirSync(directory).length > 0) {
       throw new ProglogError("InvalidArgument", `the directory ${directory} is not empty; import into another, or delete it`);
     }
-    const beside = `${directory}.importing`;
-    makeDirectory(beside);
+    makeDirectory(dirname(directory));
+    const beside = `${directory}.importing-${crypto.randomUUID()}`;
+    mkdirSync(beside);
     const files = new DiskFiles(beside, lock(beside));
     files.#target = directory;
-    // Of an import that was cut short.
-    removeFiles(beside);
     return files;
   }
 
@@ -83,12 +83,12 @@ export class DiskFiles {
   /** What is asked of the files as a whole. */
   get directory() {
     return {
-      names: () => readdirSync(this.#directory).filter((name) => NAMES.test(name)),
+      names: () => this.#names(),
       fileBytes: (/** @type {string} */ name) => this.#in(name, "r", (fd) => fstatSync(fd).size),
       readFile: (/** @type {string} */ name, /** @type {number} */ position, /** @type {number} */ bytes) =>
         this.#in(name, "r", (fd) => read(fd, position, bytes)),
       importFile: (/** @type {string} */ name, /** @type {Uint8Array} */ bytes, /** @type {number} */ position) => {
-        if (!NAMES.test(name)) throw new ProglogError("InvalidArgument", `"${name}" in the archive is no file of a log`);
+        if (/^\.{0,2}$|[/\\\0]/.test(name)) throw new ProglogError("InvalidArgument", `"${name}" in the archive is no name`);
         return this.#in(name, "a", (fd) => write(fd, bytes, position));
       },
       finishImport: () => this.#finishImport(),
@@ -136,9 +136,14 @@ export class DiskFiles {
     this.#lock = undefined;
   }
 
+  #names() {
+    const entries = readdirSync(this.#directory, { withFileTypes: true });
+    return entries.filter((entry) => entry.isFile() && !NOT_COPIED.test(entry.name)).map(({ name }) => name);
+  }
+
   #finishImport() {
     if (this.#target === undefined) return;
-    for (const name of readdirSync(this.#directory)) this.#in(name, "r", fsyncSync);
+    for (const name of this.#names()) this.#in(name, "r", fsyncSync);
     syncDirectory(this.#directory);
     // One that is empty is replaced.
     renameSync(this.#directory, this.#target);
@@ -190,7 +195,7 @@ export function deleteFiles(directory) {
 /** @param {string} directory */
 function removeFiles(directory) {
   for (const name of readdirSync(directory)) {
-    if (LEFT.test(name)) rmSync(join(directory, name));
+    if (OWN.test(name)) rmSync(join(directory, name));
   }
   syncDirectory(directory);
 }
