@@ -10,6 +10,7 @@ import { after, afterEach, mock, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { Log, ProglogError } from "../src/node.js";
+import { Wasi } from "../src/node/wasi.js";
 import { PROGRAM, Scratch, Server } from "./program.js";
 import { runVector } from "./vectors.js";
 
@@ -253,6 +254,79 @@ test("it is followed, and shipped to a server", async () => {
   await log.close();
   assert.match(run(["verify", join(scratch.path, "server")]), /^sound +3 records/);
   run(["verify", join(scratch.path, "shipped")]);
+});
+
+test("a module gets at its directory's files and nothing else, whatever it asks", () => {
+  const directory = join(scratch.path, "wasi");
+  mkdirSync(directory);
+  writeFileSync(join(scratch.path, "secret"), "secret");
+  const memory = new WebAssembly.Memory({ initial: 1 });
+  const wasi = new Wasi(directory);
+  wasi.start(memory);
+  const functions = /** @type {any} */ (wasi.imports.wasi_snapshot_preview1);
+  const bytes = Buffer.from(memory.buffer);
+  const view = new DataView(memory.buffer);
+  const open = (/** @type {string} */ path, /** @type {number} */ how, fd = 3) =>
+    functions.path_open(fd, 0, 1000, bytes.write(path, 1000), how, 66n, 66n, 0, 0);
+  for (const path of ["../secret", "/etc/passwd", "..", "a/b", "a\\b", "a\0", ""]) assert.notEqual(open(path, 1), 0, path);
+  assert.notEqual(open("a", 0), 0);
+  assert.equal(open("a", 1), 0);
+  const fd = view.getUint32(0, true);
+
+  // "two" and "parts", as parts of one write, and read again as parts of other lengths.
+  const parts = (/** @type {number[]} */ ...numbers) => numbers.forEach((number, n) => view.setUint32(100 + 4 * n, number, true));
+  bytes.write("twoparts", 2000);
+  parts(2000, 3, 2003, 5);
+  assert.equal(functions.fd_pwrite(fd, 100, 2, 4n, 0), 0);
+  assert.equal(view.getUint32(0, true), 8);
+  assert.equal(readFileSync(join(directory, "a"), "latin1"), "\0\0\0\0twoparts");
+  parts(3000, 6, 3006, 10);
+  assert.equal(functions.fd_pread(fd, 100, 2, 2n, 0), 0);
+  assert.equal(view.getUint32(0, true), 10);
+  assert.equal(bytes.toString("latin1", 3000, 3010), "\0\0twoparts");
+  for (const part of ["read", "by", "turns"]) {
+    parts(4000, part.length);
+    bytes.write(part, 4000);
+    assert.equal(functions.fd_write(fd, 100, 1, 0), 0);
+  }
+  assert.equal(readFileSync(join(directory, "a"), "latin1"), "readbyturnss");
+
+  const wrong = [
+    () => functions.fd_pwrite(fd, 100, -1, 0n, 0),
+    () => functions.fd_pwrite(fd, 100, 1025, 0n, 0),
+    () => functions.fd_pwrite(fd, 0xffff_fff8, 1, 0n, 0),
+    () => functions.fd_pwrite(99, 100, 1, 0n, 0),
+    () => functions.fd_pread(fd, 100, 1, -1n, 0),
+    () => functions.fd_filestat_get(3, -1),
+    () => functions.fd_filestat_set_size(fd, -1n),
+    () => functions.fd_readdir(fd, 100, 100, 0n, 0),
+    () => functions.fd_close(99),
+    () => functions.path_unlink_file(3, 1000, bytes.write("../secret", 1000)),
+    () => functions.path_rename(3, 1000, bytes.write("a", 1000), 3, 1010, bytes.write("../b", 1010)),
+    () => functions.random_get(65_530, 100),
+    () => open("a", 1, fd),
+  ];
+  for (const call of wrong) assert.ok(call() > 0, `${call}`);
+  assert.throws(() => functions.proc_exit(1), WebAssembly.RuntimeError);
+  assert.deepEqual(readdirSync(directory), ["a"]);
+  assert.equal(readFileSync(join(scratch.path, "secret"), "utf8"), "secret");
+
+  // A listing that does not fit is gone on with.
+  for (let n = 0; n < 50; n++) writeFileSync(join(directory, `${n}.store`), "");
+  const names = new Set();
+  for (let cookie = 0n, used = 100; used === 100; ) {
+    assert.equal(functions.fd_readdir(3, 5000, 100, cookie, 0), 0);
+    used = view.getUint32(0, true);
+    for (let at = 5000; at + 24 <= 5000 + used; ) {
+      const length = view.getUint32(at + 16, true);
+      if (at + 24 + length > 5000 + used) break;
+      names.add(bytes.toString("utf8", at + 24, at + 24 + length));
+      cookie = view.getBigUint64(at, true);
+      at += 24 + length;
+    }
+  }
+  assert.equal(names.size, 51);
+  wasi.end();
 });
 
 /**

@@ -6,6 +6,7 @@ import { cpSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "nod
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
 import { build } from "esbuild";
 
@@ -16,6 +17,10 @@ const WWW = join(dirname(fileURLToPath(import.meta.url)), "..");
 const VITE = join(WWW, "node_modules/vite/bin/vite.js");
 const TSC = join(WWW, "node_modules/typescript/bin/tsc");
 const HTML = '<!doctype html><title>app</title><script type="module" src="main.js"></script>';
+
+const README = readFileSync(join(WWW, "README.md"), "utf8");
+/** What it shows: a start, URLs of one's own, what there is to do, and Node.js. */
+const SHOWN = [...README.matchAll(/^```js\n(.*?)^```/gms)].map(([, block = ""]) => block);
 
 const scratch = new Scratch();
 /** Where the package is installed. */
@@ -107,9 +112,8 @@ test("under a policy of the directives that README.md names, each of which is ne
     "src/index.js": ["script-src 'self' 'wasm-unsafe-eval'", "worker-src 'self'", "connect-src 'self'"],
     "dist/inline.js": ["script-src 'self' 'wasm-unsafe-eval'", "worker-src blob:"],
   };
-  const readme = readFileSync(join(WWW, "README.md"), "utf8");
   for (const [file, directives] of Object.entries(policies)) {
-    assert.ok(readme.includes(directives.join("; ")), directives.join("; "));
+    assert.ok(README.includes(directives.join("; ")), directives.join("; "));
     const app = newApp(`policy-${file.replace("/", "-")}`, program(`./node_modules/proglog/${file}`));
     const withPolicy = (/** @type {string[]} */ directives, /** @type {(origin: string) => Promise<unknown>} */ call) =>
       served(app, call, { "content-security-policy": ["default-src 'none'", ...directives].join("; ") });
@@ -140,6 +144,31 @@ test("in Node.js: a directory that the program opens", async () => {
   // The browser's entry says what it is.
   const wrong = newApp("node-browser", `${program("proglog")}\nconsole.log(JSON.stringify(outcome));`);
   assert.match(JSON.parse(run(process.execPath, ["main.js"], wrong)).error, /^ProglogError: .*proglog\/node/);
+});
+
+test("what README.md shows can be done, and is as large as it says", async () => {
+  assert.equal(SHOWN.length, 4);
+  const [start = "", , , node = ""] = SHOWN;
+  const app = newApp("shown", `${start}\nglobalThis.outcome = \`\${offset} \${record.key.length} \${log.nextOffset}\`;`);
+  await bundle(app, ["main.js"]);
+  await served(join(app, "dist"), async (origin) => {
+    const page = await (await browser.newContext()).newPage();
+    assert.equal(await outcomeOf(page, `${origin}/index.html`), "0 7 1");
+  });
+  writeFileSync(join(app, "main.js"), node);
+  run(process.execPath, ["main.js"], app);
+  assert.match(run(PROGRAM, ["verify", "orders"], app), /^sound +1 record/);
+
+  const rows = [...README.matchAll(/^\| `(dist\/[^`]+)`[^|]*\| (\d+) KB \| (\d+) KB \|$/gm)];
+  assert.equal(rows.length, 3);
+  for (const [, file = "", ...told] of rows) {
+    const bytes = readFileSync(join(installed, "node_modules/proglog", file));
+    const sizes = [bytes.length, gzipSync(bytes, { level: 9 }).length].map((size) => Math.round(size / 1000));
+    sizes.forEach((size, n) => {
+      const isNear = Math.abs(size - Number(told[n])) <= size / 50;
+      assert.ok(isNear, `${file} has ${sizes.join(" KB, gzipped ")} KB: say so in www/README.md`);
+    });
+  }
 });
 
 test("a TypeScript program that uses it compiles, and one that does not as it should does not", () => {
@@ -197,13 +226,25 @@ console.log(first, ProglogError.name);
 await Log.open("./orders", { persist: true });
 `,
   );
+  const given = `import { Log, type LogRecord } from "proglog";
+declare const signal: AbortSignal;
+declare function show(record: LogRecord): void;
+declare const log: Log;
+`;
+  const shown = SHOWN.map((block, n) => {
+    const needsLog = !block.includes("const log");
+    const name = `shown-${n}.ts`;
+    const prelude = block.includes("import") ? "" : needsLog ? given : given.replace(/^declare const log.*\n/m, "");
+    writeFileSync(join(app, name), `${prelude}${block}\nexport {};\n`);
+    return name;
+  });
   const strict = ["--strict", "--noEmit", "--skipLibCheck", "false", "--exactOptionalPropertyTypes", "--target", "es2022"];
   const kinds = [
     ["--module", "esnext", "--moduleResolution", "bundler"],
     ["--module", "nodenext", "--moduleResolution", "nodenext"],
   ];
   for (const kind of kinds) {
-    const web = ["--lib", "es2022,dom,dom.iterable,dom.asynciterable", "--types", "", "browser.ts"];
+    const web = ["--lib", "es2022,dom,dom.iterable,dom.asynciterable", "--types", "", "browser.ts", ...shown];
     run(process.execPath, [TSC, ...strict, ...kind, ...web], app);
     const types = ["--typeRoots", join(WWW, "node_modules/@types"), "--types", "node"];
     run(process.execPath, [TSC, ...strict, ...kind, "--lib", "es2022", ...types, "server.ts"], app);

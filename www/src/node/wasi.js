@@ -28,6 +28,8 @@ const DIRECTORY = 3;
 const FIRST_FILE = 4;
 /** As `proglog serve` has it. */
 const OPEN_FILES_MAX = 256;
+/** The most parts of a read or write, as in POSIX. */
+const PARTS_MAX = 1024;
 const LAST_WORDS_BYTES_MAX = 4096;
 
 const SUCCESS = 0;
@@ -279,9 +281,10 @@ export class Wasi {
    * @param {number} count
    */
   #parts(parts, count) {
+    if (count >>> 0 > PARTS_MAX) throw new Errno(INVAL);
     const view = this.#view();
     return Array.from({ length: count }, (_, n) => {
-      const at = parts + n * IOVEC_BYTES;
+      const at = (parts >>> 0) + n * IOVEC_BYTES;
       return this.#bytes(view.getUint32(at, true), view.getUint32(at + 4, true));
     });
   }
