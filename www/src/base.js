@@ -79,7 +79,7 @@ const PRODUCER_BYTES = 8;
 /** How much a scan reads at a time. */
 const SCANNED_BYTES = 256 << 10;
 
-/** What all logs have in common; `Log` opens one. */
+/** What all logs have in common. `Log` opens one, of index.js or node.js. */
 export class LogBase {
   #calls;
   #durability;

@@ -2,14 +2,11 @@
 
 import text from "proglog:worker";
 
+/** Where the browser has it; not given back, for another worker may be made at any time. @type {string | undefined} */
+let own;
+
 /** @param {string} [url] where it is, if it is not to be this one */
 export function spawn(url) {
-  if (url !== undefined) return new Worker(url, { type: "module", name: "proglog" });
-  const own = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-  try {
-    return new Worker(own, { type: "module", name: "proglog" });
-  } finally {
-    // The worker has it by now.
-    URL.revokeObjectURL(own);
-  }
+  if (url === undefined) own ??= URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+  return new Worker(url ?? /** @type {string} */ (own), { type: "module", name: "proglog" });
 }

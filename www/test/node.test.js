@@ -2,12 +2,14 @@
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import fs, { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, afterEach, mock, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
 
 import { Log, ProglogError } from "../src/node.js";
 import { Wasi } from "../src/node/wasi.js";
@@ -93,6 +95,17 @@ test("one writer has it, be that Node.js or the program", async () => {
   } finally {
     process.env["PATH"] = path;
   }
+  // In another thread as in another process.
+  const thread = `import { Log } from ${JSON.stringify(new URL("../src/node.js", import.meta.url).href)};
+import { parentPort } from "node:worker_threads";
+const log = await Log.open(${JSON.stringify(directory)});
+parentPort.once("message", async () => parentPort.postMessage(await log.close()));
+parentPort.postMessage(\`\${await log.append("from a thread")}\`);`;
+  const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(thread)}`));
+  assert.deepEqual(await once(worker, "message"), ["1"]);
+  await assert.rejects(Log.open(directory), locked);
+  worker.postMessage("close");
+  await once(worker, "message");
   // Another program takes it where there is no `flock`.
   const bin = join(scratch.path, "bin");
   mkdirSync(bin);

@@ -31,7 +31,7 @@ let browser;
 let packed;
 
 before(async () => {
-  const output = run("npm", ["pack", "--json", "--pack-destination", scratch.path], WWW);
+  const output = run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", scratch.path], WWW);
   [packed] = JSON.parse(output);
   mkdirSync(installed);
   writeFileSync(join(installed, "package.json"), '{ "private": true, "type": "module" }');
