@@ -63,7 +63,9 @@ test("in a fresh Vite app: the dev server, and what it builds", async () => {
   const app = newApp("vite", program("proglog"));
   const dev = await Vite.start(app, ["--host", "127.0.0.1", "--port", "0"]);
   try {
-    await appendsAndReads(dev.url);
+    // With its worker as text: until version 8 Vite's development server has lost a dependency's files.
+    const asked = await appendsAndReads(dev.url);
+    assert.deepEqual(asked.filter((url) => /worker|wasm/.test(url) && !url.startsWith("blob:")), []);
   } finally {
     await dev.stop();
   }
