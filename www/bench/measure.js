@@ -1,0 +1,74 @@
+// Measures an engine, in a page or in a worker.
+
+/** @typedef {import("./engines.js").Engine} Engine */
+
+/**
+ * What is appended: records of so many bytes, by themselves or so many in a batch; for so long.
+ *
+ * @typedef {{ bytes: number, batch: number, ms: number }} Work
+ */
+
+/** How many durable appends or batches that took how long. @typedef {{ times: number, ms: number }} Measured */
+
+/** Appends before it is measured. */
+const WARM_UP = 10;
+
+/**
+ * Appends for a while, one after the other, then reads the last record back.
+ *
+ * @param {Engine} engine
+ * @param {Work} work
+ * @returns {Promise<Measured>}
+ */
+export async function measure(engine, { bytes, batch, ms }) {
+  /** @type {Uint8Array[]} */
+  let values = [];
+  const append = () => (batch === 1 ? engine.append(/** @type {Uint8Array} */ (values[0])) : engine.appendBatch(values));
+  let times = 0;
+  const turn = async () => {
+    times++;
+    // So that each is another, and what is read back is the last.
+    values = Array.from({ length: batch }, (_, n) => valueOf(bytes, times * batch + n));
+    await append();
+  };
+  for (let n = 0; n < WARM_UP; n++) await turn();
+  const began = performance.now();
+  let ended = began;
+  while (ended - began < ms) {
+    await turn();
+    ended = performance.now();
+  }
+  const { count, value } = await engine.last();
+  const last = values[batch - 1];
+  if (count !== times * batch || !value || `${value}` !== `${last}`) {
+    throw new Error(`${count} of ${times * batch} records are there, the last is [${value}] and was [${last}]`);
+  }
+  return { times: times - WARM_UP, ms: ended - began };
+}
+
+/**
+ * The value of a number, which no other has.
+ *
+ * @param {number} bytes
+ * @param {number} number
+ */
+export function valueOf(bytes, number) {
+  const value = new Uint8Array(bytes).fill(0x61 + (number % 26));
+  new DataView(value.buffer).setFloat64(0, number);
+  return value;
+}
+
+/**
+ * Appends records in batches, unmeasured.
+ *
+ * @param {Engine} engine
+ * @param {number} records
+ * @param {number} bytes
+ * @param {number} batch
+ */
+export async function fill(engine, records, bytes, batch) {
+  for (let at = 0; at < records; at += batch) {
+    const length = Math.min(batch, records - at);
+    await engine.appendBatch(Array.from({ length }, (_, n) => valueOf(bytes, at + n)));
+  }
+}
