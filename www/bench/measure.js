@@ -21,15 +21,15 @@ const WARM_UP = 10;
  * @returns {Promise<Measured>}
  */
 export async function measure(engine, { bytes, batch, ms }) {
-  /** @type {Uint8Array[]} */
-  let values = [];
-  const append = () => (batch === 1 ? engine.append(/** @type {Uint8Array} */ (values[0])) : engine.appendBatch(values));
+  const values = Array.from({ length: batch }, (_, n) => valueOf(bytes, n));
+  const last = /** @type {Uint8Array} */ (values.at(-1));
+  const number = new DataView(last.buffer);
   let times = 0;
   const turn = async () => {
     times++;
-    // So that each is another, and what is read back is the last.
-    values = Array.from({ length: batch }, (_, n) => valueOf(bytes, times * batch + n));
-    await append();
+    // So that what is read back is the last.
+    number.setFloat64(0, times);
+    await (batch === 1 ? engine.append(last) : engine.appendBatch(values));
   };
   for (let n = 0; n < WARM_UP; n++) await turn();
   const began = performance.now();
@@ -39,7 +39,6 @@ export async function measure(engine, { bytes, batch, ms }) {
     ended = performance.now();
   }
   const { count, value } = await engine.last();
-  const last = values[batch - 1];
   if (count !== times * batch || !value || `${value}` !== `${last}`) {
     throw new Error(`${count} of ${times * batch} records are there, the last is [${value}] and was [${last}]`);
   }
@@ -47,13 +46,13 @@ export async function measure(engine, { bytes, batch, ms }) {
 }
 
 /**
- * The value of a number, which no other has.
+ * The value of a number: random bytes after that.
  *
  * @param {number} bytes
  * @param {number} number
  */
 export function valueOf(bytes, number) {
-  const value = new Uint8Array(bytes).fill(0x61 + (number % 26));
+  const value = crypto.getRandomValues(new Uint8Array(bytes));
   new DataView(value.buffer).setFloat64(0, number);
   return value;
 }
