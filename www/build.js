@@ -18,7 +18,7 @@ execFileSync("cargo", cargo, { cwd: dirname(here), stdio: "inherit" });
 writeFileSync(
   join(dist, "proglog.d.ts"),
   `export { Directory, Log } from "../src/module.js";
-export default function init(options: { module_or_path: URL | string }): Promise<unknown>;
+export default function init(options: { module_or_path: URL | string | Promise<Response> }): Promise<unknown>;
 `,
 );
 

@@ -2,7 +2,7 @@
 declare module "*/dist/proglog.js" {
   export const Directory: typeof import("./src/module.js").Directory;
   export const Log: typeof import("./src/module.js").Log;
-  export default function init(options?: { module_or_path?: URL | string | undefined }): Promise<unknown>;
+  export default function init(options?: { module_or_path?: URL | string | Promise<Response> | undefined }): Promise<unknown>;
 }
 
 // Of dedicated workers alone, so that the page's types do not have them.

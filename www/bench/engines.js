@@ -29,7 +29,7 @@ const SYNCED = 1;
 async function openProglog(name) {
   const module = await import("../dist/proglog.js");
   await module.default({ module_or_path: new URL("../dist/proglog_bg.wasm", import.meta.url) });
-  const files = await Files.open(module.Directory, name);
+  const files = await Files.open(Promise.resolve(module.Directory), name);
   const open = () => module.Log.open(name, {});
   const log = await files.again(open, (log) => log.free());
   /** @param {Uint8Array[]} values */

@@ -35,8 +35,11 @@ let loaded;
 /** @param {string | undefined} wasmUrl */
 function load(wasmUrl) {
   loaded ??= (async () => {
+    const fetched = fetch(wasmUrl ?? new URL("../dist/proglog_bg.wasm", import.meta.url));
+    // It is awaited below.
+    fetched.catch(() => {});
     const module = await import("../dist/proglog.js");
-    await module.default({ module_or_path: wasmUrl ?? new URL("../dist/proglog_bg.wasm", import.meta.url) });
+    await module.default({ module_or_path: fetched });
     return module;
   })();
   // Without a network for a moment, it is there later.
@@ -58,8 +61,9 @@ class OpenLog {
    * @returns {Promise<OpenLog>}
    */
   static async open({ name, options, wasmUrl, tar }) {
-    const module = await load(wasmUrl);
-    const files = await Files.open(module.Directory, name);
+    const loaded = load(wasmUrl);
+    const files = await Files.open(loaded.then(({ Directory }) => Directory), name);
+    const module = await loaded;
     try {
       if (tar) {
         await importTar(files, name, tar);
