@@ -29,6 +29,7 @@ const profile = mkdtempSync(join(values.directory, "proglog-bench-"));
 try {
   const plan = {
     rounds: Number(values.rounds),
+    warmUps: 10,
     ms: Number(values.ms),
     records: values.records.split(",").map(Number),
     only: values.only ? new RegExp(values.only) : undefined,

@@ -3,15 +3,12 @@
 /** @typedef {import("./engines.js").Engine} Engine */
 
 /**
- * What is appended: records of so many bytes, by themselves or so many in a batch; for so long.
+ * What is appended: records of so many bytes, by themselves or so many in a batch; so often unmeasured, then for so long.
  *
- * @typedef {{ bytes: number, batch: number, ms: number }} Work
+ * @typedef {{ bytes: number, batch: number, warmUps: number, ms: number }} Work
  */
 
 /** How many durable appends or batches that took how long. @typedef {{ times: number, ms: number }} Measured */
-
-/** Appends before it is measured. */
-const WARM_UP = 10;
 
 /**
  * Appends for a while, one after the other, then reads the last record back.
@@ -20,7 +17,7 @@ const WARM_UP = 10;
  * @param {Work} work
  * @returns {Promise<Measured>}
  */
-export async function measure(engine, { bytes, batch, ms }) {
+export async function measure(engine, { bytes, batch, warmUps, ms }) {
   const values = Array.from({ length: batch }, (_, n) => valueOf(bytes, n));
   const last = /** @type {Uint8Array} */ (values.at(-1));
   const number = new DataView(last.buffer);
@@ -31,7 +28,7 @@ export async function measure(engine, { bytes, batch, ms }) {
     number.setFloat64(0, times);
     await (batch === 1 ? engine.append(last) : engine.appendBatch(values));
   };
-  for (let n = 0; n < WARM_UP; n++) await turn();
+  for (let n = 0; n < warmUps; n++) await turn();
   const began = performance.now();
   let ended = began;
   while (ended - began < ms) {
@@ -42,7 +39,7 @@ export async function measure(engine, { bytes, batch, ms }) {
   if (count !== times * batch || !value || `${value}` !== `${last}`) {
     throw new Error(`${count} of ${times * batch} records are there, the last is [${value}] and was [${last}]`);
   }
-  return { times: times - WARM_UP, ms: ended - began };
+  return { times: times - warmUps, ms: ended - began };
 }
 
 /**

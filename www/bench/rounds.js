@@ -6,7 +6,11 @@ import { Site } from "../test/site.js";
 
 /** @typedef {import("./measure.js").Measured} Measured */
 
-/** @typedef {{ rounds: number, ms: number, records: number[], only?: RegExp | undefined }} Plan */
+/**
+ * How often each is measured, and how; to open what sizes of logs; and only what has such a title.
+ *
+ * @typedef {{ rounds: number, warmUps: number, ms: number, records: number[], only?: RegExp | undefined }} Plan
+ */
 
 /**
  * What every round gave of each subject: appends or batches a second, or milliseconds.
@@ -39,7 +43,7 @@ const TMPFS = 0x01021994;
  * @param {Plan} plan
  * @param {(what: string) => void} [tell]
  */
-export async function measureAll(profile, { rounds, ms, records, only }, tell = () => {}) {
+export async function measureAll(profile, { rounds, warmUps, ms, records, only }, tell = () => {}) {
   if (statfsSync(profile).type === TMPFS) throw new Error(`${profile} is in memory; give a directory on a disk`);
   const site = await Site.startPlain(profile);
   try {
@@ -55,7 +59,7 @@ export async function measureAll(profile, { rounds, ms, records, only }, tell = 
           tell(`round ${round + 1}: ${appended[n]?.title}, ${subject}`);
           const { times, ms: took } = await page.evaluate(
             ([subject, work]) => globalThis.shared["append"](subject, work),
-            /** @type {const} */ ([subject, { bytes, batch, ms }]),
+            /** @type {const} */ ([subject, { bytes, batch, warmUps, ms }]),
           );
           appended[n]?.subjects[subject]?.push((times * 1000) / took);
         }
@@ -63,7 +67,7 @@ export async function measureAll(profile, { rounds, ms, records, only }, tell = 
     }
     rows.push(...appended);
     await page.close();
-    const sizes = only && !only.test("start") ? [] : records;
+    const sizes = only && !only.test(`start, ${records}`) ? [] : records;
     for (const count of sizes) {
       const row = newRow(`start, ${count.toLocaleString("en")} records`, "ms", STARTERS);
       for (const subject of STARTERS) {
