@@ -245,7 +245,8 @@ impl<F: BackendFile> Index<F> {
             while next < end && bytes < entries.len() {
                 let positions = self.recent.some_from(next - self.opened);
                 let numbered = (next..end).zip(positions);
-                for (entry, (n, position)) in entries[bytes..].chunks_exact_mut(ENTRY).zip(numbered) {
+                for (entry, (n, position)) in entries[bytes..].chunks_exact_mut(ENTRY).zip(numbered)
+                {
                     // There are never more.
                     let relative = u32::try_from(n).unwrap_or(u32::MAX);
                     entry.copy_from_slice(&encode_entry(relative, position));
