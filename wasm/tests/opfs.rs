@@ -367,7 +367,7 @@ fn what_stands_in_space_that_was_prepared_is_found_by_a_scan() {
                     drop(log);
                     let (_, whole) = other.directory().swap_remove(1);
                     let at = usize::try_from(end).unwrap();
-                    store.write_at(&whole[at..at + 200], end).unwrap();
+                    store.write_at(&whole[at..], end).unwrap();
                 }
             }
             drop(store);
