@@ -9,7 +9,7 @@ WASM_TARGETS := wasm32-wasip1 wasm32-unknown-unknown
 # The crates that are compiled to wasm.
 GUEST := --package proglog --package proglog-wasm
 
-.PHONY: help run test setup setup-rust setup-node fmt lint types doc bench bench-checksum bench-tail \
+.PHONY: help run test setup setup-rust setup-node fmt lint types doc bench bench-browser bench-checksum bench-tail \
 	instructions instructions-update public-api tsan
 # The steps share cargo's target directory, and their output is to be read in order.
 .NOTPARALLEL:
@@ -88,6 +88,10 @@ ROWS ?=
 QUICK ?=
 LONG ?= 1
 ROUNDS ?=
+
+bench-browser: setup-rust setup-node ## time it in Chromium beside IndexedDB and SQLite, on a quiet machine
+	@npm --prefix www run --silent build
+	@npm --prefix www run --silent bench
 
 bench: setup-rust ## time it beside floors and peers, write BENCHMARKS.md (ROWS=, ROUNDS=, QUICK=1, LONG=)
 	@echo '==> Benchmarks: built apart, for the peers are no part of a normal build'

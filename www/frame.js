@@ -159,15 +159,9 @@ export function decodeFrames(frames) {
  * @returns {Uint8Array}
  */
 export function encodeBatch(records) {
-  const encoded = records.map(encodeRecord);
-  const batch = new Uint8Array(encoded.reduce((sum, record) => sum + LENGTH_BYTES + record.length, 0));
-  let at = 0;
-  for (const record of encoded) {
-    viewOf(batch).setBigUint64(at, BigInt(record.length));
-    batch.set(record, at + LENGTH_BYTES);
-    at += LENGTH_BYTES + record.length;
-  }
-  return batch;
+  const output = new Output(records.reduce((sum, { value }) => sum + RECORD_BYTES + value.length, 0));
+  records.forEach((record) => encodeRecord(output, record));
+  return output.taken();
 }
 
 /**
@@ -179,62 +173,130 @@ export function toBytes(value) {
   return typeof value === "string" ? new TextEncoder().encode(value) : value;
 }
 
-/** @param {NewRecord} record */
-function encodeRecord({ value, key = "", headers = [], timestampMs = 0, producer }) {
+/**
+ * @param {Output} output
+ * @param {NewRecord} record
+ */
+function encodeRecord(output, { value, key, headers, timestampMs = 0, producer }) {
   if (timestampMs < 0) throw new RangeError(`a timestamp of ${timestampMs} ms is before 1970`);
-  return concat([
-    bytesField(VALUE, toBytes(value)),
-    numberField(TIMESTAMP_MS, BigInt(timestampMs)),
-    bytesField(KEY, toBytes(key)),
-    ...headers.map((header) => {
-      const encoded = concat([bytesField(1, toBytes(header.name)), bytesField(2, toBytes(header.value))]);
-      return concat([varint((HEADERS << 3) | BYTES), varint(encoded.length), encoded]);
-    }),
-    bytesField(PRODUCER_ID, toBytes(producer?.id ?? "")),
-    numberField(PRODUCER_SEQUENCE, producer?.sequence ?? 0n),
-  ]);
-}
-
-/**
- * A field of bytes; nothing for none, as proto3 has it.
- *
- * @param {number} number
- * @param {Uint8Array} bytes
- */
-function bytesField(number, bytes) {
-  if (bytes.length === 0) return [];
-  return concat([varint((number << 3) | BYTES), varint(bytes.length), bytes]);
-}
-
-/**
- * A field that is a number, likewise.
- *
- * @param {number} number
- * @param {bigint} value
- */
-function numberField(number, value) {
-  if (value < 0n || value >> 64n) throw new RangeError(`${value} is no number of 64 bits`);
-  return value === 0n ? [] : [...varint((number << 3) | VARINT), ...varint(value)];
-}
-
-/** @param {ArrayLike<number>[]} parts */
-function concat(parts) {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
+  const start = output.begin(LENGTH_BYTES);
+  output.bytesField(VALUE, value);
+  output.numberField(TIMESTAMP_MS, timestampMs);
+  if (key) output.bytesField(KEY, key);
+  if (headers) {
+    for (const header of headers) {
+      const encoded = new Output(RECORD_BYTES);
+      encoded.bytesField(1, header.name);
+      encoded.bytesField(2, header.value);
+      const bytes = encoded.taken();
+      output.varint((HEADERS << 3) | BYTES);
+      output.varint(bytes.length);
+      output.put(bytes);
+    }
   }
-  return whole;
+  if (producer) {
+    output.bytesField(PRODUCER_ID, producer.id);
+    output.numberField(PRODUCER_SEQUENCE, producer.sequence);
+  }
+  output.endWithLength(start);
 }
 
-/** @param {number | bigint} number */
-function varint(number) {
-  const bytes = [];
-  let rest = BigInt(number);
-  for (; rest >= 0x80n; rest >>= 7n) bytes.push(Number(rest & 0x7fn) | 0x80);
-  bytes.push(Number(rest));
-  return bytes;
+/** What a record takes beside its value, mostly. */
+const RECORD_BYTES = 64;
+const U32_VALUES = 2 ** 32;
+
+/** Bytes that are put one after the other. One array for all: a batch of a thousand made ten thousand of them. */
+class Output {
+  #bytes;
+  #end = 0;
+
+  /** @param {number} bytes how many there will be, perhaps */
+  constructor(bytes) {
+    this.#bytes = new Uint8Array(bytes);
+  }
+
+  /** All of them. */
+  taken() {
+    return this.#bytes.slice(0, this.#end);
+  }
+
+  /** @param {Uint8Array} bytes */
+  put(bytes) {
+    this.#makeRoom(bytes.length);
+    this.#bytes.set(bytes, this.#end);
+    this.#end += bytes.length;
+  }
+
+  /** @param {number | bigint} number a whole one, not below 0 */
+  varint(number) {
+    this.#makeRoom(10);
+    let rest = number;
+    if (typeof rest === "number" && !Number.isSafeInteger(rest)) rest = BigInt(rest);
+    if (typeof rest === "bigint") {
+      for (; rest >= U32_VALUES; rest >>= 7n) this.#bytes[this.#end++] = Number(rest & 0x7fn) | 0x80;
+      rest = Number(rest);
+    }
+    for (; rest >= U32_VALUES; rest = Math.floor(rest / 0x80)) this.#bytes[this.#end++] = (rest % 0x80) | 0x80;
+    for (; rest >= 0x80; rest >>>= 7) this.#bytes[this.#end++] = (rest & 0x7f) | 0x80;
+    this.#bytes[this.#end++] = rest;
+  }
+
+  /**
+   * A field of bytes; nothing for none, as proto3 has it.
+   *
+   * @param {number} number
+   * @param {Uint8Array | string} value
+   */
+  bytesField(number, value) {
+    const bytes = toBytes(value);
+    if (bytes.length === 0) return;
+    this.varint((number << 3) | BYTES);
+    this.varint(bytes.length);
+    this.put(bytes);
+  }
+
+  /**
+   * A field that is a number, likewise.
+   *
+   * @param {number} number
+   * @param {number | bigint} value
+   */
+  numberField(number, value) {
+    if (!(value >= 0 && value < 2 ** 64)) throw new RangeError(`${value} is no number of 64 bits`);
+    if (!value) return;
+    this.varint((number << 3) | VARINT);
+    this.varint(value);
+  }
+
+  /**
+   * Leaves room, and gives where it begins.
+   *
+   * @param {number} bytes
+   */
+  begin(bytes) {
+    this.#makeRoom(bytes);
+    this.#end += bytes;
+    return this.#end;
+  }
+
+  /**
+   * Puts how many bytes there are from `start` on before that.
+   *
+   * @param {number} start
+   */
+  endWithLength(start) {
+    let at = start;
+    for (let rest = this.#end - start; rest > 0; rest = Math.floor(rest / 0x100)) this.#bytes[--at] = rest % 0x100;
+  }
+
+  /** @param {number} bytes */
+  #makeRoom(bytes) {
+    const least = this.#end + bytes;
+    if (least <= this.#bytes.length) return;
+    const grown = new Uint8Array(Math.max(2 * this.#bytes.length, least));
+    grown.set(this.#bytes.subarray(0, this.#end));
+    this.#bytes = grown;
+  }
 }
 
 /**

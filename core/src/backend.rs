@@ -97,6 +97,12 @@ pub trait Backend: fmt::Debug {
         0
     }
 
+    /// Whether files can be made ahead too, which become the next stores. If not, it is the active store alone that is
+    /// prepared.
+    fn prepares_files(&self) -> bool {
+        true
+    }
+
     /// How many bytes may still be written, if that can be told.
     ///
     /// # Errors

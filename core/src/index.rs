@@ -18,8 +18,8 @@ pub(crate) const LONE_ENTRY_BYTES_MAX: u64 = 2 * ENTRY_BYTES;
 
 /// What is prepared of a file at first.
 const PREPARED_BYTES_MIN: u64 = 64 << 10;
-/// What is handed to the file at a time, in whole entries.
-const FLUSHED_AT_A_TIME: usize = 4096 / ENTRY * ENTRY;
+/// What is handed to the file at a time, in whole entries: those of a batch at once, for a call costs more than they do.
+const FLUSHED_AT_A_TIME: usize = (64 << 10) / ENTRY * ENTRY;
 /// What is read of the file at a time, where much is.
 const CHUNK: usize = 1024 * ENTRY;
 /// An entry's offset is a `u32`.
@@ -239,14 +239,20 @@ impl<F: BackendFile> Index<F> {
         reserved.map_err(|_| out_of_memory(&self.name))?;
         entries.resize(bytes, 0);
         while writing.written < end {
-            let positions = self.recent.some_from(writing.written - self.opened);
-            let numbered = (writing.written..end).zip(positions);
+            let mut next = writing.written;
             let mut bytes = 0;
-            for (entry, (n, position)) in entries.chunks_exact_mut(ENTRY).zip(numbered) {
-                // There are never more.
-                let relative = u32::try_from(n).unwrap_or(u32::MAX);
-                entry.copy_from_slice(&encode_entry(relative, position));
-                bytes += ENTRY;
+            // Positions that follow one another may stand apart in memory.
+            while next < end && bytes < entries.len() {
+                let positions = self.recent.some_from(next - self.opened);
+                let numbered = (next..end).zip(positions);
+                for (entry, (n, position)) in entries[bytes..].chunks_exact_mut(ENTRY).zip(numbered)
+                {
+                    // There are never more.
+                    let relative = u32::try_from(n).unwrap_or(u32::MAX);
+                    entry.copy_from_slice(&encode_entry(relative, position));
+                    bytes += ENTRY;
+                    next += 1;
+                }
             }
             self.write_file(file, &mut writing, &entries[..bytes])?;
         }

@@ -8,7 +8,7 @@ mod missing;
 mod search;
 mod unwritten;
 mod window;
-mod zeros;
+pub(crate) mod zeros;
 
 pub(crate) use self::gaps::{leading_gap, leads};
 use self::{

@@ -37,6 +37,10 @@ use self::{
     state::{Left, Physical, State},
 };
 
+/// So many zeros are written ahead of a log's records at the most: a flush of records that the file has room for takes a
+/// little more than half as long in Chromium on ext4, for the file system has nothing to write beside them.
+const PREPARED_BYTES: u64 = 1 << 20;
+
 /// So many spares are kept of files that were removed; who drives this makes others.
 pub const SPARES_MAX: usize = 8;
 
@@ -350,6 +354,15 @@ impl<H: Handle> Backend for Opfs<H> {
         state.leave(file.number);
         state.open.push(copy);
         state.sync()
+    }
+
+    fn prepare_bytes(&self) -> u64 {
+        PREPARED_BYTES
+    }
+
+    /// They would take the spares that a roll needs.
+    fn prepares_files(&self) -> bool {
+        false
     }
 
     fn sync_directory(&self) -> io::Result<()> {

@@ -402,11 +402,12 @@ export class LogBase {
     }
     if (expectedNextOffset !== -1n) checkOffset(expectedNextOffset);
     const isShared = this.#calls.isShared && records.every(({ producer }) => !producer);
-    const whole = records.map((record) => ({
-      timestampMs: nowMs,
-      ...record,
-      ...(isShared && { producer: { ...this.#producer, sequence: this.#producer.sequence++ } }),
-    }));
+    const whole = records.map((record) => {
+      /** @type {NewRecord} */
+      const timed = { timestampMs: nowMs, ...record };
+      if (isShared) timed.producer = { ...this.#producer, sequence: this.#producer.sequence++ };
+      return timed;
+    });
     const entries = encode(whole);
     const first = whole[0]?.producer;
     const producer = first && { ...first, id: toBytes(first.id) };

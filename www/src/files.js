@@ -35,23 +35,27 @@ export class Files {
   /**
    * Opens the files of the log of this name, made if there are none.
    *
-   * @param {typeof import("./module.js").Directory} DirectoryClass the module's
+   * @param {Promise<typeof import("./module.js").Directory>} DirectoryClass the module's, which takes a while too
    * @param {string} name
    * @throws {ProglogError} "Locked" if another tab or worker has them
    */
   static async open(DirectoryClass, name) {
+    // It is awaited below.
+    DirectoryClass.catch(() => {});
     const root = await rootDirectory(true);
     const handle = await root.getDirectoryHandle(directoryName(name), { create: true });
     const copies = await openCopies(handle, name);
-    /** @type {number[]} */
-    const numbers = [];
-    for await (const file of handle.keys()) {
-      if (/^\d+$/.test(file)) numbers.push(Number(file));
-    }
     try {
-      const directory = new DirectoryClass(name, copies, Uint32Array.from(numbers));
+      /** @type {number[]} */
+      const numbers = [];
+      for await (const file of handle.keys()) {
+        if (/^\d+$/.test(file)) numbers.push(Number(file));
+      }
+      const directory = new (await DirectoryClass)(name, copies, Uint32Array.from(numbers));
       const files = new Files(handle, directory);
+      // Spares too, which few logs need to be opened.
       files.#tidy();
+      if (directory.names().length > 0) return files;
       // Where there is no room for more files, what there is can be read.
       await files.ready(SPARES_OF_A_CHANGE).catch(() => {});
       return files;
@@ -178,6 +182,7 @@ export class Files {
    */
   #fill(spares) {
     this.#filling ??= (async () => {
+      this.#failure = undefined;
       try {
         while (this.#directory.spares < spares) {
           const number = this.#directory.nextNumber();
@@ -232,19 +237,17 @@ export async function deleteFiles(name) {
 async function openCopies(handle, name) {
   const until = performance.now() + LOCKED_MS_MAX;
   for (;;) {
-    /** @type {FileSystemSyncAccessHandle[]} */
-    const copies = [];
-    try {
-      for (const copy of COPIES) {
-        const file = await handle.getFileHandle(copy, { create: true });
-        copies.push(await file.createSyncAccessHandle());
-      }
-      return copies;
-    } catch (error) {
-      copies.forEach((copy) => copy.close());
-      const isLocked = error instanceof DOMException && error.name === "NoModificationAllowedError";
-      if (!isLocked) throw typed(error);
-    }
+    const opened = COPIES.map(async (copy) => {
+      const file = await handle.getFileHandle(copy, { create: true });
+      return file.createSyncAccessHandle();
+    });
+    const settled = await Promise.allSettled(opened);
+    const copies = settled.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    const error = settled.find((one) => one.status === "rejected")?.reason;
+    if (error === undefined) return copies;
+    copies.forEach((copy) => copy.close());
+    const isLocked = error instanceof DOMException && error.name === "NoModificationAllowedError";
+    if (!isLocked) throw typed(error);
     if (performance.now() > until) {
       const message = `the log "${name}" is open in another tab or worker; close it there, or use it from there`;
       throw new ProglogError("Locked", message);

@@ -24,7 +24,6 @@ import * as tar from "./tar.js";
  * @property {FileSystemDirectoryHandle} handle
  * @property {<T>(call: () => T, undo?: (result: T) => void) => Promise<T>} again calls it again once what it needs is open
  * @property {<T>(call: () => T) => Promise<T>} change
- * @property {() => Promise<void>} openAll
  * @property {boolean} isReady
  * @property {() => Promise<void>} ready
  * @property {() => Promise<string>} room
@@ -35,6 +34,7 @@ import * as tar from "./tar.js";
 const SYNCED = 1;
 const BUFFERED = 3;
 
+const OFFSET_MAX = 2n ** 64n - 1n;
 /** What is read of a file at a time, to be exported. */
 const EXPORTED_BYTES = 4 << 20;
 /** A batch that is sent to a server has to be in memory. */
@@ -208,15 +208,17 @@ export class OpenLog {
   /** The log's files, byte for byte, as a tar archive. */
   async export() {
     await this.sync();
-    await this.#files.openAll();
+    const last = (await this.segments()).at(-1);
     const { directory } = this.#files;
+    const active = lastStore(directory.names());
     /** @type {BlobPart[]} */
     const parts = [];
     for (const name of directory.names()) {
-      const bytes = directory.fileBytes(name);
+      // Without the space that was prepared for records to come: as if it were closed.
+      const bytes = last && name === active ? last.store_bytes : directory.fileBytes(name);
       parts.push(tar.header(name, bytes));
       for (let at = 0; at < bytes; at += EXPORTED_BYTES) {
-        parts.push(new Blob([directory.readFile(name, at, EXPORTED_BYTES)]));
+        parts.push(new Blob([directory.readFile(name, at, Math.min(EXPORTED_BYTES, bytes - at))]));
       }
       parts.push(tar.padding(bytes));
     }
@@ -339,6 +341,19 @@ export class OpenLog {
         "the log again before appending",
     );
   }
+}
+
+/**
+ * The store of the highest base, which may be more than a number of JavaScript's holds. Others' files are not a log's.
+ *
+ * @param {string[]} names
+ */
+function lastStore(names) {
+  const bases = names.flatMap((name) => {
+    const [, base = ""] = name.match(/^(0|[1-9]\d*)\.store$/) ?? [];
+    return base && BigInt(base) <= OFFSET_MAX ? [BigInt(base)] : [];
+  });
+  return bases.length > 0 ? `${bases.reduce((a, b) => (a > b ? a : b))}.store` : undefined;
 }
 
 /**

@@ -28,9 +28,9 @@ function load(wasmUrl) {
  * @param {OpenCall} call
  */
 async function openLog(call) {
-  await load(call.wasmUrl);
-  const { name, options } = call;
-  return OpenLog.open(call, await Files.open(Directory, name), () => Log.open(name, options));
+  const { name, options, wasmUrl } = call;
+  const files = await Files.open(load(wasmUrl).then(() => Directory), name);
+  return OpenLog.open(call, files, () => Log.open(name, options));
 }
 
 /** How long a log that is to be deleted may still be open: in a tab that was just left. */

@@ -11,7 +11,7 @@ import { chromium } from "playwright-core";
 
 const WWW = join(dirname(fileURLToPath(import.meta.url)), "..");
 /** @type {Record<string, string>} */
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm" };
 const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 const ARGS = [
   ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
@@ -88,6 +88,11 @@ export class Site {
       Object.assign(globalThis, { proglog: await load("/src/index.js"), shared: await load("/test/vectors.js") });
     });
     return page;
+  }
+
+  /** The browser's name and version. */
+  get version() {
+    return `${this.#browser.browserType().name()} ${this.#browser.version()}`;
   }
 
   /** @param {import("playwright-core").Page} page */

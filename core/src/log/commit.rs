@@ -26,6 +26,8 @@ const SYNCS_BEFORE_PREPARING: u64 = 8;
 const PREPARE_BYTES: RangeInclusive<u64> = 64 << 10..=4 << 20;
 /// Where more is synced at a time, zeros written meanwhile would cost more than they save.
 const SYNCED_BYTES_MAX: u64 = 128 << 10;
+/// And where there is no worker, so that they are written by who appends.
+const SYNCED_BYTES_MAX_ALONE: u64 = 32 << 10;
 
 /// Who syncs, and what there is to sync beside the active segment.
 #[derive(Debug)]
@@ -287,17 +289,25 @@ impl<B: Backend> Shared<B> {
             self.prepare_at_rest();
             return Ok(());
         }
+        let with_files = self.backend.prepares_files();
+        if synced.bytes > SYNCED_BYTES_MAX_ALONE && !with_files {
+            return Ok(());
+        }
         let ahead = (2 * synced.bytes_in_all)
             .clamp(*PREPARE_BYTES.start(), *PREPARE_BYTES.end())
             .min(bytes_max);
         let segment_end = self.options.segment_bytes_max;
         let wanted = end + ahead / 2;
         if reader.prepared_to() >= wanted.min(segment_end)
-            && (wanted <= segment_end || !self.reserve.is_empty())
+            && (wanted <= segment_end || !with_files || !self.reserve.is_empty())
         {
             return Ok(());
         }
-        let to = end + ahead;
+        let to = if with_files {
+            end + ahead
+        } else {
+            (end + ahead).min(segment_end)
+        };
         let for_worker = Arc::clone(reader);
         if self.wake_worker(|wanted| wanted.prepare = Some((for_worker, to))) {
             return Ok(());

@@ -160,6 +160,9 @@ impl<B: Backend> Shared<B> {
         if short.is_some() || to <= segment_end {
             return Ok(short);
         }
+        if !self.backend.prepares_files() {
+            return Ok(Some(io::ErrorKind::Unsupported.into()));
+        }
         Ok(filling.fill(&self.backend, to - segment_end, file_bytes, go_on))
     }
 

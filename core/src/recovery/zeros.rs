@@ -19,7 +19,7 @@ pub(super) fn tail(bytes: &[u8]) -> usize {
     bytes.len() - last.map_or(0, |last| last + 1)
 }
 
-pub(super) fn all(bytes: &[u8]) -> bool {
+pub(crate) fn all(bytes: &[u8]) -> bool {
     // Without an early end, so that many bytes are taken at once.
     bytes.iter().fold(0, |any, &byte| any | byte) == 0
 }

@@ -6,7 +6,7 @@ use crate::{
     backend::BackendFile,
     index::{ENTRY_BYTES, Index},
     record::{Framed, LENGTH_BYTES, frame_bytes, parse_framed},
-    recovery::{End, Scanned, scan},
+    recovery::{End, Scanned, scan, zeros},
     report::{IndexState, SegmentReport},
     store::StoreReader,
 };
@@ -30,6 +30,56 @@ pub(super) fn closed_cleanly<F: BackendFile>(
     Ok(framed
         .filter(|framed| framed.next() == next)
         .map(|framed| (next, Some(framed))))
+}
+
+/// So much space that was prepared is looked through, which is more than there mostly is.
+const PREPARED_BYTES_MAX: u64 = 4 << 20;
+const CHUNK: usize = 64 << 10;
+
+/// As [`closed_cleanly`], of the last segment, where a store that was not closed has nothing but zeros after its last
+/// frame, which the store then ends with: so a log that was stopped between two appends opens without a scan. A checksum
+/// has to vouch for the frame, for without one it may be zeros too.
+pub(super) fn at_rest<F: BackendFile>(
+    store: &StoreReader<F>,
+    index: &Index<F>,
+    base: Offset,
+) -> Result<Option<(Offset, Option<Framed>)>> {
+    let entries = index.entries();
+    if index.file_bytes()? != Some(entries * ENTRY_BYTES) {
+        return Ok(None);
+    }
+    let Some((_, position)) = index.read(-1)? else {
+        return Ok(None);
+    };
+    let room = store.len().saturating_sub(position);
+    let mut length = [0; LENGTH_BYTES];
+    let read = store.read_at(&mut length, position)?;
+    let Some(bytes) = frame_bytes(&length[..read], room) else {
+        return Ok(None);
+    };
+    let end = position + bytes as u64;
+    let framed = frame_between(store, position, end)?;
+    let framed = framed.filter(|framed| framed.is_checked() && framed.next() == base.plus(entries));
+    if framed.is_none() || !is_prepared_from(store, end)? {
+        return Ok(None);
+    }
+    store.end_at(end);
+    Ok(Some((base.plus(entries), framed)))
+}
+
+/// Whether there is nothing but zeros from `position` on, and not too many.
+fn is_prepared_from<F: BackendFile>(store: &StoreReader<F>, mut position: u64) -> Result<bool> {
+    if store.len().saturating_sub(position) > PREPARED_BYTES_MAX {
+        return Ok(false);
+    }
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match store.read_at(&mut chunk, position)? {
+            0 => return Ok(true),
+            read if zeros::all(&chunk[..read]) => position += read as u64,
+            _ => return Ok(false),
+        }
+    }
 }
 
 /// How many gaps next to each other are looked at to find what stands before them.

@@ -4,7 +4,7 @@ use std::io;
 
 use super::{
     Segment, SegmentReader,
-    examine::{closed_cleanly, examine, takes_appends, vouched},
+    examine::{at_rest, closed_cleanly, examine, takes_appends, vouched},
     files::{cut_file, index_name, open_file, store_name, sync_directory},
     prepared::PreparedStore,
 };
@@ -123,13 +123,16 @@ impl<B: Backend> Segment<B> {
         options: &Options,
     ) -> Result<Option<Opened<B>>> {
         if let (store, Some(index)) = Self::open_files(backend, base, place, writable, options)?
-            && let Some((next, last)) = closed_cleanly(&store, &index, base)?
+            && let Some((next, last)) = match (closed_cleanly(&store, &index, base)?, place) {
+                (None, Place::Last) => at_rest(&store, &index, base)?,
+                (closed, _) => closed,
+            }
             && !matches!(place, Place::Sealed { next: limit } if next > limit)
         {
             if writable && matches!(place, Place::Last) {
                 // A killed process may have left it so without a sync, as a truncation does.
                 store.assume_unsynced();
-                store.sync()?;
+                store.trim()?;
             }
             let takes_appends = match last {
                 Some(last) => takes_appends(&store, &index, base, last)?,

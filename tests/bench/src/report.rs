@@ -58,8 +58,9 @@ pub fn write(root: &Path, run: &Run, outcomes: &[Outcome]) -> Result<()> {
 }
 
 /// The parts that are written by hand.
-const BY_HAND: [&str; 3] = [
+const BY_HAND: [&str; 4] = [
     "## Missed, and why\n",
+    "## In the browser\n",
     "## Append to wake\n",
     "## Compression, and why not\n",
 ];
@@ -106,7 +107,7 @@ fn head(run: &Run) -> String {
     }
     format!(
         "# Benchmarks\n\n\
-         Written by `{command}`, but for what is under *Missed, and why*, *Append to wake* and *Compression, and why not*. It took {} min {} s.\n\n\
+         Written by `{command}`, but for what is under *Missed, and why*, *In the browser*, *Append to wake* and *Compression, and why not*. It took {} min {} s.\n\n\
          | | |\n|-|-|\n\
          | machine | {} |\n| kernel | {} |\n| file system | {} |\n| compiler | {} |\n\
          | commit | {} |\n| date | {} |\n\

@@ -102,6 +102,14 @@ impl Backend for BrowserFiles {
         either!(self, files => files.cut(name, bytes))
     }
 
+    fn prepare_bytes(&self) -> u64 {
+        either!(self, files => files.prepare_bytes())
+    }
+
+    fn prepares_files(&self) -> bool {
+        false
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
         either!(self, files => files.sync_directory())
     }

@@ -116,8 +116,6 @@ export class DiskFiles {
     return call();
   }
 
-  async openAll() {}
-
   get isReady() {
     return true;
   }
