@@ -120,8 +120,9 @@ async function showBytes(offset) {
       browserLog.readFile(`${segment}.store`, Number(position), record.frame.length),
       browserLog.readFile(`${segment}.index`, at, ENTRY_BYTES),
     ]);
-    // What is not synced may not be in the files yet.
-    const onDisk = frame.length === record.frame.length ? decodeFrame(frame) : record;
+    // What is not synced may not be in the files yet: in its place they end, or have zeros.
+    const isThere = frame.length === record.frame.length && frame.some((byte) => byte !== 0);
+    const onDisk = isThere ? decodeFrame(frame) : record;
     if (show === shows) dump.show("This browser", onDisk, { segment, position, entry });
   } catch {
     // The record was removed or the log closed while it was read, and that is told elsewhere.
