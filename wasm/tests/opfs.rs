@@ -363,7 +363,9 @@ fn what_stands_in_space_that_was_prepared_is_found_by_a_scan() {
                 None => {
                     let other = Browser::on(FaultBackend::new()).unwrap();
                     let log = other.log(&Options::new()).unwrap();
-                    (0..21).for_each(|n| drop(log.append(&value(n)).unwrap()));
+                    for n in 0..21 {
+                        log.append(&value(n)).unwrap();
+                    }
                     drop(log);
                     let (_, whole) = other.directory().swap_remove(1);
                     let at = usize::try_from(end).unwrap();
