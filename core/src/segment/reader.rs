@@ -247,6 +247,12 @@ impl<F: BackendFile> SegmentReader<F> {
         self.entry(offset)?.map_or_else(|| Ok(self.store.len()), Ok)
     }
 
+    /// The positions that the index gives for the offsets before this one, from `lowest` on or of the last ones.
+    pub(crate) fn positions_before(&self, offset: Offset, lowest: Offset) -> Result<Vec<u64>> {
+        let (end, lowest) = (offset.since(self.base), lowest.since(self.base));
+        self.index.positions_before(end, lowest)
+    }
+
     #[inline]
     fn entry(&self, offset: Offset) -> Result<Option<u64>> {
         let n = offset.since(self.base);
