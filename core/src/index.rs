@@ -22,6 +22,7 @@ const PREPARED_BYTES_MIN: u64 = 64 << 10;
 const FLUSHED_AT_A_TIME: usize = (64 << 10) / ENTRY * ENTRY;
 /// What is read of the file at a time, where much is.
 const CHUNK: usize = 1024 * ENTRY;
+const CHUNK_ENTRIES: u64 = CHUNK as u64 / ENTRY_BYTES;
 /// An entry's offset is a `u32`.
 const ENTRIES_LIMIT: u64 = 1 << 32;
 
@@ -158,6 +159,27 @@ impl<F: BackendFile> Index<F> {
             file.map(self.opened * ENTRY_BYTES).ok().flatten()
         };
         self.views.get_or_init(made).as_ref()
+    }
+
+    /// The positions of the entries before number `end`, from number `lowest` on or of the last ones, in order; read by one
+    /// call where the file is not mapped. Of entries that are not there they are zero.
+    pub(crate) fn positions_before(&self, end: u64, lowest: u64) -> Result<Vec<u64>> {
+        let start = end.saturating_sub(CHUNK_ENTRIES).max(lowest);
+        let is_mapped = |n| n >= self.opened || self.views().is_some();
+        if is_mapped(start) {
+            let positions = (start..end).map(|n| Ok(self.entry(n)?.unwrap_or_default().1));
+            return positions.collect();
+        }
+        let mut bytes = [0; CHUNK];
+        let in_file = bytes_in_memory(self.opened.min(end) - start);
+        self.read_bytes(&mut bytes[..in_file], start * ENTRY_BYTES)?;
+        let entries = bytes[..in_file].as_chunks().0.iter();
+        let recent = self.opened.max(start)..end;
+        let recent = recent.map(|n| self.recent.get(n - self.opened).unwrap_or_default());
+        Ok(entries
+            .map(|&entry| decode(entry).1)
+            .chain(recent)
+            .collect())
     }
 
     /// Adds the entry of the next offset.

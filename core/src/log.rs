@@ -273,7 +273,8 @@ impl<B: Backend> Log<B> {
     /// * one above the producer's last is appended,
     /// * one that was appended is not again: it gives the offset it got, once that is as durable as is asked now. Known
     ///   are the last 16 batches, or records by themselves, of each of the 1,024 producers that appended last, as far
-    ///   as they are in the last 256 MiB of frames and the last 1,000,000 records of the log,
+    ///   as they are in the last 256 MiB of frames and the last 1,000,000 records of the log (a row of offsets that are
+    ///   not there counts as one),
     /// * any other is refused with [`Error::SequenceConflict`], which tells where to go on.
     ///
     /// So a record is appended twice only if its producer is forgotten: after 1,024 others appended, or, once the log

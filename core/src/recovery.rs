@@ -200,6 +200,9 @@ fn scan_to<F: BackendFile>(
         && mark.drops_records(&scanned)
     {
         mark.cut(&mut scanned, base, length);
+        // It has not the right entries of what was sound and is cut: so it is none of this store, and vouches for nothing
+        // past the end of that.
+        scan.index = None;
     }
     scan.missing_records(&mut scanned, end)?;
     Ok(scanned)

@@ -483,6 +483,44 @@ fn a_batch_is_whole_without_what_was_compacted() -> Result<()> {
     Ok(())
 }
 
+/// A segment that was closed takes appends if the batch at its end is whole without what is not there; else a crash would
+/// drop it with them.
+#[test]
+fn appends_go_on_behind_a_batch_that_is_whole_without_its_end() -> Result<()> {
+    for (following, gone, takes_appends) in [
+        (0, 0, true),
+        (1, 1, true),
+        (2, 2, true),
+        (2, 5, true),
+        (1, 0, false),
+        (2, 1, false),
+        (9, 8, false),
+    ] {
+        let mut frames = vec![record(0), record_of(1, following, 0)];
+        let mut entries = vec![0, frames[0].len()];
+        if gone > 0 {
+            entries.extend(vec![frames.concat().len(); gone]);
+            frames.push(gap(1 + gone as u64, gone as u64, 1));
+        }
+        let index = entries.iter().zip(0_u32..).flat_map(|(&position, n)| {
+            let position = (position as u64).to_be_bytes();
+            n.to_be_bytes().into_iter().chain(position)
+        });
+        let files = MemoryBackend::new();
+        files.insert("0.store", frames.concat());
+        files.insert("0.index", index.collect::<Vec<_>>());
+        let what = format!("{following} follow, {gone} are not there");
+        let log = Log::open_on(files, options())?;
+        assert!(log.recovery_report().segments.is_empty(), "{what}");
+        let next = Offset(2 + gone as u64);
+        assert_eq!(log.append("more")?, next, "{what}");
+        let last = log.segments().last().map(|segment| segment.base);
+        let expected = if takes_appends { Offset(0) } else { next };
+        assert_eq!(last, Some(expected), "{what}");
+    }
+    Ok(())
+}
+
 #[test]
 fn truncating_anywhere_keeps_what_stands_before() -> Result<()> {
     let (stores, records) = stores();

@@ -302,6 +302,33 @@ fn an_index_that_is_not_the_stores_vouches_for_nothing_past_its_end() -> Result<
     Ok(())
 }
 
+/// The beginning of a batch of which the store was cut, after a damaged record: it is there, where an index of this store
+/// would say, and goes as a torn tail; so its offsets are not lost.
+#[test]
+fn an_index_that_is_wrong_about_a_torn_tail_vouches_for_nothing_after_it() -> Result<()> {
+    let (mut store, sound) = closed()?;
+    let starts = positions(&sound);
+    store[starts[5] + 20] ^= 1;
+    store.truncate(starts[8] + 4);
+    let far = 1 << 40;
+    for more in [vec![], vec![(6, far)], vec![(6, far), (7, far + 40)]] {
+        for index in padded(&[&sound[..12 * 6], &index_of(more.clone())].concat()) {
+            let files = directory(&store, &index);
+            let log = Log::open_read_only_on(files.clone(), options())?;
+            let report = log.recovery_report();
+            let damage: Vec<_> = report.damage().map(|d| (d.first.0, d.last.0)).collect();
+            assert_eq!(damage, [(5, 5)], "{more:?}");
+            let tail = report.torn_tail().expect("the batch is not whole");
+            assert_eq!((tail.position, tail.records), (starts[6] as u64, 2));
+            assert_eq!(log.next_offset(), Offset(6), "{more:?}");
+            drop(log);
+            let log = Log::open_on(files, options())?;
+            assert_eq!(log.append("after")?, Offset(6), "{more:?}");
+        }
+    }
+    Ok(())
+}
+
 /// What is no entry any more ends what the index vouches for.
 #[test]
 fn the_leading_entries_vouch_and_no_others() -> Result<()> {

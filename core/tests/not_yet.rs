@@ -144,15 +144,19 @@ fn contents(log: &Log<Disk>) -> Vec<String> {
     all
 }
 
+/// A filled log that was closed, as [`contents`] gives it.
+fn closed(disk: &Disk) -> Vec<String> {
+    let log = filled(disk);
+    disk.open_all();
+    let all = contents(&log);
+    log.close().unwrap();
+    all
+}
+
 #[test]
 fn what_is_read_is_the_same_once_the_files_are_open() {
     let disk = Disk::default();
-    let log = filled(&disk);
-    let expected = {
-        disk.open_all();
-        contents(&log)
-    };
-    log.close().unwrap();
+    let expected = closed(&disk);
     disk.forget();
     let log = open(&disk);
     assert_eq!(contents(&log), expected);
@@ -192,12 +196,7 @@ fn segments_that_were_opened_stay_so_whatever_else_has_to_be() {
 #[test]
 fn indexes_are_made_anew_with_the_gap_that_the_next_segment_tells_of() {
     let disk = Disk::default();
-    let log = filled(&disk);
-    let expected = {
-        disk.open_all();
-        contents(&log)
-    };
-    log.close().unwrap();
+    let expected = closed(&disk);
     let mut indexes = disk.files.list().unwrap();
     indexes.retain(|name| name.ends_with(".index"));
     let as_closed: Vec<_> = indexes.iter().map(|name| disk.files.get(name)).collect();
@@ -286,10 +285,8 @@ fn what_changes_the_log_needs_nothing_more_once_all_is_open() {
 fn a_killed_log_is_recovered_once_its_files_are_open() {
     let disk = Disk::default();
     let log = filled(&disk);
-    let expected = {
-        disk.open_all();
-        contents(&log)
-    };
+    disk.open_all();
+    let expected = contents(&log);
     let operations = disk.files.operations();
     disk.files.fail(operations, Fault::Half);
     assert!(log.append("torn").is_err());

@@ -4,8 +4,8 @@
 use std::{ops::Range, thread, time::Duration};
 
 use proglog::{
-    AppendOptions, BackendFile, Clock, Compaction, Drafts, Durability, Error, Fault, FaultBackend,
-    Log, MemoryBackend, NewRecord, Offset, Options, ProducerLast, Result,
+    AppendOptions, Backend, BackendFile, Clock, Compaction, Drafts, Durability, Error, Fault,
+    FaultBackend, Log, MemoryBackend, NewRecord, Offset, Options, ProducerLast, Result,
 };
 
 fn options() -> Options {
@@ -243,6 +243,86 @@ fn what_stands_further_back_is_forgotten_once_the_log_is_opened_again() -> Resul
     let log = open()?;
     assert_eq!(log.producer_last("a")?, None);
     assert_eq!(log.append(record("a", 1))?, Offset(1_000_001));
+    Ok(())
+}
+
+/// Records are counted, and not the offsets that are left out between them.
+#[test]
+fn what_is_left_out_is_no_reason_to_forget() -> Result<()> {
+    for left_out in [4096, 5000, 1 << 40] {
+        let files = MemoryBackend::new();
+        let open = || Log::open_on(files.clone(), options().durability(Durability::Buffered));
+        let log = open()?;
+        log.append_batch(batch("a", &[1, 2]))?;
+        for _ in 0..300 {
+            log.skip_to(log.next_offset().plus(left_out))?;
+            log.append("of no one")?;
+        }
+        log.close()?;
+        let log = open()?;
+        assert_eq!(last(log.producer_last("a")?), Some((2, 1)), "{left_out}");
+        assert_eq!(log.append_batch(batch("a", &[1, 2]))?, offsets(0..2));
+    }
+    Ok(())
+}
+
+/// What is read from the log is what was known before, whatever is not there any more.
+#[test]
+fn what_is_known_after_opening_is_what_was_known_before() -> Result<()> {
+    let ids = ["a", "b", "c"];
+    for seed in 0..40 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let disk = MemoryBackend::new();
+        let options = || options().segment_bytes_max(400);
+        let log = Log::open_on(disk.clone(), options())?;
+        // Who knows nothing of producers before would have nothing to forget.
+        assert_eq!(log.producer_last("a")?, None);
+        let mut sent: Vec<(&str, Vec<u64>, Range<Offset>)> = Vec::new();
+        for sequence in 0..rng.u64(10..60) {
+            let id = ids[rng.usize(0..3)];
+            let key = ["", "x", "y"][rng.usize(0..3)];
+            match rng.u8(0..12) {
+                0 => log.skip_to(log.next_offset().plus(rng.u64(1..9)))?,
+                1 => log.skip_to(log.next_offset().plus([5000, 2_000_000][rng.usize(0..2)]))?,
+                2 => drop(log.compact(&Compaction::new().tombstones_kept(Duration::ZERO))?),
+                3 => drop(log.append(NewRecord::new("").key(key))?),
+                _ => {
+                    let sequences: Vec<u64> =
+                        (0..rng.u64(1..4)).map(|n| sequence * 4 + n).collect();
+                    let records = batch(id, &sequences).map(|record| record.key(key));
+                    let offsets = log.append_batch(records)?;
+                    sent.push((id, sequences, offsets));
+                }
+            }
+        }
+        let files = disk.list().unwrap();
+        let copy = MemoryBackend::new();
+        for name in files {
+            copy.insert(&name, disk.get(&name).unwrap());
+        }
+        let again = Log::open_on(copy, options())?;
+        for (id, log) in ids.iter().flat_map(|&id| [(id, &log), (id, &again)]) {
+            let of_it: Vec<_> = sent.iter().rev().filter(|sent| sent.0 == id).collect();
+            for (n, (_, sequences, offsets)) in of_it.iter().take(16).enumerate() {
+                // It would not be appended.
+                let nowhere = AppendOptions::new().expected_next_offset(Offset(u64::MAX));
+                match log.append_batch_with(batch(id, sequences), nowhere) {
+                    Ok(found) => assert_eq!(&found, offsets, "{seed}"),
+                    // Unless a compaction removed some of it, which it does to none of what was last.
+                    Err(Error::SequenceConflict { .. }) if n > 0 => {
+                        let mut all = offsets.start.0..offsets.end.0;
+                        assert!(all.any(|n| log.read(Offset(n)).is_err()), "{seed}");
+                    }
+                    Err(e) => panic!("{seed}: {e}"),
+                }
+            }
+            let last_sent = of_it.first().map(|(_, sequences, offsets)| {
+                let last = sequences.last().copied().unwrap_or_default();
+                (last, offsets.end.0 - 1)
+            });
+            assert_eq!(last(log.producer_last(id)?), last_sent, "{seed}");
+        }
+    }
     Ok(())
 }
 

@@ -7,8 +7,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use proglog::{
-    Access, Backend, BackendFile, Clock, Compaction, Error, Fault, FaultBackend, GapCause, Log,
-    MemoryBackend, NewRecord, Offset, Options, Repair, Result,
+    Access, Backend, BackendFile, Clock, Compaction, Damaged, Error, Fault, FaultBackend, GapCause,
+    Log, MemoryBackend, NewRecord, Offset, Options, Repair, Result,
 };
 
 fn options() -> Options {
@@ -225,6 +225,31 @@ fn check_crashed(disk: &FaultBackend, damaged: &Files, expected: &BTreeMap<u64, 
         Log::repair_on(disk.clone(), options()).unwrap().is_empty(),
         "{what}"
     );
+}
+
+/// Zeros were prepared after bad bytes at the end that begin as a length that reaches into them: they are cut off when it
+/// is repaired, and then the length would be of more than there is.
+#[test]
+fn what_is_lost_is_told_for_the_reason_it_was_found_for() -> Result<()> {
+    let backend = MemoryBackend::new();
+    let log = Log::open_on(backend.clone(), options())?;
+    for _ in 0..3 {
+        log.append("a record")?;
+    }
+    let at = log.locate(Offset(2))?.position as usize;
+    log.close()?;
+    let mut store = backend.get("0.store").unwrap();
+    store.resize(150, 0);
+    store[at + 7] += 20;
+    store[at + 8] = 0xff;
+    backend.insert("0.store", store);
+    let plan = Log::plan_repair_on(backend.clone(), options())?;
+    let repair = Log::repair_on(backend, options())?;
+    for told in [plan, repair] {
+        let lost: Vec<_> = told.lost.iter().map(|l| (l.first, l.reason)).collect();
+        assert_eq!(lost, [(Offset(2), Damaged::Malformed)]);
+    }
+    Ok(())
 }
 
 #[test]

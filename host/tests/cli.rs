@@ -27,6 +27,8 @@ on_both_engines!(
     append_reads_a_file,
     json_has_all_of_a_record,
     lines_of_a_producer_are_appended_once,
+    acks_tell_of_lines_that_are_passed_over,
+    acks_tell_of_each_batch_that_is_passed_over,
     append_comes_where_it_is_expected,
     slow_input_is_appended_as_it_comes,
     ctrl_c_stops_an_append_and_tells_what_was_appended,
@@ -184,6 +186,75 @@ fn lines_of_a_producer_are_appended_once(engine: &str) {
     let output = append(&["--producer-sequence", &u64::MAX.to_string()], b"a\nb\n");
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("used up"), "{}", stderr(&output));
+}
+
+/// What an append prints to standard output; the summary is not there.
+fn acks(append: Command, input: &[u8]) -> String {
+    let output = run(append, input);
+    assert!(output.status.success(), "{}", stderr(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn acks_tell_of_lines_that_are_passed_over(engine: &str) {
+    let log = NewLog::new(engine);
+    let append = |input: &[u8]| {
+        acks(
+            log.verb("append", &[&"--acks", &"--producer-id", &"day"]),
+            input,
+        )
+    };
+    for _ in 0..2 {
+        assert_eq!(append(b"a\nb\nc\n"), "2\n");
+    }
+    assert_eq!(append(b"a\nb\n"), "1\n");
+    assert_eq!(append(b"a\nb\nc\nd\n"), "2\n3\n");
+    // Others between.
+    log.append(&[], b"of no one\n");
+    log.append(&["--producer-id", "night"], b"0\n1\n2\n3\n4\n5\n");
+    assert_eq!(append(b"a\nb\nc\nd\ne\nf\n"), "3\n12\n");
+    for (lines, ack) in [
+        ("a\n", "0\n"),
+        ("a\nb\nc\nd\n", "3\n"),
+        ("a\nb\nc\nd\ne\n", "11\n"),
+    ] {
+        assert_eq!(append(lines.as_bytes()), ack, "{lines:?}");
+    }
+    // Where the log has not all of their sequences, the last that it has; none where it has none of them.
+    log.append(
+        &["--producer-id", "day", "--producer-sequence", "50"],
+        b"z\n",
+    );
+    assert_eq!(append(b"a\nb\nc\nd\ne\nf\ng\nh\n"), "12\n");
+    let from = |sequence: &str, input| {
+        let mut append = log.verb("append", &[&"--acks", &"--json"]);
+        append.args(["--producer-id", "day", "--producer-sequence", sequence]);
+        acks(append, input)
+    };
+    let nothing = "{\"first\":null,\"last\":null,\"records\":0}\n";
+    assert_eq!(
+        from("50", b"z\n"),
+        format!("{{\"acknowledged\":13}}\n{nothing}")
+    );
+    assert_eq!(from("20", b"x\n"), nothing);
+}
+
+/// As many batches as there were, where others stand between.
+fn acks_tell_of_each_batch_that_is_passed_over(engine: &str) {
+    let log = NewLog::new(engine);
+    let lines = log.dir.with_extension("lines");
+    fs::write(&lines, numbered_lines(20_000)).unwrap();
+    let append = || {
+        let append = log.verb("append", &[&lines, &"--acks", &"--producer-id", &"day"]);
+        acks(append, b"")
+    };
+    let first = append();
+    assert_eq!(first, "8191\n16383\n19999\n");
+    assert_eq!(append(), first);
+    log.append(&[], b"of no one\n");
+    let last = ["--producer-id", "day", "--producer-sequence", "20000"];
+    log.append(&last, b"later\n");
+    assert_eq!(append(), first);
+    fs::remove_file(lines).unwrap();
 }
 
 fn append_comes_where_it_is_expected(engine: &str) {

@@ -2,29 +2,21 @@
 #![cfg(unix)]
 
 mod program;
+mod server;
 
 use std::{
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use axum::{
-    Router,
-    body::{Body, to_bytes},
-    http::{HeaderMap, Request, StatusCode},
-};
+use axum::{body::to_bytes, http::StatusCode};
 use proglog::{
     Compaction, Gap, GapCause, Header, Log, MemoryBackend, NewRecord, Offset, Options, Record,
 };
-use proglog_host::{
-    Engine, EngineKind, Mode,
-    http::{HttpOptions, app},
-    open,
-};
+use proglog_host::http::HttpOptions;
 use program::on_both_engines;
 use serde_json::{Value, json};
-use tempfile::{TempDir, tempdir};
+use server::{Server, request};
 use tower::ServiceExt;
 
 on_both_engines!(
@@ -37,7 +29,7 @@ on_both_engines!(
 const LATE: &str = "source-timestamp-ms";
 
 fn what_is_shipped_is_there_once_and_in_order(engine: &str) {
-    let server = Server::new(engine);
+    let server = serving(engine);
     let source = source();
     source
         .append(
@@ -52,25 +44,25 @@ fn what_is_shipped_is_there_once_and_in_order(engine: &str) {
     let sent = |from| frames(&source, from);
     // The answer got lost, and the sender sends it again, with more.
     for (appended, known) in [(2, 0), (0, 2)] {
-        let answer = server.ship("_-8", sent(0));
+        let answer = ship(&server, "_-8", sent(0));
         let expected = json!({ "sequence": 1, "offset": 1, "appended": appended, "known": known });
         assert_eq!(answer, (StatusCode::OK, expected));
     }
     source
         .append(NewRecord::new("c").timestamp_ms(1001))
         .unwrap();
-    let answer = server.ship("_-8", sent(1));
+    let answer = ship(&server, "_-8", sent(1));
     let expected = json!({ "sequence": 2, "offset": 2, "appended": 1, "known": 1 });
     assert_eq!(answer, (StatusCode::OK, expected));
     // Nothing is nothing, and tells what is there.
     let expected = json!({ "sequence": 2, "offset": 2, "appended": 0, "known": 0 });
-    assert_eq!(server.ship("_-8", Vec::new()), (StatusCode::OK, expected));
+    assert_eq!(ship(&server, "_-8", Vec::new()), (StatusCode::OK, expected));
     assert_eq!(
-        server.ship("bmV3", Vec::new()).1,
+        ship(&server, "bmV3", Vec::new()).1,
         json!({ "appended": 0, "known": 0 })
     );
 
-    let there = server.records();
+    let there = records(&server);
     assert_eq!(there.len(), 3);
     for (n, record) in there.iter().enumerate() {
         let from = source.read(Offset(n as u64)).unwrap();
@@ -88,12 +80,12 @@ fn what_is_shipped_is_there_once_and_in_order(engine: &str) {
     assert_eq!(there[1].timestamp_ms(), None);
     assert_eq!(there[1].headers().count(), 0);
     // Durable, without a word.
-    let health = server.get("/healthz").1;
+    let health = server.get("/healthz", "").1;
     assert_eq!(health["durable_offset"], json!(3));
 }
 
 fn batches_stay_whole(engine: &str) {
-    let server = Server::new(engine);
+    let server = serving(engine);
     let source = source();
     source.append("0").unwrap();
     source.append_batch(["1", "2", "3"]).unwrap();
@@ -106,18 +98,17 @@ fn batches_stay_whole(engine: &str) {
         .collect();
     let all = frames(&source, 0);
     // A part of the batch waits for the rest.
-    let answer = server.ship("YQ", all[..ends[2]].to_vec());
+    let answer = ship(&server, "YQ", all[..ends[2]].to_vec());
     assert_eq!(answer.1["appended"], json!(1), "{answer:?}");
-    let (status, answer) = server.ship("YQ", all[ends[0]..ends[2]].to_vec());
+    let (status, answer) = ship(&server, "YQ", all[ends[0]..ends[2]].to_vec());
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(
         answer["error"].as_str().unwrap().contains("no whole batch"),
         "{answer}"
     );
-    let answer = server.ship("YQ", all[ends[0]..].to_vec());
+    let answer = ship(&server, "YQ", all[ends[0]..].to_vec());
     assert_eq!(answer.1["appended"], json!(4), "{answer:?}");
-    let batches: Vec<_> = server
-        .records()
+    let batches: Vec<_> = records(&server)
         .iter()
         .map(|record| (record.batch_remaining(), record.batch_records()))
         .collect();
@@ -137,9 +128,9 @@ fn batches_stay_whole(engine: &str) {
     }
     let compacted = source.compact(&Compaction::new()).unwrap();
     assert_eq!(compacted.records_removed, 2);
-    let answer = server.ship("Yg", frames(&source, 1));
+    let answer = ship(&server, "Yg", frames(&source, 1));
     assert_eq!(answer.0, StatusCode::OK, "{answer:?}");
-    let values: Vec<Vec<u8>> = server.records()[5..9]
+    let values: Vec<Vec<u8>> = records(&server)[5..9]
         .iter()
         .map(|record| record.value().to_vec())
         .collect();
@@ -147,12 +138,12 @@ fn batches_stay_whole(engine: &str) {
         values,
         [b"6".to_vec(), b"8".to_vec(), b"9".to_vec(), b"10".to_vec()]
     );
-    let answer = server.get("/producers/Yg").1;
+    let answer = server.get("/producers/Yg", "").1;
     assert_eq!(answer["sequence"], json!(source.next_offset().0 - 1));
 }
 
 fn records_come_as_they_stand_in_the_stores(engine: &str) {
-    let server = Server::new(engine);
+    let server = serving(engine);
     let records = |query: &str| {
         let (status, headers, body) = server.call(request(
             "GET",
@@ -218,7 +209,7 @@ fn records_come_as_they_stand_in_the_stores(engine: &str) {
             "expected `from`, `bytes_max`, `wait_ms`",
         ),
     ] {
-        let (found, answer) = server.get(&format!("/records?{query}"));
+        let (found, answer) = server.get(&format!("/records?{query}"), "");
         assert_eq!(found, status, "{query}: {answer}");
         assert!(
             answer["error"].as_str().unwrap().contains(said),
@@ -228,33 +219,33 @@ fn records_come_as_they_stand_in_the_stores(engine: &str) {
 }
 
 fn one_that_the_log_forgot_is_found(engine: &str) {
-    let server = Server::new(engine);
+    let server = serving(engine);
     let source = source();
     source.append_batch(["a", "b"]).unwrap();
-    assert_eq!(server.ship("YQ", frames(&source, 0)).0, StatusCode::OK);
+    assert_eq!(ship(&server, "YQ", frames(&source, 0)).0, StatusCode::OK);
     for n in 0..1024_u32 {
         let id = n.to_be_bytes();
         let record = NewRecord::new("").producer(&id, 1);
         server.engine.append_batch(&[record]).unwrap();
     }
-    assert_eq!(server.get("/producers/YQ").0, StatusCode::NOT_FOUND);
+    assert_eq!(server.get("/producers/YQ", "").0, StatusCode::NOT_FOUND);
     assert_eq!(
-        server.get("/producers/YQ?search=log"),
+        server.get("/producers/YQ?search=log", ""),
         (StatusCode::OK, json!({ "sequence": 1, "offset": 1 }))
     );
     assert_eq!(
-        server.get("/producers/Yg?search=log").0,
+        server.get("/producers/Yg?search=log", "").0,
         StatusCode::NOT_FOUND
     );
     assert_eq!(
-        server.get("/producers/YQ?search=").0,
+        server.get("/producers/YQ?search=", "").0,
         StatusCode::BAD_REQUEST
     );
 }
 
 #[test]
 fn what_makes_no_sense_changes_nothing() {
-    let server = Server::new("native");
+    let server = serving("native");
     let source = source();
     source.append("a").unwrap();
     source.append("b").unwrap();
@@ -274,7 +265,7 @@ fn what_makes_no_sense_changes_nothing() {
         (back, "offset 1 does not come after"),
         (none, "no whole batch"),
     ] {
-        let (status, answer) = server.ship("YQ", body);
+        let (status, answer) = ship(&server, "YQ", body);
         assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
         assert!(
             answer["error"].as_str().unwrap().contains(said),
@@ -285,22 +276,22 @@ fn what_makes_no_sense_changes_nothing() {
     for bit in 0..8 * all.len() {
         let mut flipped = all.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let (status, answer) = server.ship("YQ", flipped);
+        let (status, answer) = ship(&server, "YQ", flipped);
         assert_eq!(status, StatusCode::BAD_REQUEST, "bit {bit}: {answer}");
     }
     for id in ["", "*", &"a".repeat(44)] {
-        let (status, _) = server.ship(id, all.clone());
+        let (status, _) = ship(&server, id, all.clone());
         assert!(status.is_client_error(), "{id}");
     }
-    assert_eq!(server.records().len(), 0);
+    assert_eq!(records(&server).len(), 0);
 }
 
 #[test]
 fn pages_of_other_origins_may_where_it_is_allowed() {
     let mut options = HttpOptions::for_records(1000);
-    let closed = Server::with("native", options.clone());
+    let closed = with("native", options.clone());
     options.allowed_origins = vec!["https://app.example".parse().unwrap()];
-    let open = Server::with("native", options);
+    let open = with("native", options);
     let asks = |server: &Server, origin: &str| {
         let headers = [
             ("origin", origin),
@@ -327,12 +318,7 @@ fn pages_of_other_origins_may_where_it_is_allowed() {
     }
     let posts = |server: &Server, path: &str, origin: &str| {
         let headers = [("origin", origin), ("sec-fetch-site", "cross-site")];
-        server.call(request(
-            "POST",
-            path,
-            &headers,
-            br#"{"record":""}"#.to_vec(),
-        ))
+        server.call(request("POST", path, &headers, br#"{"record":""}"#))
     };
     let (status, headers, _) = posts(&open, "/", "https://app.example");
     assert_eq!(status, StatusCode::OK);
@@ -366,68 +352,19 @@ fn frames(log: &Log<MemoryBackend>, from: u64) -> Vec<u8> {
     frames
 }
 
-struct Server {
-    app: Router,
-    engine: Arc<Box<dyn Engine>>,
-    runtime: tokio::runtime::Runtime,
-    _directory: TempDir,
+fn serving(engine: &str) -> Server {
+    with(engine, HttpOptions::for_records(1 << 20))
 }
 
-impl Server {
-    fn new(engine: &str) -> Self {
-        Self::with(engine, HttpOptions::for_records(1 << 20))
-    }
-
-    fn with(engine: &str, options: HttpOptions) -> Self {
-        let directory = tempdir().unwrap();
-        let kind = match engine {
-            "wasm" => EngineKind::Wasm,
-            _ => EngineKind::Native,
-        };
-        let engine = open(kind, directory.path(), Mode::Write, Options::new()).unwrap();
-        let engine = Arc::new(engine);
-        Self {
-            app: app(Arc::clone(&engine), options),
-            engine,
-            runtime: tokio::runtime::Runtime::new().unwrap(),
-            _directory: directory,
-        }
-    }
-
-    fn call(&self, request: Request<Body>) -> (StatusCode, HeaderMap, Vec<u8>) {
-        self.runtime.block_on(async {
-            let (parts, body) = self
-                .app
-                .clone()
-                .oneshot(request)
-                .await
-                .unwrap()
-                .into_parts();
-            let body = to_bytes(body, usize::MAX).await.unwrap();
-            (parts.status, parts.headers, body.to_vec())
-        })
-    }
-
-    fn ship(&self, id: &str, frames: Vec<u8>) -> (StatusCode, Value) {
-        let path = format!("/producers/{id}/records");
-        let (status, _, body) = self.call(request("POST", &path, &[], frames));
-        (status, serde_json::from_slice(&body).unwrap())
-    }
-
-    fn get(&self, path: &str) -> (StatusCode, Value) {
-        let (status, _, body) = self.call(request("GET", path, &[], Vec::new()));
-        (status, serde_json::from_slice(&body).unwrap())
-    }
-
-    fn records(&self) -> Vec<Record> {
-        self.engine.scan(Offset(0)).map(Result::unwrap).collect()
-    }
+fn with(engine: &str, http: HttpOptions) -> Server {
+    Server::with(engine, Options::new(), http)
 }
 
-fn request(method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Request<Body> {
-    let builder = Request::builder().method(method).uri(path);
-    let builder = headers.iter().fold(builder, |builder, (name, value)| {
-        builder.header(*name, *value)
-    });
-    builder.body(Body::from(body)).unwrap()
+fn ship(server: &Server, id: &str, frames: Vec<u8>) -> (StatusCode, Value) {
+    let path = format!("/producers/{id}/records");
+    server.call_json(request("POST", &path, &[], frames))
+}
+
+fn records(server: &Server) -> Vec<Record> {
+    server.engine.scan(Offset(0)).map(Result::unwrap).collect()
 }

@@ -3,12 +3,15 @@
 //! Nothing of it is on disk but what the records themselves say: it is read from the end of the log when it is first
 //! needed, and then kept up by appends.
 
+mod window;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Range,
     sync::{Arc, MutexGuard, PoisonError},
 };
 
+use self::window::{WINDOW, first_in};
 use super::{Shared, append::Writer};
 use crate::{
     AppendOptions, Backend, Damaged, Durability, Error, Offset, Producer, ProducerLast, Record,
@@ -19,20 +22,8 @@ use crate::{
 const PRODUCERS_MAX: usize = 1024;
 /// And of each so many batches, or records that were appended alone.
 const BATCHES_MAX: usize = 16;
-/// They are found in this part of the log.
-const WINDOW: Window = Window {
-    bytes: 256 << 20,
-    records: 1_000_000,
-};
 /// How much of them is read at a time.
 const READ_BYTES: usize = 256 << 10;
-
-/// The end of a log: so many bytes of frames, and so many records, at most.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    bytes: u64,
-    records: u64,
-}
 
 /// A producer's id, with zeros after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -402,52 +393,6 @@ impl<B: Backend> Shared<B> {
         let end = segment.next_offset().max(damaged.next());
         Ok(first_in(damaged.next()..end, |offset| !is_in_it(offset)))
     }
-
-    /// Where the records begin that are looked through.
-    fn window_start(&self, next: Offset, window: Window) -> Result<Offset> {
-        let view = self.view.load_full();
-        let from = Offset(next.0.saturating_sub(window.records)).max(view.lowest());
-        let mut bytes_left = window.bytes;
-        for slot in view.slots().iter().rev() {
-            let end = slot.next.unwrap_or(next);
-            if end <= from {
-                break;
-            }
-            let segment = self.open_segment(slot, false)?;
-            let bytes = segment.store_bytes();
-            if bytes <= bytes_left {
-                bytes_left -= bytes;
-                continue;
-            }
-            // Where the index cannot be read, more is looked through.
-            let is_before = |offset| {
-                segment
-                    .position(offset)
-                    .is_ok_and(|position| position < bytes - bytes_left)
-            };
-            return Ok(first_in(slot.base.max(from)..end, |offset| {
-                !is_before(offset)
-            }));
-        }
-        Ok(from)
-    }
-}
-
-/// The first offset of a range from which on `holds` does, found by halving; its end if there is none.
-fn first_in(range: Range<Offset>, holds: impl Fn(Offset) -> bool) -> Offset {
-    let Range {
-        start: mut low,
-        end: mut high,
-    } = range;
-    while low < high {
-        let middle = Offset(low.0 + (high.0 - low.0) / 2);
-        if holds(middle) {
-            high = middle;
-        } else {
-            low = middle.next();
-        }
-    }
-    low
 }
 
 /// Producers that are being found, record by record.
@@ -492,40 +437,6 @@ impl Finding {
     fn end_batch(&mut self) {
         if let Some((begun, at, _)) = self.begun.take() {
             self.producers.note(&begun, at);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Log, MemoryBackend, Options};
-
-    #[test]
-    fn the_window_has_as_many_whole_records_as_fit() {
-        let options = Options::new().segment_bytes_max(300);
-        let log = Log::open_on(MemoryBackend::new(), options).unwrap();
-        let values: Vec<_> = (0..40).map(|n| vec![0; n * 7 % 90]).collect();
-        for value in &values {
-            log.append(value).unwrap();
-        }
-        assert!(log.segments().len() > 5);
-        let frames: Vec<u64> = (0..40)
-            .map(|n| log.read(Offset(n)).unwrap().frame().len() as u64)
-            .collect();
-        for bytes in 0..frames.iter().sum::<u64>() + 2 {
-            for records in [0, 1, 7, 39, 40, 1000] {
-                let window = Window { bytes, records };
-                let mut room = bytes;
-                let fits = frames.iter().rev().take_while(|&&frame| {
-                    let is_in_it = frame <= room;
-                    room = room.saturating_sub(frame);
-                    is_in_it
-                });
-                let count = (fits.count() as u64).min(records);
-                let start = log.shared.window_start(Offset(40), window).unwrap();
-                assert_eq!(start, Offset(40 - count), "{window:?}");
-            }
         }
     }
 }

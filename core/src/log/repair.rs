@@ -197,7 +197,8 @@ impl<B: Backend> Log<B> {
             backend.release();
             return Ok(repairing.repair);
         }
-        repairing.repair = Repair::default();
+        let planned = std::mem::take(&mut repairing.repair);
+        repairing.found = planned.lost;
         repairing.keep_torn_tails(&found.report)?;
         drop(found);
         let mut opened = open_to_write(&backend, &options)?;
@@ -234,6 +235,9 @@ struct Repairing<'a, B> {
     backend: &'a B,
     options: &'a Options,
     repair: Repair,
+    /// What is lost, as it was found before anything was changed: once zeros after it are cut off, bad bytes may claim more
+    /// than there is.
+    found: Vec<Lost>,
     /// The last segment but one, and how its index was found before anything was changed.
     last_sealed: Option<(Offset, IndexState)>,
 }
@@ -245,6 +249,7 @@ impl<'a, B: Backend> Repairing<'a, B> {
             backend,
             options,
             repair: Repair::default(),
+            found: Vec::new(),
             last_sealed: None,
         })
     }
@@ -333,7 +338,8 @@ impl<'a, B: Backend> Repairing<'a, B> {
     }
 
     fn take(&mut self, base: Offset, plan: &Plan) {
-        self.repair.lost.extend_from_slice(&plan.lost);
+        let lost = plan.lost.iter().map(|lost| as_found(&self.found, lost));
+        self.repair.lost.extend(lost);
         self.repair.set_aside.extend_from_slice(&plan.set_aside);
         self.repair.made.extend(plan.told_after.map(|gap| gap.last));
         if plan.is_to_rewrite {
@@ -377,6 +383,16 @@ impl<'a, B: Backend> Repairing<'a, B> {
             let _ = Segment::scan_files(self.backend, base, place, true, self.options);
         }
         Ok(())
+    }
+}
+
+/// What is lost, for the reason it was `found` for.
+fn as_found(found: &[Lost], lost: &Lost) -> Lost {
+    let at = found.partition_point(|found| found.first < lost.first);
+    let before = found.get(at).filter(|found| found.first == lost.first);
+    Lost {
+        reason: before.map_or(lost.reason, |found| found.reason),
+        ..lost.clone()
     }
 }
 

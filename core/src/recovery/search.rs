@@ -82,19 +82,14 @@ impl<F: BackendFile> Scan<'_, F> {
         // look like records. Unless its length is what is damaged: then, with a shorter one, it is the
         // record expected. That is asked for as long as half the budget lasts.
         let reserve = self.budget_bytes / 2;
-        let mut at = start + 1;
-        while at < zeros_from {
-            if at < claimed_end && self.budget_bytes <= reserve {
-                at = claimed_end;
-                continue;
+        let mut from = start + 1;
+        loop {
+            if from < claimed_end && self.budget_bytes <= reserve {
+                from = claimed_end;
             }
-            let chunk = self.window.get_some(at)?;
-            let Some(candidate) = frame_start(chunk) else {
-                let whole = chunk.len() - chunk.len().min(LENGTH_BYTES);
-                at += whole.max(1) as u64;
-                continue;
+            let Some(at) = self.next_candidate(from, zeros_from)? else {
+                break;
             };
-            at += candidate as u64;
             if let Some(offset) = self.frame_after(start, expected, at)?
                 && (at >= claimed_end || self.is_record_with_length(start, at - start, expected)?)
             {
@@ -109,7 +104,7 @@ impl<F: BackendFile> Scan<'_, F> {
                     records: most_records(length - start),
                 });
             }
-            at += 1;
+            from = at + 1;
         }
         Ok(match self.misplaced_records(start)? {
             0 => After::Nothing { zeros: false },
@@ -131,23 +126,31 @@ impl<F: BackendFile> Scan<'_, F> {
         }
         // What the index is for is read too, later on.
         let reserve = self.budget_bytes / 2;
-        let mut at = start + 1;
-        while at < end && self.budget_bytes > reserve {
-            let chunk = self.window.get_some(at)?;
-            let Some(candidate) = frame_start(chunk) else {
-                let whole = chunk.len() - chunk.len().min(LENGTH_BYTES);
-                at += whole.max(1) as u64;
-                continue;
-            };
-            at += candidate as u64;
-            if at < end
-                && let Some(offset) = self.frame_after(start, expected, at)?
+        let mut from = start + 1;
+        while self.budget_bytes > reserve
+            && let Some(at) = self.next_candidate(from, end)?
+        {
+            if let Some(offset) = self.frame_after(start, expected, at)?
                 && offset < found
                 && ((claimed_end..end).contains(&at) || self.leads_to(at, (end, found))?)
             {
                 return Ok(Some((at, offset)));
             }
-            at += 1;
+            from = at + 1;
+        }
+        Ok(None)
+    }
+
+    /// The first place from `at` on, and before `end`, where a frame may start by its length and first tag.
+    fn next_candidate(&mut self, mut at: u64, end: u64) -> Result<Option<u64>> {
+        while at < end {
+            let chunk = self.window.get_some(at)?;
+            if let Some(candidate) = frame_start(chunk) {
+                return Ok(Some(at + candidate as u64).filter(|&at| at < end));
+            }
+            // One may start in the last bytes.
+            let whole = chunk.len() - chunk.len().min(LENGTH_BYTES);
+            at += whole.max(1) as u64;
         }
         Ok(None)
     }

@@ -247,10 +247,19 @@ impl<F: BackendFile> SegmentReader<F> {
         self.entry(offset)?.map_or_else(|| Ok(self.store.len()), Ok)
     }
 
+    /// The positions that the index gives for the offsets before this one, from `lowest` on or of the last ones.
+    pub(crate) fn positions_before(&self, offset: Offset, lowest: Offset) -> Result<Vec<u64>> {
+        let (end, lowest) = (offset.since(self.base), lowest.since(self.base));
+        self.index.positions_before(end, lowest)
+    }
+
     #[inline]
     fn entry(&self, offset: Offset) -> Result<Option<u64>> {
         let n = offset.since(self.base);
-        match self.index.entry(n)? {
+        let entry = self.index.entry(n)?;
+        #[cfg(test)]
+        tests::was_looked_up(offset);
+        match entry {
             Some((relative, position)) if u64::from(relative) == n => Ok(Some(position)),
             Some((_, position)) => Err(self.corrupt(offset, position, Damaged::Misplaced)),
             None => Ok(None),
@@ -445,5 +454,61 @@ impl<F: BackendFile> SegmentReader<F> {
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn map_ahead(&self, start: u64, bytes: usize) {
         self.store.map_ahead(start, bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+    use crate::{
+        Durability, Error, Gap, GapCause, MemoryBackend, NewRecord, Offset, Options, Segment,
+    };
+
+    type Meanwhile = (Offset, Box<dyn FnOnce()>);
+
+    thread_local! {
+        /// What another thread does as soon as the entry of an offset was looked up.
+        static MEANWHILE: RefCell<Option<Meanwhile>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn was_looked_up(offset: Offset) {
+        let meanwhile = MEANWHILE.take();
+        match meanwhile {
+            Some((of, append)) if of == offset => append(),
+            other => MEANWHILE.set(other),
+        }
+    }
+
+    /// The end of the store counts as it was before the next entry was looked up: both may come in between.
+    #[test]
+    fn what_is_appended_meanwhile_does_not_make_the_last_frame_another() {
+        // The book's record ends where the store does, and so does a gap. As it was closed, nothing is proven.
+        let files = MemoryBackend::new();
+        files.insert("0.store", b"\0\0\0\0\0\0\0\x03\x0a\x01a");
+        files.insert("0.index", [0; 12]);
+        let segment = Segment::open(&files, Offset(0), &Options::new()).unwrap();
+        let segment = Rc::new(RefCell::new(segment));
+        let reader = Arc::clone(segment.borrow().reader());
+        for last in [Offset(0), Offset(3)] {
+            assert_eq!(reader.next_offset(), last.next());
+            let appending = Rc::clone(&segment);
+            let append = move || {
+                let record = NewRecord::new("meanwhile");
+                appending.borrow_mut().append(&record).unwrap();
+            };
+            MEANWHILE.set(Some((last.next(), Box::new(append))));
+            let found = reader.read(last);
+            assert!(MEANWHILE.take().is_none(), "nothing was appended");
+            match last {
+                Offset(0) => assert_eq!(found.unwrap().value(), b"a"),
+                _ => assert!(matches!(found, Err(Error::Gap { .. })), "{found:?}"),
+            }
+            let gap = Gap::new(reader.next_offset(), last.plus(4), GapCause::Skipped);
+            let appended = segment
+                .borrow_mut()
+                .append_gap(gap, Durability::Buffered, true);
+            reader.show(appended.unwrap().end);
+        }
     }
 }

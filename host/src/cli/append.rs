@@ -1,5 +1,7 @@
 //! `proglog append`
 
+mod known;
+
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -11,6 +13,7 @@ use proglog::{AppendOptions, Header, NewRecord, Offset, Producer};
 use proglog_host::{Engine, Error, ErrorKind};
 use serde_json::json;
 
+use self::known::Known;
 use super::{
     Done,
     directory::{Place, open_to_write},
@@ -79,7 +82,7 @@ pub(crate) struct Append {
     #[arg(long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true)]
     expect_next: Option<u64>,
     /// Print the last offset of each batch, a line each, as soon as it is acknowledged, that is kept as
-    /// --durability says; the summary then goes to standard error
+    /// --durability says, also of lines that are passed over; the summary then goes to standard error
     #[arg(long)]
     acks: bool,
     /// Print {"first":0,"last":41,"records":42}; with --acks before it {"acknowledged":41} for each
@@ -107,7 +110,7 @@ impl Append {
             next: Offset(0),
             appended: 0,
             known: 0,
-            last_sequence: None,
+            known_records: None,
             progress: Progress::of_input(&input),
         };
         let done = appender
@@ -116,6 +119,7 @@ impl Append {
         appender.progress.clear();
         appender.tell_known();
         let (first, next) = (appender.first, appender.next);
+        drop(appender);
         let closed = log.close();
         if done.is_err() {
             place.restore();
@@ -219,8 +223,8 @@ struct Appender<'a> {
     appended: u64,
     /// How many of those the log had already.
     known: u64,
-    /// The sequence of the producer's last record, before any is appended here.
-    last_sequence: Option<u64>,
+    /// The producer's records before any is appended here.
+    known_records: Option<Known<'a>>,
     progress: Progress,
 }
 
@@ -228,7 +232,7 @@ impl Appender<'_> {
     fn find_last(&mut self) -> Result<(), Failure> {
         if let Some(id) = &self.append.producer_id {
             let last = self.log.producer_last(id.as_bytes())?;
-            self.last_sequence = last.map(|last| last.sequence);
+            self.known_records = last.map(|last| Known::new(self.log, id.as_bytes(), last));
         }
         Ok(())
     }
@@ -248,12 +252,19 @@ impl Appender<'_> {
 
     /// Passes over those of the first lines that the log has already, and gives how many of them it has not.
     fn pass_over_known(&mut self, records: usize) -> Result<usize, Failure> {
-        let Some(last) = self.last_sequence else {
+        let Some(log_has) = &mut self.known_records else {
             return Ok(records);
         };
         let first = self.append.sequence(self.appended)?;
-        let known = last.saturating_add(1).saturating_sub(first);
+        let known = log_has.last_sequence().saturating_add(1);
+        let known = known.saturating_sub(first);
         let known = usize::try_from(known).unwrap_or(records).min(records);
+        if known > 0 && self.append.acks {
+            let last = first + (known as u64 - 1);
+            if let Some(offset) = log_has.last_of(first, last)? {
+                self.append.tell_ack(offset)?;
+            }
+        }
         self.records.drop_first(known);
         self.appended += known as u64;
         self.known += known as u64;

@@ -27,6 +27,7 @@ macro_rules! guest {
 }
 
 mod keeping;
+mod skipping;
 
 /// A guest that keeps the ABI's shape and nothing else.
 fn unruly(directory: &Path) -> WasmLog {

@@ -4,7 +4,7 @@ use super::*;
 use crate::wasm_log::guest::compaction_scans;
 
 /// The two engines, each with a log in a directory of its own.
-fn both(options: &Options) -> [(TempDir, Box<dyn Engine>); 2] {
+pub(super) fn both(options: &Options) -> [(TempDir, Box<dyn Engine>); 2] {
     let (wasm, native) = (directory(), directory());
     let engines: [Box<dyn Engine>; 2] = [
         Box::new(WasmLog::open(wasm.path(), Mode::Write, options.clone()).unwrap()),
