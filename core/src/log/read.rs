@@ -6,12 +6,148 @@ use std::{
 };
 
 use super::{
-    Segment, SegmentReader, Shared,
+    Log, Segment, SegmentReader, Shared,
     append::Writer,
     follow::Patience,
     view::{Slot, View, summary},
 };
-use crate::{Backend, Damaged, Error, Offset, Record, Result, SegmentSummary, segment::Place};
+#[cfg(doc)]
+use crate::Options;
+use crate::{
+    Backend, Damaged, Error, Frames, Gap, Location, Offset, Record, Result, SegmentSummary,
+    segment::Place,
+};
+
+impl<B: Backend> Log<B> {
+    /// Reads a record. Its checksum is verified, unless [`Options::verify`] says
+    /// that once is enough.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`] when the log does not hold this offset, [`Error::Gap`] when it is deliberately
+    /// not there, [`Error::Corrupt`] when the record is damaged (others can be read), [`Error::Io`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Error, Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append("first")?;
+    /// assert_eq!(log.read(Offset(0))?.value(), b"first");
+    /// assert!(matches!(log.read(Offset(1)), Err(Error::OffsetOutOfRange { .. })));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    #[inline]
+    pub fn read(&self, offset: Offset) -> Result<Record> {
+        self.shared.read(offset)
+    }
+
+    /// Reads consecutive records from `from` on in one go: at least one, more as long as all are within
+    /// `bytes_max` bytes of frames. It ends early before a damaged record and at the end of a segment, and
+    /// is empty only where no record is at `from` or after it. Offsets that are [not there](Gap) are stepped over.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::read`], for the record at `from`, or the first one after it where that is not there.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b", "c"])?;
+    /// let records: Vec<_> = log.read_batch(Offset(1), 1 << 20)?.collect::<Result<_, _>>().unwrap();
+    /// assert_eq!(records.len(), 2);
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames> {
+        let read = self
+            .shared
+            .batch_from(from, |segment, from| segment.read_batch(from, bytes_max));
+        Ok(read?.unwrap_or_default())
+    }
+
+    /// As [`Log::read_batch`], into `buffer`, and gives how many bytes of it the frames are: 0 only where there are no
+    /// more records. For who reads again and again: the buffer grows where it has to, and is not cleared.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::read_batch`]. What the buffer holds is then undefined.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Frames, Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b", "c"])?;
+    /// let mut buffer = Vec::new();
+    /// let bytes = log.read_batch_into(Offset(1), 1 << 20, &mut buffer)?;
+    /// assert_eq!(&buffer[..bytes], log.read_batch(Offset(1), 1 << 20)?.as_bytes());
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn read_batch_into(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<usize> {
+        let read = self.shared.batch_from(from, |segment, from| {
+            segment.read_batch_into(from, bytes_max, buffer)
+        });
+        Ok(read?.unwrap_or_default())
+    }
+
+    /// Where a record stands: its segment, and the position in that segment's store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`], [`Error::Io`]. A damaged record has a place too, and so has what tells that an
+    /// offset is [not there](Gap).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b"])?;
+    /// let (first, second) = (log.locate(Offset(0))?, log.locate(Offset(1))?);
+    /// assert_eq!((first.segment, first.position), (Offset(0), 0));
+    /// assert_eq!(second.position, log.read(Offset(0))?.frame().len() as u64);
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn locate(&self, offset: Offset) -> Result<Location> {
+        let found = self.shared.in_segment(offset, |segment| {
+            // Read first: only a record that was seen proves its entry.
+            let gap = match segment.read(offset) {
+                Err(e @ Error::Corrupt { .. }) if !segment.is_proven() => return Err(e),
+                Err(Error::Gap {
+                    cause, first, next, ..
+                }) => Some(Gap::new(first, next, cause)),
+                _ => None,
+            };
+            Ok(Location {
+                segment: segment.base(),
+                position: segment.position(offset)?,
+                gap,
+            })
+        });
+        match found {
+            // The segment after it begins with that.
+            Err(Error::Gap {
+                cause, first, next, ..
+            }) => {
+                let view = self.shared.view.load();
+                let after = view.slot_after(offset);
+                Ok(Location {
+                    segment: after.map_or(next, |slot| slot.base),
+                    position: 0,
+                    gap: Some(Gap::new(first, next, cause)),
+                })
+            }
+            found => found,
+        }
+    }
+}
 
 impl<B: Backend> Shared<B> {
     #[inline]

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
-use super::{SegmentReader, Shared};
+use super::{Log, SegmentReader, Shared};
 use crate::{Backend, Error, Result, segment::PreparedStore};
 
 /// No file is made for less: it is a segment that begins in it.
@@ -119,6 +119,42 @@ impl Filling<'_> {
             self.reserve.files().push_back(file);
         }
         None
+    }
+}
+
+impl<B: Backend> Log<B> {
+    /// Makes space ready for about `bytes` more bytes of frames, and returns once it is on stable storage: filled with
+    /// zeros, in the active segment and in files that become the next ones, at most 1,024. A sync of records that go
+    /// there writes them alone, and not where they are, which takes half the time where they are many; and there is room
+    /// for them on the disk, though not for their indexes, 12 bytes a record. It takes as long as to write so many
+    /// bytes.
+    ///
+    /// The space is used up by appends, and given back when the log is closed. A log in a directory makes some ready
+    /// by itself when appends rest; see [`FsBackend::prepare`](crate::FsBackend::prepare), also for how to have none.
+    /// Where there are only memory or a sandbox, or none is wanted, this does nothing; where more is asked for than 1,024
+    /// segments have, so much is made ready, and that is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the disk has not so much space; what could be had is kept, but for the last file, and the log
+    /// is as it was. A sync of the active segment that fails poisons it. [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// use proglog::{Log, Options};
+    ///
+    /// let log = Log::open(directory, Options::new())?;
+    /// log.reserve(8 << 20)?;
+    /// for order in 0..1000 {
+    ///     log.append(&format!("order {order}"))?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reserve(&self, bytes: u64) -> Result<()> {
+        self.shared.reserve(bytes)
     }
 }
 

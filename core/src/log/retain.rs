@@ -7,9 +7,11 @@ use std::{
 };
 
 use super::{
-    SegmentReader, Shared,
+    Log, SegmentReader, Shared,
     view::{Slot, View},
 };
+#[cfg(doc)]
+use crate::Options;
 use crate::{Backend, Error, Offset, Result, Retention};
 
 /// What retention has to know of a sealed segment, once it was looked up.
@@ -46,6 +48,55 @@ impl Facts {
 
 /// How many records are looked at for one with a timestamp.
 const RECORDS_READ_MAX: u32 = 64;
+
+impl<B: Backend> Log<B> {
+    /// Removes the segments that [`Options::retention`] is not for any more, lowest first, as
+    /// [`Log::truncate_before`] does. It is done whenever a segment is full, by itself; but time passes also where
+    /// nothing is appended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: while files are removed it poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options, Retention};
+    /// let week = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+    /// let retention = Retention::new().bytes_max(10 << 30).age_max(week);
+    /// let log = Log::open_on(MemoryBackend::new(), Options::new().retention(retention))?;
+    /// log.enforce_retention()?;
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn enforce_retention(&self) -> Result<()> {
+        self.shared.enforce_retention()
+    }
+
+    /// As [`Log::enforce_retention`], with another retention than [`Options::retention`], and the time in milliseconds
+    /// since 1970-01-01 UTC: none is what [`Options::clock`] tells.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::enforce_retention`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new().segment_bytes_max(100))?;
+    /// use proglog::Retention;
+    /// for n in 0..10 {
+    ///     log.append(&format!("a record of some {n} bytes"))?;
+    /// }
+    /// log.enforce_retention_with(&Retention::new().bytes_max(200), None)?;
+    /// let bytes: u64 = log.segments().iter().map(|segment| segment.store_bytes).sum();
+    /// assert!(bytes <= 200 && log.lowest_offset() > Offset(0));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn enforce_retention_with(&self, retention: &Retention, now_ms: Option<u64>) -> Result<()> {
+        self.shared.enforce_retention_with(retention, now_ms)
+    }
+}
 
 impl<B: Backend> Shared<B> {
     /// Has what is to go removed: by the worker if there is one, now otherwise.

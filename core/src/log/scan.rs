@@ -1,10 +1,15 @@
 //! Iterating over a log.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::{Bound, Range, RangeBounds},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 use super::{Log, Shared};
+#[cfg(doc)]
+use crate::Gap;
 use crate::{
     Backend, Damaged, DefaultBackend, Error, Offset, Record, Result, record::Layout,
     segment::SegmentReader,
@@ -238,6 +243,66 @@ impl<B: Backend> Chunk<B> {
             offset = gap.next();
         }
         offset
+    }
+}
+
+impl<B: Backend> Log<B> {
+    /// Iterates over the records of a range, those that the log holds; a bound below the lowest offset
+    /// is the lowest. The end of the log is where it is when the scan gets there, also if that is lower than
+    /// it was, since records were truncated. Offsets that are [not there](Gap) are stepped over.
+    ///
+    /// A damaged record is an `Err` and the scan goes on after it; any other error ends it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b", "c"])?;
+    /// let mut values = Vec::new();
+    /// for record in log.scan(Offset(1)..) {
+    ///     values.extend_from_slice(record?.value());
+    /// }
+    /// assert_eq!(values, b"bc");
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn scan(&self, range: impl RangeBounds<Offset>) -> Scan<'_, B> {
+        let from = match range.start_bound() {
+            Bound::Included(&from) => from,
+            Bound::Excluded(&before) => before.next(),
+            Bound::Unbounded => Offset(0),
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&last) => Some(last.next()),
+            Bound::Excluded(&end) => Some(end),
+            Bound::Unbounded => None,
+        };
+        Scan::new(self, from.max(self.lowest_offset()), end)
+    }
+
+    /// Iterates over the records from the first on whose timestamp is not before `timestamp_ms`,
+    /// milliseconds since 1970-01-01 UTC. Found by halving, for timestamps never decrease from one record to the
+    /// next: an append with an earlier one gets that of the record before it. Records without a timestamp
+    /// count as of the same time as the one after them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, NewRecord, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// for hour in 0..24 {
+    ///     log.append(NewRecord::new("tick").timestamp_ms(1_700_000_000_000 + hour * 3_600_000))?;
+    /// }
+    /// let afternoon = log.scan_from_time(1_700_000_000_000 + 12 * 3_600_000)?;
+    /// assert_eq!(afternoon.count(), 12);
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn scan_from_time(&self, timestamp_ms: u64) -> Result<Scan<'_, B>> {
+        Ok(self.scan(self.shared.first_since(timestamp_ms)?..))
     }
 }
 

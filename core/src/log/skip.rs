@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use super::{Segment, Shared, append::Writer, commit::Leading};
+use super::{Log, Segment, Shared, append::Writer, commit::Leading};
 use crate::{
     Backend, Error, Gap, GapCause, Offset, Options, Result, record::GAP_FRAME_BYTES_MAX,
     segment::make_of_gap,
@@ -15,6 +15,58 @@ const OFFSETS_AMONG_RECORDS_MAX: u64 = 4096;
 /// Whether a gap is left out by a segment that tells of nothing else.
 pub(super) fn is_wide(gap: Gap, options: &Options) -> bool {
     gap.offsets() > OFFSETS_AMONG_RECORDS_MAX.min(options.index_entries_max())
+}
+
+impl<B: Backend> Log<B> {
+    /// Leaves offsets out: the next append gets `next`. Those between are [not there](Gap), by word of the log: reading
+    /// one gives [`Error::Gap`], iterating steps over them, and they are no damage. It is for copies of logs whose records
+    /// keep their offsets.
+    ///
+    /// Up to 4,096 offsets are left out as a record is appended: the promise of [`Options::durability`] is kept when it
+    /// returns, and each takes an entry of the index. More, or more than an index has room for, are a segment of their
+    /// own; that takes some syncs, and is durable when it returns. In a crash all are left out or none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] when `next` is below the next offset; [`Error::Io`], which poisons the log;
+    /// [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Error, Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append("zero")?;
+    /// log.skip_to(Offset(3))?;
+    /// assert_eq!(log.append("three")?, Offset(3));
+    /// assert!(matches!(log.read(Offset(2)), Err(Error::Gap { next: Offset(3), .. })));
+    /// assert_eq!(log.scan(..).count(), 2);
+    /// assert!(log.verify()?.is_sound());
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn skip_to(&self, next: Offset) -> Result<()> {
+        self.skip_to_because(next, GapCause::Skipped)
+    }
+
+    /// As [`Log::skip_to`], and says why the offsets are not there: so that a copy of a log has its gaps too.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::skip_to`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// use proglog::{Error, GapCause};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.skip_to_because(Offset(3), GapCause::Compacted)?;
+    /// assert!(matches!(log.read(Offset(2)), Err(Error::Gap { cause: GapCause::Compacted, .. })));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn skip_to_because(&self, next: Offset, cause: GapCause) -> Result<()> {
+        self.shared.skip_to(next, cause)
+    }
 }
 
 impl<B: Backend> Shared<B> {

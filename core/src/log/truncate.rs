@@ -2,12 +2,86 @@
 
 use std::sync::Arc;
 
-use super::{Shared, append::Writer, commit::Leading, skip::is_wide, view::View};
+use super::{Log, Shared, append::Writer, commit::Leading, skip::is_wide, view::View};
+#[cfg(doc)]
+use crate::Options;
 use crate::{
     Backend, Durability, Error, Gap, Offset, Result,
     record::GAP_FRAME_BYTES_MAX,
     segment::{Segment, make_of_gap, remove_files, remove_index, remove_store, sync_directory},
 };
+
+impl<B: Backend> Log<B> {
+    /// Removes the segments all of whose records are below `offset`, lowest first: whole segments, so
+    /// that some records below it may remain. Offsets go on where they were, also in a log that is empty
+    /// afterwards. Durable when it returns; in a crash some of the segments may remain.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`] when `offset` is above the next offset; [`Error::Io`], which poisons
+    /// the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new().segment_bytes_max(100))?;
+    /// for n in 0..10 {
+    ///     log.append(&format!("a record of some {n} bytes"))?;
+    /// }
+    /// log.truncate_before(Offset(7))?;
+    /// assert!(log.lowest_offset() > Offset(0) && log.lowest_offset() <= Offset(7));
+    /// assert_eq!(log.next_offset(), Offset(10));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn truncate_before(&self, offset: Offset) -> Result<()> {
+        self.shared.truncate_before(offset)
+    }
+
+    /// Removes every record above `offset`; the next append gets the offset after it. Durable when it
+    /// returns; in a crash a part of the removed records may remain, from the lowest on. Where `offset` is [not
+    /// there](Gap), the log may also end before that gap then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`] when `offset` is further than one below the lowest; [`Error::Io`],
+    /// which poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b", "c"])?;
+    /// log.truncate_after(Offset(0))?;
+    /// assert_eq!(log.append("d")?, Offset(1));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn truncate_after(&self, offset: Offset) -> Result<()> {
+        self.shared.truncate_after(offset)
+    }
+
+    /// Removes every record; the next append gets [`Options::initial_offset`]. Durable when it returns;
+    /// in a crash a part of the records may remain, from the lowest on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], which poisons the log; [`Error::ReadOnly`], [`Error::Poisoned`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use proglog::{Log, MemoryBackend, Offset, Options};
+    /// # let log = Log::open_on(MemoryBackend::new(), Options::new())?;
+    /// log.append_batch(["a", "b"])?;
+    /// log.reset()?;
+    /// assert_eq!(log.append("c")?, Offset(0));
+    /// # Ok::<(), proglog::Error>(())
+    /// ```
+    pub fn reset(&self) -> Result<()> {
+        self.shared.reset()
+    }
+}
 
 impl<B: Backend> Shared<B> {
     pub(super) fn truncate_before(&self, offset: Offset) -> Result<()> {
