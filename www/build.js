@@ -1,10 +1,13 @@
-// Builds what the package ships beside its JavaScript: the module for browsers and the code that loads it, in dist/.
+// Builds what the package ships beside its JavaScript, in dist/: the modules and the code that loads the browser's, the
+// entry `proglog/inline`, which has all of it within, and the types.
 
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
+
+import { build } from "esbuild";
 
 /**
  * What the module may have, gzipped: a little more than it has. Who raises it says why in the commit.
@@ -13,19 +16,93 @@ const GZIPPED_BYTES_MAX = 175_000;
 
 const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, "dist");
+rmSync(dist, { recursive: true, force: true });
 const cargo = ["run", "--quiet", "--package", "proglog-host", "--example", "browser_package", "--", dist];
 execFileSync("cargo", cargo, { cwd: dirname(here), stdio: "inherit" });
 writeFileSync(
   join(dist, "proglog.d.ts"),
   `export { Directory, Log } from "../src/module.js";
-export default function init(options: { module_or_path: URL | string | Promise<Response> }): Promise<unknown>;
+export default function init(options: { module_or_path: URL | string | Response }): Promise<unknown>;
 `,
 );
+await bundleInline();
+declareTypes();
 
-const module = readFileSync(join(dist, "proglog_bg.wasm"));
-const gzipped = gzipSync(module, { level: 9 }).length;
-console.log(`dist/proglog_bg.wasm: ${module.length} bytes, ${gzipped} gzipped, of ${GZIPPED_BYTES_MAX} at the most`);
+const gzipped = sizes("proglog_bg.wasm", `, of ${GZIPPED_BYTES_MAX} at the most`);
+sizes("proglog_wasi.wasm");
+sizes("inline.js");
 if (gzipped > GZIPPED_BYTES_MAX) {
   console.error("The module is too large. If that is as it should be, raise GZIPPED_BYTES_MAX in build.js.");
   process.exitCode = 1;
+}
+
+/** Puts the entry `.` into one file: with the worker as text, which has the module as text, compressed. */
+async function bundleInline() {
+  const wasm = gzipSync(readFileSync(join(dist, "proglog_bg.wasm")), { level: 9 }).toString("base64");
+  const worker = await bundle("src/worker.js", { "proglog:wasm": wasm });
+  writeFileSync(join(dist, "inline.js"), await bundle("src/index.js", { "proglog:worker": worker }));
+}
+
+/**
+ * Bundles a file, with those called `*.inline.js` in the place of the others.
+ *
+ * @param {string} entry
+ * @param {Record<string, string>} texts what they import
+ * @returns {Promise<string>}
+ */
+async function bundle(entry, texts) {
+  const { outputFiles } = await build({
+    entryPoints: [join(here, entry)],
+    bundle: true,
+    write: false,
+    minify: true,
+    format: "esm",
+    target: "es2022",
+    legalComments: "none",
+    plugins: [
+      {
+        name: "inline",
+        setup({ onResolve, onLoad }) {
+          onResolve({ filter: /^\.\/(spawn|wasm)\.js$/ }, ({ path, resolveDir }) => ({
+            path: join(resolveDir, path.replace(".js", ".inline.js")),
+          }));
+          onResolve({ filter: /^proglog:/ }, ({ path }) => ({ path, namespace: "text" }));
+          onLoad({ filter: /./, namespace: "text" }, ({ path }) => ({ contents: texts[path] ?? "", loader: "text" }));
+        },
+      },
+    ],
+  });
+  const [output] = outputFiles;
+  if (!output) throw new Error(`${entry} gives no bundle`);
+  return output.text;
+}
+
+/** Writes the types of the entries, and of what those are made of. */
+function declareTypes() {
+  const compiler = join(here, "node_modules/typescript/bin/tsc");
+  execFileSync(process.execPath, [compiler, "--project", join(here, "tsconfig.types.json")], { stdio: "inherit" });
+  const types = join(dist, "types");
+  const needed = new Set(["index", "node", "worker"].map((entry) => join(types, `src/${entry}.d.ts`)));
+  for (const file of needed) {
+    const imports = readFileSync(file, "utf8").matchAll(/["'](\.[^"']*)\.js["']/g);
+    for (const [, path = ""] of imports) needed.add(join(dirname(file), `${path}.d.ts`));
+  }
+  for (const entry of readdirSync(types, { recursive: true, withFileTypes: true })) {
+    const file = join(entry.parentPath, entry.name);
+    if (entry.isFile() && !needed.has(file)) rmSync(file);
+  }
+}
+
+/**
+ * Tells how large a file of dist/ is.
+ *
+ * @param {string} name
+ * @param {string} [more]
+ * @returns {number} its bytes, gzipped
+ */
+function sizes(name, more = "") {
+  const bytes = readFileSync(join(dist, name));
+  const gzipped = gzipSync(bytes, { level: 9 }).length;
+  console.log(`dist/${name}: ${bytes.length} bytes, ${gzipped} gzipped${more}`);
+  return gzipped;
 }

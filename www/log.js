@@ -34,6 +34,9 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  * @property {(handle: number) => bigint} next_offset
  * @property {(handle: number) => bigint} durable_offset
  * @property {(handle: number, offset: bigint) => bigint} locate
+ * @property {(handle: number) => bigint} recovery_report
+ * @property {(handle: number) => bigint} verify
+ * @property {(handle: number) => bigint} segments
  * @property {() => bigint} last_error
  * @property {() => bigint} last_conflict
  */
@@ -48,14 +51,8 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  * @property {bigint} [initialOffset] the first offset of a new log
  */
 
-/**
- * How to compact.
- *
- * @typedef {object} Compaction
- * @property {number} [memoryBytesMax] what the keys may take that are looked at at once; 64 MiB unless told
- * @property {number} [tombstonesKeptMs] how long a record that deletes its key stays; a day unless told
- * @property {number} [nowMs] what time it is
- */
+/** @typedef {import("./src/base.js").Compaction} Compaction */
+/** @typedef {import("./src/base.js").Retention} Retention */
 
 /**
  * What a compaction did.
@@ -65,15 +62,6 @@ import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "./frame.js";
  * @property {number} bytesRemoved
  * @property {number} segments how many were written anew
  * @property {number} segmentsLeftAlone how many were not, as they are damaged or could not be written
- */
-
-/**
- * How much is kept; what is not told has no bound.
- *
- * @typedef {object} Retention
- * @property {number} [bytesMax] of all stores together
- * @property {number} [ageMaxMs] of a segment's last record
- * @property {number} [nowMs] what time it is
  */
 
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -171,25 +159,7 @@ export class Log {
    * @throws {LogError}
    */
   static open(exports, name, options = {}) {
-    const version = exports.abi_version();
-    if (version !== ABI_VERSION) {
-      throw new Error(`the module's ABI is version ${version}, and this page knows ${ABI_VERSION}; reload it`);
-    }
-    const durability = DURABILITIES.indexOf(options.durability ?? "synced");
-    const flags = (options.readOnly ? 1 : 0) | (durability << 1);
-    const limit = (/** @type {number | undefined} */ bytes) => BigInt(bytes ?? 0);
-    const handle = withBytes(exports, toBytes(name), (pointer, length) =>
-      exports.open(
-        pointer,
-        length,
-        flags,
-        limit(options.segmentBytesMax),
-        limit(options.indexBytesMax),
-        limit(options.recordBytesMax),
-        options.initialOffset ?? 0n,
-      ),
-    );
-    return new Log(exports, check(exports, handle));
+    return new Log(exports, openHandle(exports, name, options));
   }
 
   /**
@@ -400,6 +370,37 @@ export class Log {
 }
 
 /**
+ * Opens the log of this name, and makes it if there is none.
+ *
+ * @param {Exports} exports
+ * @param {string} name
+ * @param {Options} [options]
+ * @returns {number} its handle
+ * @throws {LogError}
+ */
+export function openHandle(exports, name, options = {}) {
+  const version = exports.abi_version();
+  if (version !== ABI_VERSION) {
+    throw new Error(`the module's ABI is version ${version}, and this code knows ${ABI_VERSION}; load both anew`);
+  }
+  const durability = DURABILITIES.indexOf(options.durability ?? "synced");
+  const flags = (options.readOnly ? 1 : 0) | (durability << 1);
+  const limit = (/** @type {number | undefined} */ bytes) => BigInt(bytes ?? 0);
+  const handle = withBytes(exports, toBytes(name), (pointer, length) =>
+    exports.open(
+      pointer,
+      length,
+      flags,
+      limit(options.segmentBytesMax),
+      limit(options.indexBytesMax),
+      limit(options.recordBytesMax),
+      options.initialOffset ?? 0n,
+    ),
+  );
+  return check(exports, handle);
+}
+
+/**
  * Runs `call` with a copy of these bytes in the module's memory.
  *
  * @template T
@@ -408,7 +409,7 @@ export class Log {
  * @param {(pointer: number, length: number) => T} call
  * @returns {T}
  */
-function withBytes(exports, bytes, call) {
+export function withBytes(exports, bytes, call) {
   const { length } = bytes;
   // There are no buffers without bytes, and none is needed.
   if (length === 0) return call(0, 0);
@@ -428,7 +429,7 @@ function withBytes(exports, bytes, call) {
  * @param {T} result
  * @returns {T}
  */
-function check(exports, result) {
+export function check(exports, result) {
   if (result >= 0) return result;
   const message = unpack(exports, exports.last_error());
   throw new LogError(Number(result), new TextDecoder().decode(message), conflict(exports, Number(result)));
@@ -462,7 +463,7 @@ function pair(bytes) {
  * @param {Exports} exports
  * @param {bigint} packed
  */
-function unpack(exports, packed) {
+export function unpack(exports, packed) {
   const pointer = Number(packed & 0xffff_ffffn);
   return new Uint8Array(exports.memory.buffer, pointer, Number(packed >> 32n)).slice();
 }
@@ -472,7 +473,7 @@ function unpack(exports, packed) {
  *
  * @param {number} number
  */
-function toInteger(number) {
+export function toInteger(number) {
   if (!Number.isSafeInteger(number)) {
     throw new LogError(-1, `${number} is no whole number up to 2^53; give one`);
   }

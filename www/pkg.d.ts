@@ -2,7 +2,7 @@
 declare module "*/dist/proglog.js" {
   export const Directory: typeof import("./src/module.js").Directory;
   export const Log: typeof import("./src/module.js").Log;
-  export default function init(options?: { module_or_path?: URL | string | Promise<Response> | undefined }): Promise<unknown>;
+  export default function init(options?: { module_or_path?: URL | string | Response | undefined }): Promise<unknown>;
 }
 
 // Of dedicated workers alone, so that the page's types do not have them.
@@ -19,4 +19,10 @@ interface FileSystemSyncAccessHandle {
 
 interface FileSystemFileHandle {
   createSyncAccessHandle(): Promise<FileSystemSyncAccessHandle>;
+}
+
+// What build.js puts into dist/inline.js.
+declare module "proglog:*" {
+  const text: string;
+  export default text;
 }

@@ -254,6 +254,19 @@ fn zeros_after_the_records_are_space_that_was_never_written() -> Result<()> {
 }
 
 #[test]
+fn eight_zeros_before_bad_bytes_are_no_record() -> Result<()> {
+    // Alone or before another record they are the book's empty one. The index has the entry of offset 0.
+    let mut bytes = vec![0; 8];
+    bytes.extend_from_slice(&[0xff; 100]);
+    let files = store_alone(bytes);
+    files.insert("0.index", [0; 24]);
+    let log = Log::open_read_only_on(files, options())?;
+    assert_eq!(log.verify()?.records(), 0);
+    assert!(matches!(log.read(Offset(0)), Err(Error::Corrupt { .. })));
+    Ok(())
+}
+
+#[test]
 fn no_bytes_make_recovery_slow() -> Result<()> {
     // At every position what may be a record that runs to the end: a search that believed each would
     // hash the rest for each.

@@ -1,4 +1,4 @@
-//! Writes the browser's module and the JavaScript that loads it into a directory, for the npm package:
+//! Writes the modules of the npm package into a directory, the browser's with the JavaScript that loads it:
 //! `cargo run --package proglog-host --example browser_package -- DIRECTORY`
 
 use std::{env, fs, io, path::PathBuf};
@@ -11,5 +11,10 @@ fn main() -> io::Result<()> {
     fs::write(
         directory.join("proglog_bg.wasm"),
         proglog_host::browser_wasm(),
+    )?;
+    // For Node.js, which has files as a host has.
+    fs::write(
+        directory.join("proglog_wasi.wasm"),
+        proglog_host::guest_wasm(),
     )
 }

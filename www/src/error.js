@@ -47,6 +47,8 @@ export function sendError(error) {
     const [first, second] = conflict;
     sent.conflict =
       kind === "Conflict" ? { expected: first, nextOffset: second } : { lastSequence: first, lastOffset: second };
+  } else if (conflict) {
+    sent.conflict = /** @type {Conflict} */ (conflict);
   }
   return sent;
 }

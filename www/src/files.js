@@ -152,6 +152,12 @@ export class Files {
     }
   }
 
+  /** How much more may be written, in words. */
+  async room() {
+    const { quota = 0, usage = 0 } = await navigator.storage.estimate();
+    return `the browser tells of ${Math.max(quota - usage, 0)} bytes free of the ${quota} that this site may keep, which it may round`;
+  }
+
   /** Closes all files. */
   async close() {
     await this.#filling;

@@ -1,16 +1,22 @@
 // An append-only log in the browser: durable, offline, and in files that the server opens.
 
-import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "../frame.js";
-import { ProglogError, receiveError } from "./error.js";
-import { ship } from "./ship.js";
+import { LogBase, checkLimits } from "./base.js";
+import { ProglogError } from "./error.js";
+import { spawn } from "./spawn.js";
 import { Tab, once } from "./tabs.js";
 
 export { ProglogError };
 
-/** @typedef {import("../frame.js").LogRecord} LogRecord */
-/** @typedef {import("../frame.js").NewRecord} NewRecord */
-/** @typedef {import("./error.js").Kind} Kind */
-/** @typedef {"synced" | "written" | "buffered"} Durability */
+/** @typedef {import("./base.js").LogRecord} LogRecord */
+/** @typedef {import("./base.js").NewRecord} NewRecord */
+/** @typedef {import("./base.js").RecordOptions} RecordOptions */
+/** @typedef {import("./base.js").AppendOptions} AppendOptions */
+/** @typedef {import("./base.js").Durability} Durability */
+/** @typedef {import("./base.js").Kind} Kind */
+/** @typedef {import("./base.js").Offsets} Offsets */
+/** @typedef {import("./base.js").Role} Role */
+/** @typedef {import("./base.js").ShipOptions} ShipOptions */
+/** @typedef {import("./base.js").Progress} Progress */
 
 /**
  * @typedef {object} Options
@@ -20,62 +26,16 @@ export { ProglogError };
  * @property {number} [recordBytesMax]
  * @property {bigint} [initialOffset] the first offset of a new log
  * @property {boolean} [persist] asks the browser not to evict what this site keeps, which may ask the user
- * @property {string | URL} [wasmUrl] where the module is, if not beside the package's JavaScript
- * @property {() => Worker} [worker] makes the worker, where a bundler cannot find `proglog/worker` by itself
+ * @property {string | URL} [wasmUrl] where `proglog/proglog.wasm` is, if not beside the package's JavaScript
+ * @property {string | URL} [workerUrl] where `proglog/worker` is, as a module of JavaScript, likewise
+ * @property {() => Worker} [worker] makes the worker, where neither will do
  */
-
-/**
- * What goes with a record's value. A timestamp of 0 is none; unless told it is what time it is.
- *
- * @typedef {Partial<Omit<NewRecord, "value">> & AppendOptions} RecordOptions
- */
-
-/**
- * How to append, where that is not as the log does. With an `expectedNextOffset` nothing is appended unless the first
- * record gets it.
- *
- * @typedef {object} AppendOptions
- * @property {Durability} [durability]
- * @property {bigint} [expectedNextOffset]
- */
-
-/** @typedef {import("./leader.js").Offsets} Offsets */
-/** @typedef {import("./tabs.js").Role} Role */
-/** @typedef {import("./ship.js").ShipOptions} ShipOptions */
-/** @typedef {import("./ship.js").Progress} Progress */
-
-/**
- * @typedef {object} Appending
- * @property {{ entries: Uint8Array, promise: number, expected: bigint, producer: import("./appended.js").Producer | undefined }} call
- * @property {boolean} isAgain whether it may be sent twice, for its records say whose they are
- * @property {(offset: bigint) => void} resolve
- * @property {(error: Error) => void} reject
- */
-
-const DURABILITIES = ["synced", "written", "buffered"];
-const OFFSET_MAX = 2n ** 63n - 1n;
-/** So many appends go to the worker at a time; those after them wait for their answer, and go together. */
-const APPENDS_SENT_MAX = 1024;
-/** Bytes of the id that a tab's appends have once they may be sent twice. */
-const PRODUCER_BYTES = 8;
-/** How much a scan reads at a time. */
-const SCANNED_BYTES = 256 << 10;
 
 /**
  * An open log, which other tabs and workers may use at the same time. Offsets are `bigint`s, for they are numbers of 64 bits, and no
  * one's records get lost for want of a few of those.
  */
-export class Log {
-  #tab;
-  #name;
-  #durability;
-  #persisted;
-  /** @type {Appending[]} */
-  #appends = [];
-  #producer = { id: crypto.getRandomValues(new Uint8Array(PRODUCER_BYTES)), sequence: 0n };
-  /** @type {Promise<void> | undefined} */
-  #appending;
-
+export class Log extends LogBase {
   /**
    * Opens the log of this name, made if there is none. After an unclean stop it is recovered. Any number of tabs and
    * workers may have it open: one of them has its files, with the options that it was opened with there.
@@ -106,361 +66,11 @@ export class Log {
    * Deletes the log of this name, if there is one.
    *
    * @param {string} name
-   * @param {Pick<Options, "worker">} [options]
+   * @param {Pick<Options, "worker" | "workerUrl">} [options]
    * @throws {ProglogError} "Locked" if it is open
    */
   static async delete(name, options = {}) {
     await once(workerOf(options), "delete", [name]);
-  }
-
-  /**
-   * Use {@link Log.open}.
-   *
-   * @param {string} name
-   * @param {Tab} tab
-   * @param {Durability} durability
-   * @param {boolean} persisted
-   */
-  constructor(name, tab, durability, persisted) {
-    this.#name = name;
-    this.#tab = tab;
-    this.#durability = durability;
-    this.#persisted = persisted;
-  }
-
-  get name() {
-    return this.#name;
-  }
-
-  /** Whether the log's files are open here, for all tabs, or in another. */
-  get role() {
-    return this.#tab.role;
-  }
-
-  /** Whether the browser promised not to evict what this site keeps when the disk gets full. */
-  get persisted() {
-    return this.#persisted;
-  }
-
-  /** The first offset that the log held as of the last answer. */
-  get lowestOffset() {
-    return this.#tab.offsets.lowestOffset;
-  }
-
-  /** The offset of the next record, as of the last answer. */
-  get nextOffset() {
-    return this.#tab.offsets.nextOffset;
-  }
-
-  /** All records below it are durable, as of the last answer. */
-  get durableOffset() {
-    return this.#tab.offsets.durableOffset;
-  }
-
-  /**
-   * Appends a record, and gives its offset once it is as durable as the log promises, or this append. Appends that
-   * wait at the same time share a write and a flush: so do not wait for each by itself where there are many.
-   *
-   * @param {Uint8Array | string} value
-   * @param {RecordOptions} [options]
-   * @returns {Promise<bigint>}
-   * @throws {ProglogError}
-   */
-  async append(value, options = {}) {
-    const { durability, expectedNextOffset, ...record } = options;
-    return this.#append([{ ...record, value }], options);
-  }
-
-  /**
-   * Appends records, all or none, and gives their offsets.
-   *
-   * @param {(NewRecord | Uint8Array | string)[]} records
-   * @param {AppendOptions} [options]
-   * @returns {Promise<bigint[]>}
-   * @throws {ProglogError}
-   */
-  async appendBatch(records, options = {}) {
-    const isValue = (/** @type {unknown} */ record) => typeof record === "string" || record instanceof Uint8Array;
-    const whole = records.map((record) => /** @type {NewRecord} */ (isValue(record) ? { value: record } : record));
-    const first = await this.#append(whole, options);
-    return whole.map((_, n) => first + BigInt(n));
-  }
-
-  /**
-   * The record of an offset; nothing past the end.
-   *
-   * @param {bigint} offset
-   * @returns {Promise<LogRecord | undefined>}
-   * @throws {ProglogError} "Corrupt", "Gap", and "OffsetOutOfRange" for one that was removed
-   */
-  async read(offset) {
-    checkOffset(offset);
-    try {
-      return decodeFrame(await this.#call("read", offset));
-    } catch (error) {
-      const isPast = error instanceof ProglogError && error.kind === "OffsetOutOfRange" && offset >= this.nextOffset;
-      if (isPast) return undefined;
-      throw error;
-    }
-  }
-
-  /**
-   * Consecutive records from an offset on, about so many bytes of them but at least one; none at the end.
-   *
-   * @param {bigint} from
-   * @param {number} [bytesMax]
-   * @returns {Promise<LogRecord[]>}
-   * @throws {ProglogError}
-   */
-  async readBatch(from, bytesMax = SCANNED_BYTES) {
-    checkOffset(from);
-    return decodeFrames(await this.#call("readBatch", from, bytesMax));
-  }
-
-  /**
-   * The records from an offset on, up to one or to the end that there is by then.
-   *
-   * @param {{ from?: bigint, to?: bigint }} [range]
-   * @returns {AsyncGenerator<LogRecord, void, void>}
-   * @throws {ProglogError} at a damaged record
-   */
-  async *scan({ from, to = OFFSET_MAX } = {}) {
-    let next = from ?? this.lowestOffset;
-    while (next < to) {
-      const records = await this.readBatch(next);
-      if (records.length === 0) return;
-      for (const record of records) {
-        if (record.offset >= to) return;
-        yield record;
-        next = record.offset + 1n;
-      }
-    }
-  }
-
-  /**
-   * The records from an offset on, or from the end that there is now, and then those that are appended, by whatever tab,
-   * until the signal.
-   *
-   * @param {{ from?: bigint | "end", signal?: AbortSignal }} [options]
-   * @returns {AsyncGenerator<LogRecord, void, void>}
-   * @throws {ProglogError} at a damaged record; "Unavailable" if the tab that has the files does not answer for 10 s
-   */
-  async *subscribe({ from, signal } = {}) {
-    // The end that there is, and not that of the last answer.
-    if (from === "end") await this.#after("look");
-    let next = from === "end" ? this.nextOffset : (from ?? this.lowestOffset);
-    while (!signal?.aborted) {
-      // Before reading: what is appended meanwhile makes them others.
-      const { offsets } = this.#tab;
-      for (const record of next !== offsets.nextOffset ? await this.readBatch(next) : []) {
-        if (signal?.aborted) return;
-        yield record;
-        next = record.offset + 1n;
-      }
-      if (next >= offsets.nextOffset) await this.#tab.changed(offsets, signal);
-    }
-  }
-
-  /**
-   * The last record of a producer, if the log knows one: what they have to append comes after it.
-   *
-   * @param {Uint8Array | string} id
-   * @returns {Promise<{ sequence: bigint, offset: bigint } | undefined>}
-   */
-  async producerLast(id) {
-    const [sequence, offset] = await this.#after("producerLast", toBytes(id));
-    return sequence === undefined ? undefined : { sequence, offset };
-  }
-
-  /**
-   * Where a record stands.
-   *
-   * @param {bigint} offset
-   * @returns {Promise<{ segment: bigint, position: bigint }>}
-   */
-  async locate(offset) {
-    checkOffset(offset);
-    const [segment, position] = await this.#call("locate", offset);
-    return { segment, position };
-  }
-
-  /** Returns once all that was appended is durable. */
-  sync() {
-    return this.#after("sync");
-  }
-
-  /**
-   * Removes whole segments all of whose records are below an offset.
-   *
-   * @param {bigint} offset
-   */
-  async truncateBefore(offset) {
-    checkOffset(offset);
-    return this.#after("truncateBefore", offset);
-  }
-
-  /**
-   * Removes every record above an offset.
-   *
-   * @param {bigint} offset
-   */
-  async truncateAfter(offset) {
-    checkOffset(offset);
-    return this.#after("truncateAfter", offset);
-  }
-
-  /** Removes every record. */
-  reset() {
-    return this.#after("reset");
-  }
-
-  /**
-   * Removes the records that a later one of the same key has made obsolete, and in time the keys that were deleted.
-   *
-   * @param {import("../log.js").Compaction} [compaction]
-   */
-  compact(compaction = {}) {
-    return this.#after("compact", compaction);
-  }
-
-  /**
-   * Removes the lowest segments while there is more than is to be kept, or they are too old.
-   *
-   * @param {import("../log.js").Retention} retention
-   */
-  enforceRetention(retention) {
-    return this.#after("enforceRetention", retention);
-  }
-
-  /** What opening had to scan. */
-  recoveryReport() {
-    return this.#call("recoveryReport");
-  }
-
-  /** Checks every byte; changes nothing. */
-  verify() {
-    return this.#after("verify");
-  }
-
-  /** The log's segments. */
-  segments() {
-    return this.#after("segments");
-  }
-
-  /**
-   * Bytes of one of the log's files, such as `0.store`, as they stand there; fewer at its end.
-   *
-   * @param {string} name
-   * @param {number} position
-   * @param {number} bytes
-   * @returns {Promise<Uint8Array>}
-   * @throws {ProglogError} "Io" if there is none of the name
-   */
-  readFile(name, position, bytes) {
-    return this.#after("readFile", name, position, bytes);
-  }
-
-  /**
-   * The log's directory as a tar archive, byte for byte: unpacked, the server opens it.
-   *
-   * @returns {Promise<Blob>}
-   */
-  export() {
-    return this.#after("export");
-  }
-
-  /**
-   * Sends every record to a `proglog serve`, once and in order, and those that are appended from then on, by whatever tab;
-   * until the signal. One tab at a time sends; what the server was told of is durable here and there. Without a network, or
-   * a server, it is tried again and again, at intervals of up to 30 s.
-   *
-   * @param {string | URL} url the server's
-   * @param {ShipOptions} [options]
-   * @returns {Promise<void>}
-   * @throws {ProglogError} "Refused" if the server does not take it and will not, "Corrupt" at a damaged record
-   */
-  syncTo(url, options = {}) {
-    return ship(this.#tab, url, options);
-  }
-
-  /** Closes the log. Calls on it fail from then on. */
-  async close() {
-    try {
-      await this.#after("close");
-    } finally {
-      this.#tab.end();
-    }
-  }
-
-  /**
-   * @param {NewRecord[]} records
-   * @param {AppendOptions} options
-   * @returns {Promise<bigint>}
-   */
-  #append(records, { durability = this.#durability, expectedNextOffset = -1n }) {
-    const nowMs = Date.now();
-    const promise = DURABILITIES.indexOf(durability) + 1;
-    if (promise === 0) {
-      throw new ProglogError("InvalidArgument", `durability is none of ${DURABILITIES.join(", ")}`);
-    }
-    if (expectedNextOffset !== -1n) checkOffset(expectedNextOffset);
-    const isShared = this.#tab.isShared && records.every(({ producer }) => !producer);
-    const whole = records.map((record) => {
-      /** @type {NewRecord} */
-      const timed = { timestampMs: nowMs, ...record };
-      if (isShared) timed.producer = { ...this.#producer, sequence: this.#producer.sequence++ };
-      return timed;
-    });
-    const entries = encode(whole);
-    const first = whole[0]?.producer;
-    const producer = first && { ...first, id: toBytes(first.id) };
-    return new Promise((resolve, reject) => {
-      const call = { entries, promise, expected: expectedNextOffset, producer };
-      const isAgain = whole.every(({ producer }) => producer && producer.id.length > 0);
-      this.#appends.push({ call, isAgain, resolve, reject });
-      this.#appending ??= this.#sendAppends();
-    });
-  }
-
-  /** Sends what there is to append, and what comes meanwhile once that was answered. */
-  async #sendAppends() {
-    // So that all that are made at once go together.
-    await undefined;
-    while (this.#appends.length > 0) {
-      const isAgain = this.#appends[0]?.isAgain;
-      const end = this.#appends.findIndex((append, n) => n >= APPENDS_SENT_MAX || append.isAgain !== isAgain);
-      const sent = this.#appends.splice(0, end < 0 ? this.#appends.length : end);
-      try {
-        const results = await this.#tab.call("append", [sent.map(({ call }) => call)], isAgain);
-        sent.forEach(({ resolve, reject }, n) => {
-          const { offset, error } = results[n];
-          if (error) reject(receiveError(error));
-          else resolve(offset);
-        });
-      } catch (error) {
-        sent.forEach(({ reject }) => reject(/** @type {Error} */ (error)));
-      }
-    }
-    this.#appending = undefined;
-  }
-
-  /**
-   * @param {string} call
-   * @param {any[]} args
-   */
-  #call(call, ...args) {
-    return this.#tab.call(call, args);
-  }
-
-  /**
-   * A call that comes after all that was appended before it.
-   *
-   * @param {string} call
-   * @param {any[]} args
-   */
-  async #after(call, ...args) {
-    while (this.#appending) await this.#appending;
-    return this.#call(call, ...args);
   }
 }
 
@@ -469,42 +79,22 @@ export class Log {
  * @param {Options} options
  * @param {Blob} [tar]
  */
-async function openLog(name, { persist = false, wasmUrl, worker, ...options }, tar) {
-  const { segmentBytesMax, indexBytesMax, recordBytesMax } = options;
-  for (const [option, bytes] of Object.entries({ segmentBytesMax, indexBytesMax, recordBytesMax })) {
-    if (bytes !== undefined && !(Number.isSafeInteger(bytes) && bytes > 0)) {
-      throw new ProglogError("InvalidArgument", `${option} is ${bytes}; give a whole number of bytes, 1 or more`);
-    }
-  }
+async function openLog(name, { persist = false, wasmUrl, worker, workerUrl, ...options }, tar) {
+  checkLimits(options);
   const { durability = "synced" } = options;
-  const url = wasmUrl === undefined ? undefined : `${new URL(wasmUrl, location.href)}`;
-  const tab = await Tab.open({ name, options, wasmUrl: url, tar }, workerOf(worker ? { worker } : {}));
+  const opening = { name, options, wasmUrl: absolute(wasmUrl), tar };
+  const tab = await Tab.open(opening, workerOf({ worker, workerUrl }));
   const { storage } = navigator;
   const persisted = (persist ? await storage.persist?.() : await storage.persisted?.()) ?? false;
-  return new Log(name, tab, durability, persisted);
+  return new Log(tab, durability, persisted);
 }
 
-/** @param {Pick<Options, "worker">} options */
-function workerOf({ worker }) {
-  return worker ?? (() => new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "proglog" }));
+/** @param {{ worker?: Options["worker"] | undefined, workerUrl?: Options["workerUrl"] | undefined }} options */
+function workerOf({ worker, workerUrl }) {
+  return worker ?? (() => spawn(absolute(workerUrl)));
 }
 
-/** @param {NewRecord[]} records */
-function encode(records) {
-  try {
-    return encodeBatch(records);
-  } catch (error) {
-    throw new ProglogError("InvalidArgument", /** @type {Error} */ (error).message);
-  }
-}
-
-/**
- * A larger one would wrap on its way to the module, and name another record.
- *
- * @param {bigint} offset
- */
-function checkOffset(offset) {
-  if (typeof offset !== "bigint" || offset < 0n || offset > OFFSET_MAX) {
-    throw new ProglogError("InvalidArgument", `${offset} is no offset; give a bigint from 0n to 2n ** 63n - 1n`);
-  }
+/** @param {string | URL | undefined} url which may be relative to the page */
+function absolute(url) {
+  return url === undefined ? undefined : `${new URL(url, location.href)}`;
 }

@@ -5,7 +5,7 @@ import { sendError } from "./error.js";
 import { scope } from "./scope.js";
 
 /** @typedef {import("./error.js").SentError} SentError */
-/** @typedef {{ lowestOffset: bigint, nextOffset: bigint, durableOffset: bigint }} Offsets */
+/** @typedef {import("./base.js").Offsets} Offsets */
 
 /**
  * Who asks: the page of this worker, or another tab over its channel.

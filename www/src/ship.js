@@ -4,7 +4,7 @@
 import { ProglogError } from "./error.js";
 import { scope } from "./scope.js";
 
-/** @typedef {import("./tabs.js").Tab} Tab */
+/** @typedef {import("./base.js").Calls} Calls */
 
 /**
  * How far it is: the server has all records below `shippedOffset`, durably. After an attempt that failed `error` says why;
@@ -37,7 +37,7 @@ class Passing extends Error {}
 /**
  * Sends what there is, and what is appended, until it is aborted. One tab at a time does.
  *
- * @param {Tab} tab
+ * @param {Calls} tab
  * @param {string | URL} url
  * @param {ShipOptions} options
  */
@@ -53,7 +53,7 @@ export async function ship(tab, url, { signal, batchBytes = BATCH_BYTES, retain 
     try {
       // A page that is frozen would keep the lock: it is given up at once.
       const lock = scope(tab.name, "ship", server.url.href);
-      await navigator.locks.request(lock, { signal: ended }, () => Promise.race([shipping.run(), aborted(ended)]));
+      await tab.alone(lock, ended, () => Promise.race([shipping.run(), aborted(ended)]));
     } catch (error) {
       if (!ended.aborted) throw error;
     }
@@ -74,7 +74,7 @@ class Shipping {
   #shipped = 0n;
 
   /**
-   * @param {Tab} tab
+   * @param {Calls} tab
    * @param {Server} server
    * @param {{ batchBytes: number, retain: boolean, onProgress: (progress: Progress) => void, ended: AbortSignal }} options
    */
@@ -174,7 +174,7 @@ class Shipping {
     // So that the pages that one server lost do not come back all at once.
     const ms = longest * (0.5 + Math.random() / 2);
     const done = new AbortController();
-    const online = new Promise((resolve) => addEventListener("online", resolve, { signal: done.signal }));
+    const online = new Promise((resolve) => globalThis.addEventListener?.("online", resolve, { signal: done.signal }));
     const timer = new Promise((resolve) => setTimeout(resolve, ms));
     await Promise.race([timer, online, aborted(this.#ended)]);
     done.abort();
@@ -188,7 +188,7 @@ class Server {
   /** @param {string | URL} url where its API is */
   constructor(url) {
     try {
-      this.url = new URL(url, location.href);
+      this.url = new URL(url, globalThis.location?.href);
     } catch {
       throw new ProglogError("InvalidArgument", `"${url}" is no URL`);
     }

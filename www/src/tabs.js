@@ -6,8 +6,8 @@
 import { ProglogError, receiveError } from "./error.js";
 import { hold, newId, scope } from "./scope.js";
 
-/** @typedef {import("./leader.js").Offsets} Offsets */
-/** @typedef {"leader" | "follower"} Role */
+/** @typedef {import("./base.js").Offsets} Offsets */
+/** @typedef {import("./base.js").Role} Role */
 
 /**
  * What a tab is opened with.
@@ -87,6 +87,9 @@ export class Tab {
    * @throws {ProglogError}
    */
   static async open(opening, makeWorker) {
+    if (typeof Worker === "undefined") {
+      throw new ProglogError("Unsupported", "this is no browser, or a worker in one that has none of its own; in Node.js use proglog/node");
+    }
     if (!navigator.locks || typeof BroadcastChannel === "undefined") {
       throw new ProglogError("Unsupported", "this browser has no Web Locks for this page: that takes https, or localhost");
     }
@@ -178,6 +181,17 @@ export class Tab {
       this.#watchers.add(wake);
       signal?.addEventListener("abort", abort);
     });
+  }
+
+  /**
+   * Does what one tab at a time does.
+   *
+   * @param {string} lock
+   * @param {AbortSignal} signal
+   * @param {() => Promise<void>} run
+   */
+  async alone(lock, signal, run) {
+    await navigator.locks.request(lock, { signal }, run);
   }
 
   /** Leaves the log. @param {ProglogError} [reason] what calls get from now on */
@@ -469,6 +483,6 @@ export async function once(makeWorker, call, args) {
 
 /** @param {string | undefined} message */
 function workerFailed(message) {
-  const reason = message || "its script could not be loaded; see the options worker and wasmUrl";
+  const reason = message || "its script could not be loaded; use proglog/inline, or the option workerUrl";
   return new ProglogError("Io", `the log's worker failed: ${reason}`);
 }

@@ -33,7 +33,7 @@ export class Site {
 
   static async start() {
     const server = await serve();
-    const browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGS });
+    const browser = await launch();
     return new Site(server, browser, await browser.newContext());
   }
 
@@ -64,8 +64,7 @@ export class Site {
     this.#browser = browser;
     this.#context = context;
     this.#process = process;
-    const address = server.address();
-    this.origin = `http://127.0.0.1:${typeof address === "object" && address?.port}`;
+    this.origin = originOf(server);
   }
 
   async stop() {
@@ -107,12 +106,23 @@ export class Site {
   }
 }
 
-async function serve() {
+export function launch() {
+  return chromium.launch({ executablePath: CHROMIUM, args: ARGS });
+}
+
+/**
+ * A server of a directory's files, with a page of no content at `/`.
+ *
+ * @param {string} [directory]
+ * @param {Record<string, string>} [headers]
+ */
+export async function serve(directory = WWW, headers = {}) {
   const server = createServer(({ url = "/" }, response) => {
     const path = normalize(new URL(url, "http://localhost").pathname);
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     if (path === "/") return response.setHeader("content-type", "text/html").end("<!doctype html><title>proglog</title>");
     try {
-      const bytes = readFileSync(join(WWW, path));
+      const bytes = readFileSync(join(directory, path));
       return response.setHeader("content-type", TYPES[extname(path)] ?? "application/octet-stream").end(bytes);
     } catch {
       return response.writeHead(404).end();
@@ -120,6 +130,12 @@ async function serve() {
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
   return server;
+}
+
+/** @param {import("node:http").Server} server */
+export function originOf(server) {
+  const address = server.address();
+  return `http://127.0.0.1:${typeof address === "object" && address?.port}`;
 }
 
 /**

@@ -258,10 +258,18 @@ fn open_unsealed<B: Backend>(
         }
         return Ok(opened);
     }
-    if writable && unsealed.is_empty() {
-        keep_sealed(backend, sealed, last, options)?;
-    }
-    let mut opened = Segment::recover(backend, last, Place::Last, writable, options)?;
+    let closed = Segment::recover_closed(backend, last, Place::Last, writable, options)?;
+    let mut opened = match closed {
+        Some(opened) if opened.segment.next_offset() > last => opened,
+        // A torn tail may be cut off it.
+        closed => {
+            drop(closed);
+            if writable && unsealed.is_empty() {
+                keep_sealed(backend, sealed, last, options)?;
+            }
+            Segment::recover(backend, last, Place::Last, writable, options)?
+        }
+    };
     report.segments.extend(opened.report.take());
     if !unsealed.is_empty() && !writable {
         // What stands before it is not known to be durable.

@@ -108,6 +108,20 @@ impl<B: Backend> Segment<B> {
         writable: bool,
         options: &Options,
     ) -> Result<Opened<B>> {
+        match Self::recover_closed(backend, base, place, writable, options)? {
+            Some(opened) => Ok(opened),
+            None => Self::scan_files(backend, base, place, writable, options),
+        }
+    }
+
+    /// As [`Segment::recover`], only if it was closed cleanly.
+    pub(crate) fn recover_closed(
+        backend: &B,
+        base: Offset,
+        place: Place,
+        writable: bool,
+        options: &Options,
+    ) -> Result<Option<Opened<B>>> {
         if let (store, Some(index)) = Self::open_files(backend, base, place, writable, options)?
             && let Some((next, last)) = match (closed_cleanly(&store, &index, base)?, place) {
                 (None, Place::Last) => at_rest(&store, &index, base)?,
@@ -130,14 +144,14 @@ impl<B: Backend> Segment<B> {
                 Place::Sealed { .. } => (store.seal(), index.seal()),
             };
             let segment = Self::of(base, next, store, index, options, false);
-            return Ok(Opened {
+            return Ok(Some(Opened {
                 segment,
                 report: None,
                 takes_appends,
                 durable: next,
-            });
+            }));
         }
-        Self::scan_files(backend, base, place, writable, options)
+        Ok(None)
     }
 
     /// As [`Segment::recover`], believing nothing.

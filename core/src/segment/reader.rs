@@ -274,6 +274,10 @@ impl<F: BackendFile> SegmentReader<F> {
         if self.entry(offset.next())?.unwrap_or(length) == end {
             return Ok(true);
         }
+        if bytes == LENGTH_BYTES as u64 {
+            // Eight zeros before bytes that are no record: to a scan they were never written.
+            return Ok(false);
+        }
         for bit in 0..30 {
             let record_bytes = (bytes - LENGTH_BYTES as u64) ^ (1 << bit);
             let whole = record_bytes + LENGTH_BYTES as u64;

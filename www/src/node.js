@@ -1,0 +1,249 @@
+// An append-only log in a directory of Node.js: the very files that `proglog` has natively, and opens.
+
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+
+import { LogBase, checkLimits } from "./base.js";
+import { ProglogError } from "./error.js";
+import { ExportedLog } from "./node/exported.js";
+import { DiskFiles, deleteFiles, typed } from "./node/files.js";
+import { Wasi } from "./node/wasi.js";
+import { OpenLog } from "./open_log.js";
+
+export { ProglogError };
+
+/** @typedef {import("./base.js").LogRecord} LogRecord */
+/** @typedef {import("./base.js").NewRecord} NewRecord */
+/** @typedef {import("./base.js").RecordOptions} RecordOptions */
+/** @typedef {import("./base.js").AppendOptions} AppendOptions */
+/** @typedef {import("./base.js").Durability} Durability */
+/** @typedef {import("./base.js").Kind} Kind */
+/** @typedef {import("./base.js").Offsets} Offsets */
+/** @typedef {import("./base.js").Role} Role */
+/** @typedef {import("./base.js").ShipOptions} ShipOptions */
+/** @typedef {import("./base.js").Progress} Progress */
+
+/**
+ * @typedef {object} Options
+ * @property {Durability} [durability] what an append promises: "synced" unless told
+ * @property {number} [segmentBytesMax] a segment is sealed once its store holds so many bytes
+ * @property {number} [indexBytesMax]
+ * @property {number} [recordBytesMax]
+ * @property {bigint} [initialOffset] the first offset of a new log
+ * @property {boolean} [lock] whether others are kept from writing to the directory; false only where there are none
+ * @property {string | URL} [wasmUrl] the path, or the file: URL, of `proglog/proglog_wasi.wasm`, if it is not in the package
+ */
+
+/** @typedef {import("./base.js").Calls} Calls */
+
+const DURABILITIES = ["synced", "written", "buffered"];
+
+/**
+ * An open log. Its calls are done one after the other in this thread, which waits for the disk meanwhile: who has more to
+ * do at the same time opens it in a `worker_threads` Worker. One process at a time has it open; when it is killed, the
+ * next finds all that was acknowledged. Durable means that fsync, of the files and of the directory, has returned.
+ */
+export class Log extends LogBase {
+  /**
+   * Opens the log in a directory, made if it is missing. After an unclean stop it is recovered.
+   *
+   * @param {string} directory
+   * @param {Options} [options]
+   * @returns {Promise<Log>}
+   * @throws {ProglogError} "Locked" if it is open for writing, in whatever program
+   */
+  static open(directory, options = {}) {
+    const { lock = true } = options;
+    return openLog(directory, options, (path) => DiskFiles.open(path, lock));
+  }
+
+  /**
+   * Makes a log of an archive of a log's directory, as {@link Log.export} and `tar` make it, and opens it.
+   *
+   * @param {string} directory that is not there yet, or is empty
+   * @param {Blob | ArrayBuffer | Uint8Array} archive
+   * @param {Options} [options]
+   * @returns {Promise<Log>}
+   * @throws {ProglogError}
+   */
+  static import(directory, archive, options = {}) {
+    const tar = archive instanceof Blob ? archive : new Blob([/** @type {ArrayBuffer} */ (archive)]);
+    return openLog(directory, options, (path) => DiskFiles.openImport(path), tar);
+  }
+
+  /**
+   * Deletes the log in a directory, and the directory if there is nothing else in it. One that is missing is no error.
+   *
+   * @param {string} directory
+   * @throws {ProglogError} "Locked" if it is open
+   */
+  static async delete(directory) {
+    try {
+      deleteFiles(resolve(directory));
+    } catch (error) {
+      throw typed(error);
+    }
+  }
+}
+
+/**
+ * @param {string} directory
+ * @param {Options} options
+ * @param {(path: string) => DiskFiles} openFiles
+ * @param {Blob} [tar]
+ */
+async function openLog(directory, { lock: _, wasmUrl, ...options }, openFiles, tar) {
+  checkLimits(options);
+  const { durability = "synced" } = options;
+  if (!DURABILITIES.includes(durability)) {
+    throw new ProglogError("InvalidArgument", `durability is none of ${DURABILITIES.join(", ")}`);
+  }
+  const path = resolve(directory);
+  const wasi = new Wasi(path);
+  try {
+    const { exports } = await WebAssembly.instantiate(await compiled(wasmUrl), wasi.imports);
+    const own = /** @type {import("../log.js").Exports} */ (/** @type {unknown} */ (exports));
+    wasi.start(own.memory);
+    const open = () => new ExportedLog(own, wasi, options);
+    const log = await OpenLog.open({ name: path, options, tar }, openFiles(path), open);
+    return new Log(new OwnCalls(path, log, wasi), durability, true);
+  } catch (error) {
+    wasi.end();
+    throw typed(error);
+  }
+}
+
+/** @type {Promise<WebAssembly.Module> | undefined} */
+let own;
+
+/** @param {string | URL | undefined} url */
+function compiled(url) {
+  if (url !== undefined) return WebAssembly.compile(readFileSync(`${url}`.startsWith("file:") ? new URL(url) : url));
+  own ??= WebAssembly.compile(readFileSync(new URL("../dist/proglog_wasi.wasm", import.meta.url)));
+  return own;
+}
+
+/**
+ * What is asked of a log whose files are open here.
+ *
+ * @implements {Calls}
+ */
+class OwnCalls {
+  #log;
+  #wasi;
+  /** Settled once all is done that was asked for. @type {Promise<unknown>} */
+  #done = Promise.resolve();
+  /** @type {ProglogError | undefined} */
+  #ended;
+  #connection = new AbortController();
+  /** @type {Set<(error?: Error) => void>} */
+  #watchers = new Set();
+
+  name;
+  /** @type {Role} */
+  role = "leader";
+  offsets;
+  isShared = false;
+
+  /**
+   * @param {string} name
+   * @param {OpenLog} log
+   * @param {Wasi} wasi
+   */
+  constructor(name, log, wasi) {
+    this.name = name;
+    this.#log = log;
+    this.#wasi = wasi;
+    this.offsets = log.offsets;
+  }
+
+  get connection() {
+    return this.#connection.signal;
+  }
+
+  /**
+   * @param {string} call
+   * @param {any[]} args
+   * @returns {Promise<any>}
+   */
+  call(call, args) {
+    const done = this.#done.then(() => this.#do(call, args));
+    this.#done = done.catch(() => {});
+    return done;
+  }
+
+  /**
+   * @param {string} call
+   * @param {any[]} args
+   */
+  async #do(call, args) {
+    if (this.#ended) throw this.#ended;
+    const isClose = call === "close";
+    // None will be had afterwards.
+    if (isClose) this.#note();
+    try {
+      return await /** @type {any} */ (this.#log)[call](...args);
+    } catch (error) {
+      throw typed(error);
+    } finally {
+      if (isClose) this.end();
+      else this.#note();
+    }
+  }
+
+  /**
+   * @param {Offsets} offsets
+   * @param {AbortSignal} [signal]
+   */
+  async changed(offsets, signal) {
+    if (this.#ended) throw this.#ended;
+    if (this.offsets !== offsets || signal?.aborted) return;
+    await new Promise((/** @type {(value: void) => void} */ resolve, reject) => {
+      const wake = (/** @type {Error | undefined} */ error) => {
+        this.#watchers.delete(wake);
+        signal?.removeEventListener("abort", abort);
+        if (error) reject(error);
+        else resolve();
+      };
+      const abort = () => wake(undefined);
+      this.#watchers.add(wake);
+      signal?.addEventListener("abort", abort);
+    });
+  }
+
+  /**
+   * No one else has the log.
+   *
+   * @param {string} _lock
+   * @param {AbortSignal} _signal
+   * @param {() => Promise<void>} run
+   */
+  alone(_lock, _signal, run) {
+    return run();
+  }
+
+  end() {
+    if (this.#ended) return;
+    const reason = new ProglogError("Closed", "the log is closed; open it again");
+    this.#ended = reason;
+    this.#connection.abort();
+    this.#wasi.end();
+    this.#watchers.forEach((wake) => wake(reason));
+  }
+
+  #note() {
+    const { lowestOffset, nextOffset, durableOffset } = this.offsets;
+    let offsets;
+    try {
+      ({ offsets } = this.#log);
+    } catch {
+      // The module failed, as its calls tell.
+      return;
+    }
+    const isSame =
+      offsets.nextOffset === nextOffset && offsets.durableOffset === durableOffset && offsets.lowestOffset === lowestOffset;
+    if (isSame) return;
+    this.offsets = offsets;
+    this.#watchers.forEach((wake) => wake());
+  }
+}
