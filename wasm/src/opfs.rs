@@ -17,7 +17,6 @@ mod sync_access;
 
 use std::{
     cell::{RefCell, RefMut},
-    collections::BTreeSet,
     fmt, io,
     rc::Rc,
 };
@@ -96,7 +95,7 @@ impl<H: Handle> Opfs<H> {
             left_unsynced: Vec::new(),
             left: Vec::new(),
             unneeded: Vec::new(),
-            wanted: BTreeSet::new(),
+            wanted: Vec::new(),
             lacked_spare: false,
             importing: Vec::new(),
             next_number: last.map_or(0, |last| last.saturating_add(1)),
@@ -112,8 +111,10 @@ impl<H: Handle> Opfs<H> {
             state.copy_manifest_to(1);
             state.copy_manifest_to(2);
         }
-        let named: BTreeSet<u32> = state.manifest.files.values().copied().collect();
-        let others = numbers.iter().filter(|number| !named.contains(number));
+        let named = state.manifest.numbers();
+        let others = numbers
+            .iter()
+            .filter(|number| named.binary_search(number).is_err());
         state.unneeded = others.copied().collect();
         Ok(Self {
             name: name.into(),

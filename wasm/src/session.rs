@@ -1,6 +1,6 @@
 //! What a module does between its exports and the log: handles, buffers, results and errors.
 
-use std::{collections::BTreeMap, fmt::Display, time::Duration};
+use std::{fmt::Display, time::Duration};
 
 use proglog::{
     AppendOptions, Backend, Clock, Compaction, Drafts, Durability, Error, GapCause, Log, NewRecord,
@@ -23,7 +23,8 @@ const BLOCK_BYTES_KEPT: usize = 4 << 20;
 /// panic.
 pub struct Session<S: Storage> {
     storage: S,
-    logs: BTreeMap<i32, OpenLog<S>>,
+    /// A few.
+    logs: Vec<OpenLog<S>>,
     /// Handles are not used again, so that one that was closed stays refused.
     next_handle: i32,
     buffers: Buffers,
@@ -35,6 +36,7 @@ pub struct Session<S: Storage> {
 }
 
 struct OpenLog<S: Storage> {
+    handle: i32,
     name: String,
     read_only: bool,
     durability: Durability,
@@ -72,7 +74,7 @@ impl<S: Storage> Session<S> {
     pub fn new(storage: S) -> Self {
         Self {
             storage,
-            logs: BTreeMap::new(),
+            logs: Vec::new(),
             next_handle: 1,
             buffers: Buffers::default(),
             result: Held::Bytes(Vec::new()),
@@ -145,7 +147,7 @@ impl<S: Storage> Session<S> {
         if !read_only
             && self
                 .logs
-                .values()
+                .iter()
                 .any(|open| !open.read_only && open.name == name)
         {
             return Err(Error::Locked { directory: name }.into());
@@ -160,15 +162,13 @@ impl<S: Storage> Session<S> {
         } else {
             Log::open_on(files, options)?
         };
-        self.logs.insert(
+        self.logs.push(OpenLog {
             handle,
-            OpenLog {
-                name,
-                read_only,
-                durability,
-                log,
-            },
-        );
+            name,
+            read_only,
+            durability,
+            log,
+        });
         self.next_handle = next_handle;
         Ok(handle)
     }
@@ -389,8 +389,9 @@ impl<S: Storage> Session<S> {
     ///
     /// The log's.
     pub fn close(&mut self, handle: i32) -> Result<(), Failure> {
-        let open = self.logs.remove(&handle).ok_or_else(|| not_open(handle))?;
-        Ok(open.log.close()?)
+        let place = self.logs.iter().position(|open| open.handle == handle);
+        let place = place.ok_or_else(|| not_open(handle))?;
+        Ok(self.logs.swap_remove(place).log.close()?)
     }
 
     /// As [`Log::lowest_offset`].
@@ -514,14 +515,13 @@ fn bytes_of<'a>(input: Input<'a>, buffers: &'a Buffers) -> Result<&'a [u8], Fail
     }
 }
 
-type Logs<S> = BTreeMap<i32, OpenLog<S>>;
-
-fn log<S: Storage>(logs: &Logs<S>, handle: i32) -> Result<&Log<S::Backend>, Failure> {
+fn log<S: Storage>(logs: &[OpenLog<S>], handle: i32) -> Result<&Log<S::Backend>, Failure> {
     open_log(logs, handle).map(|open| &open.log)
 }
 
-fn open_log<S: Storage>(logs: &Logs<S>, handle: i32) -> Result<&OpenLog<S>, Failure> {
-    logs.get(&handle).ok_or_else(|| not_open(handle))
+fn open_log<S: Storage>(logs: &[OpenLog<S>], handle: i32) -> Result<&OpenLog<S>, Failure> {
+    let open = logs.iter().find(|open| open.handle == handle);
+    open.ok_or_else(|| not_open(handle))
 }
 
 impl<S: Storage> OpenLog<S> {

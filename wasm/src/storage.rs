@@ -3,8 +3,6 @@
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 pub(crate) mod browser;
 
-use std::collections::BTreeMap;
-
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use proglog::FsBackend;
 use proglog::{Backend, Error, MemoryBackend, Result};
@@ -43,19 +41,23 @@ impl Storage for Directories {
 /// Logs in memory. A log that was closed is found again under its name.
 #[derive(Debug, Default)]
 pub struct Memory {
-    directories: BTreeMap<String, MemoryBackend>,
+    directories: Vec<(String, MemoryBackend)>,
 }
 
 impl Storage for Memory {
     type Backend = MemoryBackend;
 
     fn open(&mut self, name: &str, read_only: bool) -> Result<MemoryBackend> {
-        match self.directories.get(name) {
-            Some(files) => Ok(files.clone()),
+        match self.directories.iter().find(|(other, _)| other == name) {
+            Some((_, files)) => Ok(files.clone()),
             None if read_only => Err(Error::InvalidArgument(format!(
                 "there is no log {name:?} to read"
             ))),
-            None => Ok(self.directories.entry(name.to_owned()).or_default().clone()),
+            None => {
+                let files = MemoryBackend::default();
+                self.directories.push((name.to_owned(), files.clone()));
+                Ok(files)
+            }
         }
     }
 }

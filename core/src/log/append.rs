@@ -133,7 +133,7 @@ impl<B: Backend> Shared<B> {
     }
 
     // Inlined, so that of one record it is known that it is one.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     fn append_all(
         self: &Arc<Self>,
         records: &[NewRecord<'_>],
@@ -178,7 +178,7 @@ impl<B: Backend> Shared<B> {
 
     /// Appends records, and gives the writer back, their offsets and how many bytes they take. `None` if there was
     /// no room, and is now or will be.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     fn append_by<'a>(
         self: &'a Arc<Self>,
         mut writer: MutexGuard<'a, Writer<B>>,
@@ -275,7 +275,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Returns once what was just appended is as durable as was asked.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     pub(super) fn keep_promise(
         self: &Arc<Self>,
         mut writer: MutexGuard<'_, Writer<B>>,
@@ -455,7 +455,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// The writer, if there is nothing against appending.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     pub(super) fn writer(&self) -> Result<MutexGuard<'_, Writer<B>>> {
         if self.read_only {
             return Err(Error::ReadOnly);

@@ -132,7 +132,7 @@ impl<'a, B: Backend> Scan<'a, B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     // Inlined for the same reason as `parse_frame`.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     pub fn next_borrowed(&mut self) -> Option<Result<Record<&[u8]>>> {
         // The borrow checker does not see that only one of the two is returned from.
         if let Some((_, frame, layout)) = self.next_in_chunk() {
@@ -147,7 +147,7 @@ impl<'a, B: Backend> Scan<'a, B> {
 
     /// The next record in the chunk, if it is there and right: the chunk, where its frame is in it, and what
     /// that holds.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     fn next_in_chunk(&mut self) -> Option<(&Bytes, Range<usize>, Layout)> {
         if self.ended || self.end.is_some_and(|end| self.next >= end) {
             return None;
@@ -221,7 +221,7 @@ impl<'a, B: Backend> Scan<'a, B> {
 impl<B: Backend> Chunk<B> {
     /// The record of this offset, if it is the next in these bytes, right, and still in the log: where its frame
     /// is, and what that holds.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     pub(super) fn next(&mut self, offset: Offset) -> Option<(&Bytes, Range<usize>, Layout)> {
         let Chunk { segment, bytes, at } = self;
         if offset >= segment.next_offset() {

@@ -75,7 +75,7 @@ const NONE: u64 = u64::MAX;
 
 impl Subscribers {
     /// Wakes all who wait, after something was shown by a `SeqCst` operation.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     pub(super) fn wake(&self) {
         if self.waiting.load(SeqCst) > 0 {
             self.wake_all();

@@ -8,7 +8,7 @@ mod gap;
 use std::ops::Range;
 
 use prost::encoding::{encode_varint, encoded_len_varint};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 pub(crate) use self::{
     draft::Draft,
@@ -184,8 +184,9 @@ pub(crate) fn claimed_bytes(head: &[u8]) -> Option<u64> {
 /// Reads a whole frame, its length included. Allocates nothing.
 ///
 /// Inlined with the little that most frames take: the layout would otherwise be copied from one place in memory to
-/// the next, in larger parts than it was just written there in, for which a processor has to wait.
-#[inline(always)]
+/// the next, in larger parts than it was just written there in, for which a processor has to wait. For browsers
+/// (`target_os = "unknown"`) neither this nor what else is inlined elsewhere is: they load the code.
+#[cfg_attr(not(target_os = "unknown"), inline(always))]
 pub(crate) fn parse_frame(frame: &[u8], check: Check) -> Result<Layout, Damaged> {
     if frame_bytes(frame, frame.len() as u64) == Some(frame.len())
         && (check == Check::Structure || checksum_matches(frame))
@@ -587,7 +588,7 @@ impl FrameToWrite<'_> {
         let head_bytes = fields.at;
         self.put_rest(&mut fields);
         let (head, rest) = fields.out[..fields.at].split_at(head_bytes);
-        let mut hasher = Xxh3::new();
+        let mut hasher = Xxh3Default::new();
         for part in [head, value, rest] {
             hasher.update(part);
         }
@@ -623,14 +624,14 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     fn put(&mut self, bytes: &[u8]) {
         self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
     }
 
     /// A field that is a number, or the beginning of one that has so many bytes.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     fn put_number(&mut self, tag: u8, number: u64) {
         match word_of_number(tag, number) {
             Some((word, bytes)) => {
@@ -642,14 +643,14 @@ impl Fields<'_> {
     }
 
     /// As [`Fields::put_number`], and nothing if it is 0.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     fn put_nonzero(&mut self, tag: u8, number: u64) {
         if number != 0 {
             self.put_number(tag, number);
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     fn put_bytes(&mut self, tag: u8, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.put_number(tag, bytes.len() as u64);
@@ -657,7 +658,7 @@ impl Fields<'_> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     fn put_checksum(&mut self, checksum: u64) {
         let mut field = [CHECKSUM; CHECKSUM_BYTES];
         field[1..].copy_from_slice(&checksum.to_le_bytes());
@@ -685,7 +686,7 @@ fn put_long_number(tag: u8, number: u64, out: &mut [u8]) -> usize {
 }
 
 /// A tag and a number of no more than 49 bits as they are encoded, and in how many bytes: [`varint_in_word`], back.
-#[inline(always)]
+#[cfg_attr(not(target_os = "unknown"), inline(always))]
 fn word_of_number(tag: u8, number: u64) -> Option<(u64, usize)> {
     let tag = u64::from(tag);
     // Most are of one byte or two.

@@ -59,7 +59,7 @@ pub(crate) struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// One that is to be [checked](Self::check) before it is appended.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     pub(crate) fn new(
         records: &'a [NewRecord<'a>],
         first: Offset,
@@ -85,7 +85,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Refuses what a log does not take.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     pub(crate) fn check(&self, options: &Options) -> Result<()> {
         let count = self.records.len();
         if self.first.0.checked_add(count as u64).is_none() || u32::try_from(count).is_err() {
@@ -97,7 +97,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     fn check_bytes(&self, options: &Options) -> Result<()> {
         let mut bytes = 0;
         for frame in self.frames() {
@@ -109,7 +109,7 @@ impl<'a> Batch<'a> {
     }
 
     /// All frames' bytes, counted.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     pub(crate) fn bytes(&self) -> u64 {
         self.frames()
             .map(|frame| LENGTH_BYTES as u64 + frame.record_bytes())

@@ -224,7 +224,7 @@ impl<F: BackendFile> SegmentReader<F> {
 
     /// What the record holds that starts `bytes`, and the bytes of its frame, if it is whole, right and has the
     /// offset expected. If not, [`SegmentReader::read`] tells why.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     pub(crate) fn layout_in(&self, bytes: &[u8], expected: Offset) -> Option<(Layout, usize)> {
         let whole = frame_bytes(bytes, bytes.len() as u64)?;
         let layout = self.checked(expected, &bytes[..whole]).ok()?;
@@ -354,7 +354,7 @@ impl<F: BackendFile> SegmentReader<F> {
     }
 
     /// What a frame holds, its checksum verified as the options ask.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "unknown"), inline(always))]
     fn checked(&self, offset: Offset, frame: &[u8]) -> Result<Layout, Damaged> {
         if self.verify == Verify::EveryRead {
             parse_frame(frame, Check::Checksum)

@@ -42,6 +42,9 @@ impl<H: Handle> BackendFile for OpfsFile<H> {
     }
 
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], mut position: u64) -> io::Result<()> {
+        if let [part] = parts {
+            return self.write_at(part, position);
+        }
         let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
         if bytes <= GATHERED_BYTES_MAX {
             let mut gathered = Vec::with_capacity(bytes);

@@ -1,11 +1,6 @@
 //! What a directory in the browser is made of, and how its names change.
 
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, BTreeSet},
-    io,
-    rc::Rc,
-};
+use std::{cell::Cell, collections::BTreeMap, io, rc::Rc};
 
 use super::{
     COPIES, Handle, Manifest, SPARES_MAX,
@@ -33,8 +28,8 @@ pub(super) struct State<H: Handle> {
     pub(super) left: Vec<Left<H>>,
     /// Files that have no name, durably, and are not open: to be deleted.
     pub(super) unneeded: Vec<u32>,
-    /// Files that were asked for and are not open.
-    pub(super) wanted: BTreeSet<u32>,
+    /// Files that were asked for and are not open, each once.
+    pub(super) wanted: Vec<u32>,
     /// Whether a file was to be made and there was no spare.
     pub(super) lacked_spare: bool,
     /// Files that were written and get their names together.
@@ -87,7 +82,11 @@ impl<H: Handle> State<H> {
             _ => String::new(),
         };
         let numbers = [name, &other].map(|name| self.manifest.files.get(name).copied());
-        self.wanted.extend(numbers.into_iter().flatten());
+        for number in numbers.into_iter().flatten() {
+            if !self.wanted.contains(&number) {
+                self.wanted.push(number);
+            }
+        }
     }
 
     pub(super) fn use_now(&self) -> u64 {
