@@ -15,6 +15,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use wasm_bindgen_cli_support::Bindgen;
 
+#[path = "build/panics.rs"]
+mod panics;
+
 include!("src/wasm_config.rs");
 
 const WASI: &str = "wasm32-wasip1";
@@ -74,7 +77,7 @@ fn watch(host: &Path, workspace: &Path) {
     .into_iter()
     .chain(["core/FORMAT.md", "wasm/Cargo.toml", "wasm/src"])
     .map(|name| workspace.join(name));
-    let own = ["build.rs", "src/wasm_config.rs", "tests/guests"]
+    let own = ["build.rs", "build", "src/wasm_config.rs", "tests/guests"]
         .into_iter()
         .map(|name| host.join(name));
     // Cargo would take one that is not there for changed, always.
@@ -266,15 +269,23 @@ fn browser_package(path: &Path, out: &Path) -> Result<()> {
         .input_path(path)
         .out_name("proglog")
         .web(true)?
-        .remove_name_section(true)
         .remove_producers_section(true)
         .generate_output()
         .context("wasm-bindgen failed")?;
+    panics::forget(output.wasm_mut());
     rename_exports(output.wasm_mut());
+    let named = output.wasm_mut().emit_wasm();
     fs::create_dir_all(out)?;
     output
         .emit(out)
-        .context("could not write the browser's module")
+        .context("could not write the browser's module")?;
+    // The functions' names were to find those that panic.
+    let mut config = walrus::ModuleConfig::new();
+    config.generate_name_section(false);
+    config.generate_producers_section(false);
+    let nameless = config.parse(&named)?.emit_wasm();
+    fs::write(out.join("proglog_bg.wasm"), nameless)?;
+    Ok(())
 }
 
 /// Compiles the misbehaving guests that tests run the library with.

@@ -3,30 +3,33 @@
 /** @typedef {import("./engines.js").Engine} Engine */
 
 /**
- * What is appended: records of so many bytes, by themselves or so many in a batch; so often unmeasured, then for so long.
+ * What is appended: records of so many bytes, in batches of so many, by themselves if of one; so many appends at once, each
+ * of them durable by itself; so often unmeasured, then for so long.
  *
- * @typedef {{ bytes: number, batch: number, warmUps: number, ms: number }} Work
+ * @typedef {{ bytes: number, batch: number, atOnce: number, warmUps: number, ms: number }} Work
  */
 
 /** How many durable appends or batches that took how long. @typedef {{ times: number, ms: number }} Measured */
 
 /**
- * Appends for a while, one after the other, then reads the last record back.
+ * Appends for a while, one after the other or some at once and then the next, then reads the last record back.
  *
  * @param {Engine} engine
  * @param {Work} work
  * @returns {Promise<Measured>}
  */
-export async function measure(engine, { bytes, batch, warmUps, ms }) {
+export async function measure(engine, { bytes, batch, atOnce, warmUps, ms }) {
   const values = Array.from({ length: batch }, (_, n) => valueOf(bytes, n));
+  const before = Array.from({ length: atOnce - 1 }, (_, n) => valueOf(bytes, n));
   const last = /** @type {Uint8Array} */ (values.at(-1));
   const number = new DataView(last.buffer);
   let times = 0;
   const turn = async () => {
-    times++;
+    times += atOnce;
     // So that what is read back is the last.
     number.setFloat64(0, times);
-    await (batch === 1 ? engine.append(last) : engine.appendBatch(values));
+    if (batch > 1) await engine.appendBatch(values);
+    else await Promise.all([...before, last].map((value) => engine.append(value)));
   };
   for (let n = 0; n < warmUps; n++) await turn();
   const began = performance.now();
@@ -39,7 +42,7 @@ export async function measure(engine, { bytes, batch, warmUps, ms }) {
   if (count !== times * batch || !value || `${value}` !== `${last}`) {
     throw new Error(`${count} of ${times * batch} records are there, the last is [${value}] and was [${last}]`);
   }
-  return { times: times - warmUps, ms: ended - began };
+  return { times: times - warmUps * atOnce, ms: ended - began };
 }
 
 /**

@@ -19,10 +19,11 @@ import { Site } from "../test/site.js";
  */
 
 export const WORK = [
-  { title: "append, 100 B", bytes: 100, batch: 1 },
-  { title: "append, 1 KiB", bytes: 1024, batch: 1 },
-  { title: "batch of 100, 100 B", bytes: 100, batch: 100 },
-  { title: "batch of 1,000, 100 B", bytes: 100, batch: 1000 },
+  { title: "append, 100 B", bytes: 100, batch: 1, atOnce: 1 },
+  { title: "append, 1 KiB", bytes: 1024, batch: 1, atOnce: 1 },
+  { title: "append, 100 B, 100 at once", bytes: 100, batch: 1, atOnce: 100 },
+  { title: "batch of 100, 100 B", bytes: 100, batch: 100, atOnce: 1 },
+  { title: "batch of 1,000, 100 B", bytes: 100, batch: 1000, atOnce: 1 },
 ];
 export const APPENDERS = [
   "proglog",
@@ -54,12 +55,12 @@ export async function measureAll(profile, { rounds, warmUps, ms, records, only }
     const appended = wanted.map(({ title }) => newRow(title, "a second", APPENDERS));
     const page = await newPage(site);
     for (let round = 0; round < rounds; round++) {
-      for (const [n, { bytes, batch }] of wanted.entries()) {
+      for (const [n, { bytes, batch, atOnce }] of wanted.entries()) {
         for (const subject of rotated(APPENDERS, round)) {
           tell(`round ${round + 1}: ${appended[n]?.title}, ${subject}`);
           const { times, ms: took } = await page.evaluate(
             ([subject, work]) => globalThis.shared["append"](subject, work),
-            /** @type {const} */ ([subject, { bytes, batch, warmUps, ms }]),
+            /** @type {const} */ ([subject, { bytes, batch, atOnce, warmUps, ms }]),
           );
           appended[n]?.subjects[subject]?.push((times * 1000) / took);
         }

@@ -16,7 +16,7 @@ test("each subject of the benchmark appends, reads back and opens again", async 
   const { rows } = await measureAll(scratch.path, { rounds: 1, warmUps: 1, ms: 10, records: [1500], only: SHORT });
   assert.deepEqual(
     rows.map(({ title }) => title),
-    ["append, 100 B", "batch of 100, 100 B", "start, 1,500 records"],
+    ["append, 100 B", "append, 100 B, 100 at once", "batch of 100, 100 B", "start, 1,500 records"],
   );
   for (const { title, subjects } of rows) {
     assert.deepEqual(Object.keys(subjects), title.startsWith("start") ? STARTERS : APPENDERS);
