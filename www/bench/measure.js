@@ -28,10 +28,8 @@ export async function measure(engine, { bytes, batch, atOnce, warmUps, ms }) {
     times += atOnce;
     // So that what is read back is the last.
     number.setFloat64(0, times);
-    const appends = batch > 1
-      ? Array.from({ length: atOnce }, () => engine.appendBatch(values))
-      : [...before, last].map((value) => engine.append(value));
-    await Promise.all(appends);
+    if (batch > 1) await engine.appendBatch(values);
+    else await Promise.all([...before, last].map((value) => engine.append(value)));
   };
   for (let n = 0; n < warmUps; n++) await turn();
   const began = performance.now();
