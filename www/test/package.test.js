@@ -3,83 +3,37 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
-import { dirname, extname, join, normalize } from "node:path";
+import { dirname, join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { chromium } from "playwright-core";
-
 import { PROGRAM, Scratch } from "./program.js";
+import { Site } from "./site.js";
 
 const WWW = join(dirname(fileURLToPath(import.meta.url)), "..");
 const VECTORS = join(WWW, "..", "tests", "vectors");
-/** @type {Record<string, string>} */
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
 
 const scratch = new Scratch();
-/** @type {import("node:http").Server} */
-let server;
-/** @type {string} */
-let origin;
-/** @type {import("playwright-core").BrowserContext} */
-let context;
+/** @type {Site} */
+let site;
 /** @type {import("playwright-core").Page} */
 let page;
 
 before(async () => {
-  server = createServer(({ url = "/" }, response) => {
-    const path = normalize(new URL(url, "http://localhost").pathname);
-    if (path === "/") return response.setHeader("content-type", "text/html").end("<!doctype html><title>proglog</title>");
-    try {
-      const bytes = readFileSync(join(WWW, path));
-      return response.setHeader("content-type", TYPES[extname(path)] ?? "application/octet-stream").end(bytes);
-    } catch {
-      return response.writeHead(404).end();
-    }
-  });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
-  const address = server.address();
-  origin = `http://127.0.0.1:${typeof address === "object" && address?.port}`;
   // Not a private window, whose files are not on the disk.
-  context = await chromium.launchPersistentContext(join(scratch.path, "profile"), {
-    executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
-    args: [
-      ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
-      "--headless",
-      "--disable-gpu",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
+  site = await Site.startPlain(join(scratch.path, "profile"));
 });
 
 after(async () => {
-  await context?.close();
-  server?.close();
+  await site?.stop();
   await scratch.remove();
 });
 
 beforeEach(async () => {
-  page = await newPage();
+  page = await site.newPage();
 });
 
 afterEach(() => page.close());
-
-/** A page of the same site, with the package in `proglog` and what tests share in `shared`. */
-async function newPage() {
-  const page = await context.newPage();
-  page.setDefaultTimeout(60_000);
-  page.on("pageerror", (error) => console.error(error));
-  await page.goto(origin);
-  await page.evaluate(async () => {
-    const load = (/** @type {string} */ path) => import(path);
-    Object.assign(globalThis, { proglog: await load("/src/index.js"), shared: await load("/test/vectors.js") });
-  });
-  return page;
-}
 
 test("the shared vectors hold, and leave the files that they tell of", async () => {
   const names = readdirSync(VECTORS).filter((name) => name.endsWith(".json"));
@@ -207,10 +161,10 @@ test("a worker that is ended in the middle of appends leaves all that was acknow
 });
 
 test("where the browser gives no more room that is told, all is readable, and appends go on once there is", async () => {
-  const session = await context.newCDPSession(page);
+  const session = await site.session(page);
   // Of which Chromium sets some aside for each open file that grows.
-  const { usage } = await session.send("Storage.getUsageAndQuota", { origin });
-  await session.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: usage + 20_000_000 });
+  const { usage } = await session.send("Storage.getUsageAndQuota", { origin: site.origin });
+  await session.send("Storage.overrideQuotaForOrigin", { origin: site.origin, quotaSize: usage + 20_000_000 });
   const [first, read, second] = await page.evaluate(async () => {
     const log = await proglog.Log.open("full", { segmentBytesMax: 500_000 });
     const value = new Uint8Array(100_000).fill(7);
@@ -247,7 +201,7 @@ test("where the browser gives no more room that is told, all is readable, and ap
   assert.ok(read.next >= first.appended);
   assert.deepEqual([read.last, read.poisoned], [second, "Poisoned"]);
 
-  await session.send("Storage.overrideQuotaForOrigin", { origin });
+  await session.send("Storage.overrideQuotaForOrigin", { origin: site.origin });
   const went = await page.evaluate(async () => {
     const log = await proglog.Log.open("full", { segmentBytesMax: 500_000 });
     const next = log.nextOffset;
