@@ -53,13 +53,14 @@
 //! |---|---|---|
 //! | 400 | `bad_request`, `invalid_argument` | the JSON, the base64, a field or an option makes no sense |
 //! | 403 | `cross_origin` | a browser posts on behalf of another site |
-//! | 404 | `offset_out_of_range`, `not_found` | no record has the offset; no such path |
+//! | 404 | `offset_out_of_range`, `not_found`, `producer_not_found` | no record has the offset; no such path; the log remembers no record of the producer |
+//! | 410 | `gap` | the record was compacted, given up by a repair, or left out |
 //! | 409 | `conflict` | the next record would get another offset than expected: `expected_next_offset`, `next_offset` |
 //! | 409 | `sequence_conflict` | the producer's sequence does not come after its last: `last_sequence`, `last_offset` |
 //! | 405 | `method_not_allowed` | see the `Allow` header |
 //! | 408 | `timeout` | the body took too long to arrive |
 //! | 413 | `too_large` | the body, or the record in it, is over its limit |
-//! | 500 | `corrupt`, `io`, … | the record is damaged; the disk failed |
+//! | 500 | `corrupt`, `io`, `bug`, … | the record is damaged; the disk failed; the server is at fault |
 //! | 503 | `poisoned`, `trapped`, `locked`, `closed`, `busy` | nothing is wrong with the request: restart the server, or try again |
 
 mod answer;
