@@ -18,7 +18,10 @@ use crate::{
     backend::BackendFile,
     error::Damaged,
     index::Index,
-    record::{Check, LENGTH_BYTES, Layout, checksum_matches, frame_bytes, parse_frame, parse_gap},
+    record::{
+        Check, LENGTH_BYTES, Layout, checksum_matches, frame_bytes, parse_frame, parse_framed,
+        parse_gap,
+    },
     recovery::leading_gap,
     store::{StoreReader, out_of_memory},
 };
@@ -280,12 +283,12 @@ impl<F: BackendFile> SegmentReader<F> {
         if !self.ends_at(offset, end, length)? {
             return Ok(false);
         }
-        if self.entry(offset.next())?.unwrap_or(length) == end {
-            return Ok(true);
-        }
         if bytes == LENGTH_BYTES as u64 {
             // Eight zeros before bytes that are no record: to a scan they were never written.
-            return Ok(false);
+            return Ok(end == length || self.begins_with(offset.next(), end)?);
+        }
+        if self.entry(offset.next())?.unwrap_or(length) == end {
+            return Ok(true);
         }
         for bit in 0..30 {
             let record_bytes = (bytes - LENGTH_BYTES as u64) ^ (1 << bit);
@@ -303,6 +306,18 @@ impl<F: BackendFile> SegmentReader<F> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether a frame stands at `position` that is right and begins with this offset.
+    fn begins_with(&self, offset: Offset, position: u64) -> Result<bool> {
+        let room = self.store.len().saturating_sub(position);
+        let mut length = [0; LENGTH_BYTES];
+        let read = self.store.read_at(&mut length, position)?;
+        let Some(bytes) = frame_bytes(&length[..read], room) else {
+            return Ok(false);
+        };
+        let frame = self.store.read_exact(position, bytes)?;
+        Ok(parse_framed(&frame).is_ok_and(|framed| framed.first() == offset))
     }
 
     #[inline]
