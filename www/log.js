@@ -394,7 +394,7 @@ export function openHandle(exports, name, options = {}) {
       limit(options.segmentBytesMax),
       limit(options.indexBytesMax),
       limit(options.recordBytesMax),
-      options.initialOffset ?? 0n,
+      toI64(options.initialOffset ?? 0n),
     ),
   );
   return check(exports, handle);

@@ -225,11 +225,14 @@ export class LogBase {
     while (!signal?.aborted) {
       // Before reading: what is appended meanwhile makes them others.
       const { offsets } = this.#calls;
-      for (const record of next !== offsets.nextOffset ? await this.readBatch(next) : []) {
+      const records = next !== offsets.nextOffset ? await this.readBatch(next) : [];
+      for (const record of records) {
         if (signal?.aborted) return;
         yield record;
         next = record.offset + 1n;
       }
+      // Offsets without records may be the last ones.
+      if (records.length === 0 && next < offsets.nextOffset) next = offsets.nextOffset;
       if (next >= offsets.nextOffset) await this.#calls.changed(offsets, signal);
     }
   }
@@ -462,11 +465,12 @@ export class LogBase {
 }
 
 /**
- * Refuses what cannot be a limit.
+ * Refuses what cannot be a limit, or the first offset.
  *
- * @param {{ segmentBytesMax?: number, indexBytesMax?: number, recordBytesMax?: number }} limits
+ * @param {{ segmentBytesMax?: number, indexBytesMax?: number, recordBytesMax?: number, initialOffset?: bigint }} limits
  */
-export function checkLimits({ segmentBytesMax, indexBytesMax, recordBytesMax }) {
+export function checkLimits({ segmentBytesMax, indexBytesMax, recordBytesMax, initialOffset = 0n }) {
+  checkOffset(initialOffset);
   for (const [option, bytes] of Object.entries({ segmentBytesMax, indexBytesMax, recordBytesMax })) {
     if (bytes !== undefined && !(Number.isSafeInteger(bytes) && bytes > 0)) {
       throw new ProglogError("InvalidArgument", `${option} is ${bytes}; give a whole number of bytes, 1 or more`);

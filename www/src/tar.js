@@ -52,10 +52,11 @@ export async function* entries(archive) {
   for (let at = 0; at < archive.size; ) {
     const block = new Uint8Array(await archive.slice(at, at + BLOCK_BYTES).arrayBuffer());
     at += BLOCK_BYTES;
-    if (block.every((byte) => byte === 0)) return;
-    const bytes = block.length === BLOCK_BYTES ? octal(block, 124, 12) : NaN;
+    const isWhole = block.length === BLOCK_BYTES;
+    if (isWhole && block.every((byte) => byte === 0)) return;
+    const bytes = isWhole ? octal(block, 124, 12) : NaN;
     if (!(octal(block, CHECKSUM.at, CHECKSUM.bytes) === checksum(block)) || !(at + bytes <= archive.size)) {
-      throw new ProglogError("Corrupt", `this is no tar archive, or it is cut short or damaged at byte ${at - BLOCK_BYTES}`);
+      throw damaged(at - BLOCK_BYTES);
     }
     const type = String.fromCharCode(block[156] ?? 0);
     const path = text(block, 0, NAME_BYTES);
@@ -63,6 +64,13 @@ export async function* entries(archive) {
     if ((type === "0" || type === "\0") && name) yield { name, contents: archive.slice(at, at + bytes) };
     at += bytes + padding(bytes).length;
   }
+  // Without its end, which is zeros, it may lack files.
+  throw damaged(archive.size);
+}
+
+/** @param {number} at */
+function damaged(at) {
+  return new ProglogError("Corrupt", `this is no tar archive, or it is cut short or damaged at byte ${at}`);
 }
 
 /** @param {Uint8Array} block */

@@ -59,7 +59,16 @@ test("a directory is the native one's, byte for byte, and goes both ways", async
   assert.equal(run(["read", directory, "61"]), "from Node.js\n");
   assert.deepEqual(readDirectory(join(scratch.path, "copy")), readDirectory(directory));
 
+  // Files of other names are left alone, whatever bytes these are of.
   writeFileSync(join(directory, "notes.txt"), "not the log's");
+  const unlike = Buffer.concat([Buffer.from(`${directory}/`), Buffer.from([0xff, 0xfe])]);
+  writeFileSync(unlike, "");
+  const beside = await Log.open(directory);
+  assert.equal(beside.nextOffset, 62n);
+  await (await Log.import(join(scratch.path, "beside"), await beside.export())).close();
+  await beside.close();
+  fs.unlinkSync(unlike);
+  assert.deepEqual(readDirectory(join(scratch.path, "beside")), readDirectory(directory));
   await Log.delete(directory);
   assert.deepEqual(readdirSync(directory), ["notes.txt"]);
   await Log.delete(join(scratch.path, "copy"));
@@ -219,11 +228,18 @@ test("what makes no sense is refused, by the directory's own name", async () => 
   const refused = { kind: "InvalidArgument" };
   await assert.rejects(Log.open(directory, { segmentBytesMax: -1 }), refused);
   await assert.rejects(Log.open(directory, { durability: /** @type {any} */ ("fsync") }), refused);
+  await assert.rejects(Log.open(directory, { initialOffset: 2n ** 64n }), refused);
   await assert.rejects(Log.open("/proc/none/of/this"), { kind: "Io" });
   assert.ok(!readdirSync(scratch.path).includes("refused"));
   const log = await Log.open(directory);
-  await assert.rejects(log.enforceRetention({ bytesMax: 1.5 }), refused);
+  await assert.rejects(log.enforceRetention({ bytesMax: 1.5 }), { ...refused, name: "ProglogError" });
+  await assert.rejects(log.compact({ tombstonesKeptMs: 1.5 }), { ...refused, name: "ProglogError" });
   await assert.rejects(Log.import(directory, await log.export()), refused);
+  // Each cut before the zeros that end an archive lacks files, be it between two.
+  const archive = await log.export();
+  for (let bytes = 0; bytes < archive.size - 512; bytes += 256) {
+    await assert.rejects(Log.import(join(scratch.path, "none"), archive.slice(0, bytes)), { kind: "Corrupt" }, `${bytes}`);
+  }
   await assert.rejects(Log.import(join(scratch.path, "none"), new Uint8Array(700).fill(1)), { kind: "Corrupt" });
   assert.deepEqual(readdirSync(scratch.path).filter((name) => /none|importing/.test(name)), []);
   await log.append("damaged");

@@ -81,14 +81,16 @@ export class ExportedLog {
 
   /** @param {import("../base.js").Compaction} options */
   compact({ memoryBytesMax = 0, tombstonesKeptMs = DAY_MS, nowMs = Date.now() }) {
-    const numbers = /** @type {const} */ ([toInteger(memoryBytesMax), toInteger(tombstonesKeptMs), toInteger(nowMs)]);
-    return this.#json((exports, handle) => exports.compact(handle, ...numbers));
+    return this.#json((exports, handle) =>
+      exports.compact(handle, toInteger(memoryBytesMax), toInteger(tombstonesKeptMs), toInteger(nowMs)),
+    );
   }
 
   /** @param {import("../base.js").Retention} options */
   enforceRetention({ bytesMax = 0, ageMaxMs = 0, nowMs = Date.now() }) {
-    const numbers = /** @type {const} */ ([toInteger(bytesMax), toInteger(ageMaxMs), toInteger(nowMs)]);
-    this.#number((exports, handle) => exports.enforce_retention(handle, ...numbers));
+    this.#number((exports, handle) =>
+      exports.enforce_retention(handle, toInteger(bytesMax), toInteger(ageMaxMs), toInteger(nowMs)),
+    );
   }
 
   sync() {

@@ -22,7 +22,7 @@ import { dirname, join } from "node:path";
 
 import { ProglogError } from "../error.js";
 import { lock } from "./lock.js";
-import { syncDirectory } from "./wasi.js";
+import { list, syncDirectory } from "./wasi.js";
 
 /** What is beside a log's files and goes to no copy: see sources.js and lock.js. */
 const NOT_COPIED = /^(sources-\d|proglog\.lock)$/;
@@ -135,8 +135,9 @@ export class DiskFiles {
   }
 
   #names() {
-    const entries = readdirSync(this.#directory, { withFileTypes: true });
-    return entries.filter((entry) => entry.isFile() && !NOT_COPIED.test(entry.name)).map(({ name }) => name);
+    return list(this.#directory)
+      .filter((entry) => entry.isFile() && !NOT_COPIED.test(entry.name))
+      .map(({ name }) => name);
   }
 
   #finishImport() {

@@ -73,6 +73,8 @@ const O_CREATE = 1;
 const O_DIRECTORY = 2;
 const O_EXCLUSIVE = 4;
 const O_TRUNCATE = 8;
+/** What stands for bytes that are no Unicode. */
+const REPLACED = "\ufffd";
 const DIRENT_BYTES = 24;
 const IOVEC_BYTES = 8;
 
@@ -366,8 +368,7 @@ export class Wasi {
   #readdir(fd, at, bytes, cookie, used) {
     if (this.#files.get(fd) !== "directory") return BADF;
     if (cookie === 0) {
-      const entries = readdirSync(this.#directory, { withFileTypes: true });
-      this.#listed = entries.map((entry) => ({ name: entry.name, type: typeOf(entry) }));
+      this.#listed = list(this.#directory).map((entry) => ({ name: entry.name, type: typeOf(entry) }));
     }
     const buffer = this.#bytes(at, bytes);
     let sum = 0;
@@ -432,6 +433,15 @@ export class Wasi {
     this.#view().setUint32(at >>> 0, number, true);
     return SUCCESS;
   }
+}
+
+/**
+ * What is in a directory, but for names that are not Unicode: Node gives them as those of no file.
+ *
+ * @param {string} directory
+ */
+export function list(directory) {
+  return readdirSync(directory, { withFileTypes: true }).filter(({ name }) => !name.includes(REPLACED));
 }
 
 /**
