@@ -189,7 +189,8 @@ impl<B: Backend> Log<B> {
     pub fn repair_on(backend: B, options: Options) -> Result<Repair> {
         let mut repairing = Repairing::begin(&backend, &options)?;
         let found = repairing.look()?;
-        let is_torn = found.report.torn_tails().any(|tail| !tail.sealed);
+        let is_torn = found.report.torn_tails().any(|tail| !tail.sealed)
+            || found.active.reader().has_prepared_space()?;
         if repairing.plan(&found)?.is_empty() && !is_torn {
             // But for indexes that are wrong, which opening for writing does not see.
             let last = found.active.base();

@@ -92,6 +92,11 @@ impl<F: BackendFile> SegmentReader<F> {
         self.store.len()
     }
 
+    /// Whether its store's file goes on after its end, with space that was prepared.
+    pub(crate) fn has_prepared_space(&self) -> Result<bool> {
+        Ok(self.store.file_bytes()? > self.store.len())
+    }
+
     /// Whether it is read from memory for good, without its files being open.
     pub(crate) fn is_mapped(&self) -> bool {
         self.store.is_sealed()
