@@ -132,7 +132,8 @@ impl<B: Backend> Log<B> {
     /// The space is used up by appends, and given back when the log is closed. A log in a directory makes some ready
     /// by itself when appends rest; see [`FsBackend::prepare`](crate::FsBackend::prepare), also for how to have none.
     /// Where there are only memory or a sandbox, or none is wanted, this does nothing; where more is asked for than 1,024
-    /// segments have, so much is made ready, and that is no error.
+    /// segments have, or than the active one where no [files](Backend::prepares_files) are made ahead, so much is made
+    /// ready, and that is no error.
     ///
     /// # Errors
     ///
@@ -193,11 +194,8 @@ impl<B: Backend> Shared<B> {
         // A batch may be larger than a segment.
         let segment_end = file_bytes.max(segment.store_bytes());
         let short = self.poison_if_failed(segment.prepare(to.min(segment_end), &mut go_on))?;
-        if short.is_some() || to <= segment_end {
+        if short.is_some() || to <= segment_end || !self.backend.prepares_files() {
             return Ok(short);
-        }
-        if !self.backend.prepares_files() {
-            return Ok(Some(io::ErrorKind::Unsupported.into()));
         }
         Ok(filling.fill(&self.backend, to - segment_end, file_bytes, go_on))
     }
