@@ -159,9 +159,42 @@ export function decodeFrames(frames) {
  * @returns {Uint8Array}
  */
 export function encodeBatch(records) {
-  const output = new Output(records.reduce((sum, { value }) => sum + RECORD_BYTES + value.length, 0));
+  const output = new Output(records.reduce((sum, { value }) => sum + RECORD_BYTES + checked(value, "a value").length, 0));
   records.forEach((record) => encodeRecord(output, record));
   return output.taken();
+}
+
+/**
+ * Whether these are bytes, also those of another realm, such as a frame's.
+ *
+ * @param {unknown} value
+ * @returns {value is Uint8Array}
+ */
+export function isBytes(value) {
+  return value instanceof Uint8Array || (ArrayBuffer.isView(value) && toString.call(value) === "[object Uint8Array]");
+}
+
+const { toString } = Object.prototype;
+
+/**
+ * What is not of the type that is told could be taken for no bytes, or for others than it has.
+ *
+ * @template {Uint8Array | string} T
+ * @param {T} value
+ * @param {string} what
+ */
+function checked(value, what) {
+  if (typeof value !== "string" && !isBytes(value)) throw new TypeError(`${what} is neither a string nor a Uint8Array; give one`);
+  return value;
+}
+
+/**
+ * @template T
+ * @param {T} option
+ * @returns {option is NonNullable<T>}
+ */
+function isGiven(option) {
+  return option !== undefined && option !== null;
 }
 
 /**
@@ -178,24 +211,28 @@ export function toBytes(value) {
  * @param {NewRecord} record
  */
 function encodeRecord(output, { value, key, headers, timestampMs = 0, producer }) {
+  const isNumber = typeof timestampMs === "number" || typeof timestampMs === "bigint";
+  if (!isNumber) throw new TypeError("a timestamp is no number; give milliseconds since 1970");
   if (timestampMs < 0) throw new RangeError(`a timestamp of ${timestampMs} ms is before 1970`);
   const start = output.begin(LENGTH_BYTES);
   output.bytesField(VALUE, value);
   output.numberField(TIMESTAMP_MS, timestampMs);
-  if (key) output.bytesField(KEY, key);
-  if (headers) {
+  if (isGiven(key)) output.bytesField(KEY, checked(key, "a key"));
+  if (isGiven(headers)) {
+    if (!Array.isArray(headers)) throw new TypeError("the headers are no array of { name, value }; give one");
     for (const header of headers) {
+      if (typeof header?.name !== "string") throw new TypeError("a header's name is no string; give each as { name, value }");
       const encoded = new Output(RECORD_BYTES);
       encoded.bytesField(1, header.name);
-      encoded.bytesField(2, header.value);
+      encoded.bytesField(2, checked(header.value, "a header's value"));
       const bytes = encoded.taken();
       output.varint((HEADERS << 3) | BYTES);
       output.varint(bytes.length);
       output.put(bytes);
     }
   }
-  if (producer) {
-    output.bytesField(PRODUCER_ID, producer.id);
+  if (isGiven(producer)) {
+    output.bytesField(PRODUCER_ID, checked(producer.id, "a producer's id"));
     output.numberField(PRODUCER_SEQUENCE, producer.sequence);
   }
   output.endWithLength(start);
@@ -262,7 +299,8 @@ class Output {
    * @param {number | bigint} value
    */
   numberField(number, value) {
-    if (!(value >= 0 && value < 2 ** 64)) throw new RangeError(`${value} is no number of 64 bits`);
+    const isWhole = typeof value === "bigint" || Number.isInteger(value);
+    if (!isWhole || value < 0 || value >= 2 ** 64) throw new RangeError(`${String(value)} is no whole number of 64 bits`);
     if (!value) return;
     this.varint((number << 3) | VARINT);
     this.varint(value);

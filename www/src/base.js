@@ -1,6 +1,7 @@
 // The calls on an open log, wherever its files are: in a browser, through a tab's worker, or on the disk of Node.js.
 
-import { decodeFrame, decodeFrames, encodeBatch, toBytes } from "../frame.js";
+import { decodeFrame, decodeFrames, encodeBatch, isBytes, toBytes } from "../frame.js";
+import { checkBytes, checkDurability, checkNumber, checkOffset, checkOptions, checkSignal, invalid } from "./check.js";
 import { ProglogError, receiveError } from "./error.js";
 import { ship } from "./ship.js";
 
@@ -70,14 +71,14 @@ import { ship } from "./ship.js";
  * @property {(error: Error) => void} reject
  */
 
-const DURABILITIES = ["synced", "written", "buffered"];
-const OFFSET_MAX = 2n ** 63n - 1n;
 /** So many appends go to the worker at a time; those after them wait for their answer, and go together. */
 const APPENDS_SENT_MAX = 1024;
 /** Bytes of the id that a tab's appends have once they may be sent twice. */
 const PRODUCER_BYTES = 8;
 /** How much a scan reads at a time. */
 const SCANNED_BYTES = 256 << 10;
+/** The module takes no number above. */
+const READ_BYTES_MAX = 2 ** 31 - 1;
 
 /** What all logs have in common. `Log` opens one, of index.js or node.js. */
 export class LogBase {
@@ -140,6 +141,7 @@ export class LogBase {
    * @throws {ProglogError}
    */
   async append(value, options = {}) {
+    checkOptions(options, "an append");
     const { durability, expectedNextOffset, ...record } = options;
     return this.#append([{ ...record, value }], options);
   }
@@ -153,8 +155,11 @@ export class LogBase {
    * @throws {ProglogError}
    */
   async appendBatch(records, options = {}) {
-    const isValue = (/** @type {unknown} */ record) => typeof record === "string" || record instanceof Uint8Array;
-    const whole = records.map((record) => /** @type {NewRecord} */ (isValue(record) ? { value: record } : record));
+    if (!Array.isArray(records)) throw invalid("a batch is an array, of records and values; give one");
+    checkOptions(options, "an append");
+    const isValue = (/** @type {unknown} */ record) => typeof record === "string" || isBytes(record);
+    // Also of those that an array lacks.
+    const whole = Array.from(records, (record) => /** @type {NewRecord} */ (isValue(record) ? { value: record } : record));
     const first = await this.#append(whole, options);
     return whole.map((_, n) => first + BigInt(n));
   }
@@ -187,7 +192,8 @@ export class LogBase {
    */
   async readBatch(from, bytesMax = SCANNED_BYTES) {
     checkOffset(from);
-    return decodeFrames(await this.#call("readBatch", from, bytesMax));
+    checkNumber(bytesMax, "bytesMax");
+    return decodeFrames(await this.#call("readBatch", from, Math.min(bytesMax, READ_BYTES_MAX)));
   }
 
   /**
@@ -197,13 +203,16 @@ export class LogBase {
    * @returns {AsyncGenerator<LogRecord, void, void>}
    * @throws {ProglogError} at a damaged record
    */
-  async *scan({ from, to = OFFSET_MAX } = {}) {
+  async *scan(range = {}) {
+    checkOptions(range, "a scan");
+    const { from, to } = range;
+    if (to !== undefined) checkOffset(to);
     let next = from ?? this.lowestOffset;
-    while (next < to) {
+    while (to === undefined || next < to) {
       const records = await this.readBatch(next);
       if (records.length === 0) return;
       for (const record of records) {
-        if (record.offset >= to) return;
+        if (to !== undefined && record.offset >= to) return;
         yield record;
         next = record.offset + 1n;
       }
@@ -218,7 +227,10 @@ export class LogBase {
    * @returns {AsyncGenerator<LogRecord, void, void>}
    * @throws {ProglogError} at a damaged record; "Unavailable" if the tab that has the files does not answer for 10 s
    */
-  async *subscribe({ from, signal } = {}) {
+  async *subscribe(options = {}) {
+    checkOptions(options, "a subscription");
+    const { from, signal } = options;
+    checkSignal(signal);
     // The end that there is, and not that of the last answer.
     if (from === "end") await this.#after("look");
     let next = from === "end" ? this.nextOffset : (from ?? this.lowestOffset);
@@ -244,6 +256,7 @@ export class LogBase {
    * @returns {Promise<{ sequence: bigint, offset: bigint } | undefined>}
    */
   async producerLast(id) {
+    checkBytes(id);
     const [sequence, offset] = await this.#after("producerLast", toBytes(id));
     return sequence === undefined ? undefined : { sequence, offset };
   }
@@ -306,7 +319,8 @@ export class LogBase {
    * @param {Compaction} [compaction]
    * @returns {Promise<import("./report.js").Compacted>}
    */
-  compact(compaction = {}) {
+  async compact(compaction = {}) {
+    checkOptions(compaction, "a compaction");
     return this.#after("compact", compaction);
   }
 
@@ -316,7 +330,8 @@ export class LogBase {
    * @param {Retention} retention
    * @returns {Promise<void>}
    */
-  enforceRetention(retention) {
+  async enforceRetention(retention) {
+    checkOptions(retention, "what is kept");
     return this.#after("enforceRetention", retention);
   }
 
@@ -356,7 +371,10 @@ export class LogBase {
    * @returns {Promise<Uint8Array>}
    * @throws {ProglogError} "Io" if there is none of the name
    */
-  readFile(name, position, bytes) {
+  async readFile(name, position, bytes) {
+    if (typeof name !== "string" || /^\.{0,2}$|[/\\\0]/.test(name)) throw invalid("give the name of one of the log's files, such as 0.store");
+    checkNumber(position, "position");
+    checkNumber(bytes, "bytes");
     return this.#after("readFile", name, position, bytes);
   }
 
@@ -379,7 +397,8 @@ export class LogBase {
    * @returns {Promise<void>}
    * @throws {ProglogError} "Refused" if the server does not take it and will not, "Corrupt" at a damaged record
    */
-  syncTo(url, options = {}) {
+  async syncTo(url, options = {}) {
+    checkOptions(options, "syncTo");
     return ship(this.#calls, url, options);
   }
 
@@ -397,17 +416,14 @@ export class LogBase {
    * @param {AppendOptions} options
    * @returns {Promise<bigint>}
    */
-  #append(records, { durability = this.#durability, expectedNextOffset = -1n }) {
+  #append(records, { durability = this.#durability, expectedNextOffset }) {
     const nowMs = Date.now();
-    const promise = DURABILITIES.indexOf(durability) + 1;
-    if (promise === 0) {
-      throw new ProglogError("InvalidArgument", `durability is none of ${DURABILITIES.join(", ")}`);
-    }
-    if (expectedNextOffset !== -1n) checkOffset(expectedNextOffset);
-    const isShared = this.#calls.isShared && records.every(({ producer }) => !producer);
+    const promise = checkDurability(durability);
+    if (expectedNextOffset !== undefined) checkOffset(expectedNextOffset);
+    const isShared = this.#calls.isShared && records.every((record) => !record?.producer);
     const whole = records.map((record) => {
       /** @type {NewRecord} */
-      const timed = { timestampMs: nowMs, ...record };
+      const timed = { ...record, timestampMs: record?.timestampMs ?? nowMs };
       if (isShared) timed.producer = { ...this.#producer, sequence: this.#producer.sequence++ };
       return timed;
     });
@@ -415,7 +431,7 @@ export class LogBase {
     const first = whole[0]?.producer;
     const producer = first && { ...first, id: toBytes(first.id) };
     return new Promise((resolve, reject) => {
-      const call = { entries, promise, expected: expectedNextOffset, producer };
+      const call = { entries, promise, expected: expectedNextOffset ?? -1n, producer };
       const isAgain = whole.every(({ producer }) => producer && producer.id.length > 0);
       this.#appends.push({ call, isAgain, resolve, reject });
       this.#appending ??= this.#sendAppends();
@@ -464,36 +480,11 @@ export class LogBase {
   }
 }
 
-/**
- * Refuses what cannot be a limit, or the first offset.
- *
- * @param {{ segmentBytesMax?: number, indexBytesMax?: number, recordBytesMax?: number, initialOffset?: bigint }} limits
- */
-export function checkLimits({ segmentBytesMax, indexBytesMax, recordBytesMax, initialOffset = 0n }) {
-  checkOffset(initialOffset);
-  for (const [option, bytes] of Object.entries({ segmentBytesMax, indexBytesMax, recordBytesMax })) {
-    if (bytes !== undefined && !(Number.isSafeInteger(bytes) && bytes > 0)) {
-      throw new ProglogError("InvalidArgument", `${option} is ${bytes}; give a whole number of bytes, 1 or more`);
-    }
-  }
-}
-
 /** @param {NewRecord[]} records */
 function encode(records) {
   try {
     return encodeBatch(records);
   } catch (error) {
-    throw new ProglogError("InvalidArgument", /** @type {Error} */ (error).message);
-  }
-}
-
-/**
- * A larger one would wrap on its way to the module, and name another record.
- *
- * @param {bigint} offset
- */
-function checkOffset(offset) {
-  if (typeof offset !== "bigint" || offset < 0n || offset > OFFSET_MAX) {
-    throw new ProglogError("InvalidArgument", `${offset} is no offset; give a bigint from 0n to 2n ** 63n - 1n`);
+    throw invalid(/** @type {Error} */ (error).message);
   }
 }

@@ -1,6 +1,7 @@
 // An append-only log in the browser: durable, offline, and in files that the server opens.
 
-import { LogBase, checkLimits } from "./base.js";
+import { LogBase } from "./base.js";
+import { checkArchive, checkDurability, checkLimits, checkName, checkOptions, invalid } from "./check.js";
 import { ProglogError } from "./error.js";
 import { spawn } from "./spawn.js";
 import { Tab, once } from "./tabs.js";
@@ -17,6 +18,9 @@ export { ProglogError };
 /** @typedef {import("./base.js").Role} Role */
 /** @typedef {import("./base.js").ShipOptions} ShipOptions */
 /** @typedef {import("./base.js").Progress} Progress */
+
+/** What a file system takes, with what comes before it. */
+const NAME_BYTES_MAX = 200;
 
 /**
  * @typedef {object} Options
@@ -45,7 +49,7 @@ export class Log extends LogBase {
    * @returns {Promise<Log>}
    * @throws {ProglogError} "Unavailable" if the tab that has its files does not answer for 10 s
    */
-  static open(name, options = {}) {
+  static async open(name, options = {}) {
     return openLog(name, options);
   }
 
@@ -58,8 +62,8 @@ export class Log extends LogBase {
    * @returns {Promise<Log>}
    * @throws {ProglogError}
    */
-  static import(name, archive, options = {}) {
-    return openLog(name, options, archive instanceof Blob ? archive : new Blob([archive]));
+  static async import(name, archive, options = {}) {
+    return openLog(name, options, checkArchive(archive));
   }
 
   /**
@@ -70,6 +74,8 @@ export class Log extends LogBase {
    * @throws {ProglogError} "Locked" if it is open
    */
   static async delete(name, options = {}) {
+    checkLogName(name);
+    checkOptions(options, "a log");
     await once(workerOf(options), "delete", [name]);
   }
 }
@@ -79,14 +85,29 @@ export class Log extends LogBase {
  * @param {Options} options
  * @param {Blob} [tar]
  */
-async function openLog(name, { persist = false, wasmUrl, worker, workerUrl, ...options }, tar) {
-  checkLimits(options);
-  const { durability = "synced" } = options;
-  const opening = { name, options, wasmUrl: absolute(wasmUrl), tar };
+async function openLog(name, options, tar) {
+  checkLogName(name);
+  checkOptions(options, "a log");
+  const { persist = false, wasmUrl, worker, workerUrl, ...own } = options;
+  checkLimits(own);
+  const { durability = "synced" } = own;
+  checkDurability(durability);
+  const opening = { name, options: own, wasmUrl: absolute(wasmUrl), tar };
   const tab = await Tab.open(opening, workerOf({ worker, workerUrl }));
   const { storage } = navigator;
   const persisted = (persist ? await storage.persist?.() : await storage.persisted?.()) ?? false;
   return new Log(tab, durability, persisted);
+}
+
+/** @param {unknown} name */
+function checkLogName(name) {
+  checkName(name, "name of a log");
+  try {
+    if (encodeURIComponent(/** @type {string} */ (name)).length <= NAME_BYTES_MAX) return;
+  } catch {
+    throw invalid("the name of a log is no Unicode: it has half a character; give one of whole characters");
+  }
+  throw invalid(`the name of a log has more than ${NAME_BYTES_MAX} characters, in which those that no URL has count 3 or more; give a shorter one`);
 }
 
 /** @param {{ worker?: Options["worker"] | undefined, workerUrl?: Options["workerUrl"] | undefined }} options */

@@ -3,7 +3,8 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 
-import { LogBase, checkLimits } from "./base.js";
+import { LogBase } from "./base.js";
+import { checkArchive, checkDurability, checkLimits, checkName, checkOptions, invalid } from "./check.js";
 import { ProglogError } from "./error.js";
 import { ExportedLog } from "./node/exported.js";
 import { DiskFiles, deleteFiles, typed } from "./node/files.js";
@@ -36,8 +37,6 @@ export { ProglogError };
 
 /** @typedef {import("./base.js").Calls} Calls */
 
-const DURABILITIES = ["synced", "written", "buffered"];
-
 /**
  * An open log. Its calls are done one after the other in this thread, which waits for the disk meanwhile: who has more to
  * do at the same time opens it in a `worker_threads` Worker. One process at a time has it open; when it is killed, the
@@ -52,9 +51,8 @@ export class Log extends LogBase {
    * @returns {Promise<Log>}
    * @throws {ProglogError} "Locked" if it is open for writing, in whatever program
    */
-  static open(directory, options = {}) {
-    const { lock = true } = options;
-    return openLog(directory, options, (path) => DiskFiles.open(path, lock));
+  static async open(directory, options = {}) {
+    return openLog(directory, options, (path) => DiskFiles.open(path, options.lock ?? true));
   }
 
   /**
@@ -66,18 +64,19 @@ export class Log extends LogBase {
    * @returns {Promise<Log>}
    * @throws {ProglogError}
    */
-  static import(directory, archive, options = {}) {
-    const tar = archive instanceof Blob ? archive : new Blob([/** @type {ArrayBuffer} */ (archive)]);
-    return openLog(directory, options, (path) => DiskFiles.openImport(path), tar);
+  static async import(directory, archive, options = {}) {
+    return openLog(directory, options, (path) => DiskFiles.openImport(path), checkArchive(archive));
   }
 
   /**
    * Deletes the log in a directory, and the directory if there is nothing else in it. One that is missing is no error.
+   * A symbolic link is refused, and nothing deleted: the directory goes by its own path alone.
    *
    * @param {string} directory
    * @throws {ProglogError} "Locked" if it is open
    */
   static async delete(directory) {
+    checkDirectory(directory);
     try {
       deleteFiles(resolve(directory));
     } catch (error) {
@@ -88,16 +87,17 @@ export class Log extends LogBase {
 
 /**
  * @param {string} directory
- * @param {Options} options
+ * @param {Options} given
  * @param {(path: string) => DiskFiles} openFiles
  * @param {Blob} [tar]
  */
-async function openLog(directory, { lock: _, wasmUrl, ...options }, openFiles, tar) {
+async function openLog(directory, given, openFiles, tar) {
+  checkDirectory(directory);
+  checkOptions(given, "a log");
+  const { lock: _, wasmUrl, ...options } = given;
   checkLimits(options);
   const { durability = "synced" } = options;
-  if (!DURABILITIES.includes(durability)) {
-    throw new ProglogError("InvalidArgument", `durability is none of ${DURABILITIES.join(", ")}`);
-  }
+  checkDurability(durability);
   const path = resolve(directory);
   const wasi = new Wasi(path);
   try {
@@ -113,12 +113,24 @@ async function openLog(directory, { lock: _, wasmUrl, ...options }, openFiles, t
   }
 }
 
+/** @param {unknown} directory */
+function checkDirectory(directory) {
+  checkName(directory, "path of a directory");
+  if (/** @type {string} */ (directory).includes("\0")) throw invalid("the path of a directory has no character 0; give another");
+}
+
 /** @type {Promise<WebAssembly.Module> | undefined} */
 let own;
 
 /** @param {string | URL | undefined} url */
-function compiled(url) {
-  if (url !== undefined) return WebAssembly.compile(readFileSync(`${url}`.startsWith("file:") ? new URL(url) : url));
+async function compiled(url) {
+  if (url !== undefined) {
+    if (typeof url !== "string" && !(url instanceof URL)) throw invalid("wasmUrl is neither a string nor a URL; give one");
+    const bytes = readFileSync(`${url}`.startsWith("file:") ? new URL(url) : url);
+    return WebAssembly.compile(bytes).catch((error) => {
+      throw new ProglogError("Io", `${url} is not proglog/proglog_wasi.wasm; give where that is: ${error.message}`);
+    });
+  }
   own ??= WebAssembly.compile(readFileSync(new URL("../dist/proglog_wasi.wasm", import.meta.url)));
   return own;
 }

@@ -1,6 +1,7 @@
 // Sends a log's records to a server, `proglog serve`, each once and in order, as long as there are any: by frames as they
 // stand in the stores, in whole batches. The server knows what it has, by the id of the source and the offset.
 
+import { checkSignal, invalid } from "./check.js";
 import { ProglogError } from "./error.js";
 import { scope } from "./scope.js";
 
@@ -26,6 +27,9 @@ const BATCH_BYTES_MAX = 256 << 20;
 const RETRY_MS_MIN = 250;
 const RETRY_MS_MAX = 30_000;
 const REQUEST_MS_MAX = 60_000;
+/** What is read of an answer, which is short. */
+const ANSWER_BYTES_MAX = 64 << 10;
+const SEQUENCE_MAX = 2n ** 63n - 1n;
 /** The server may have to read its log for it. */
 const SEARCH_MS_MAX = 300_000;
 /** What a server answers that may answer otherwise later: too early, too many, none there. */
@@ -43,19 +47,25 @@ class Passing extends Error {}
  */
 export async function ship(tab, url, { signal, batchBytes = BATCH_BYTES, retain = false, onProgress = () => {} }) {
   if (!Number.isSafeInteger(batchBytes) || batchBytes < 1 || batchBytes > BATCH_BYTES_MAX) {
-    throw new ProglogError("InvalidArgument", `batchBytes is ${batchBytes}; give 1 to ${BATCH_BYTES_MAX}`);
+    throw invalid(`batchBytes is ${String(batchBytes)}; give 1 to ${BATCH_BYTES_MAX}`);
   }
+  if (![true, false, "acknowledged"].includes(retain)) throw invalid('retain is none of true, false and "acknowledged"');
+  if (typeof onProgress !== "function") throw invalid("onProgress is no function");
+  checkSignal(signal);
   const server = new Server(url);
   while (!signal?.aborted) {
     const { connection } = tab;
     const ended = signal ? AbortSignal.any([signal, connection]) : connection;
     const shipping = new Shipping(tab, server, { batchBytes, retain: retain !== false, onProgress, ended });
+    const done = new AbortController();
     try {
       // A page that is frozen would keep the lock: it is given up at once.
       const lock = scope(tab.name, "ship", server.url.href);
-      await tab.alone(lock, ended, () => Promise.race([shipping.run(), aborted(ended)]));
+      await tab.alone(lock, ended, () => Promise.race([shipping.run(), aborted(ended, done.signal)]));
     } catch (error) {
       if (!ended.aborted) throw error;
+    } finally {
+      done.abort();
     }
     // Once the page is back; or the log is closed, which this tells.
     if (!signal?.aborted) await tab.call("look", []);
@@ -71,6 +81,8 @@ class Shipping {
   #onProgress;
   #ended;
   #failures = 0;
+  /** Whether the newest source is one that no server was told of yet. */
+  #isRenewed = false;
   #shipped = 0n;
 
   /**
@@ -114,6 +126,8 @@ class Shipping {
       const isNewest = n === sources.length - 1;
       if (isNewest) await this.#tab.call("look", []);
       if (isNewest && from > this.#tab.offsets.nextOffset) {
+        if (this.#isRenewed) throw senseless("tells of records that the server was never sent");
+        this.#isRenewed = true;
         await this.#tab.call("renewSource", []);
         return;
       }
@@ -155,6 +169,7 @@ class Shipping {
         continue;
       }
       this.#failures = 0;
+      this.#isRenewed = false;
       this.#shipped = next;
       if (this.#retain) await this.#tab.call("removeSegmentsBelow", [last]);
       this.#tell();
@@ -175,8 +190,11 @@ class Shipping {
     const ms = longest * (0.5 + Math.random() / 2);
     const done = new AbortController();
     const online = new Promise((resolve) => globalThis.addEventListener?.("online", resolve, { signal: done.signal }));
-    const timer = new Promise((resolve) => setTimeout(resolve, ms));
-    await Promise.race([timer, online, aborted(this.#ended)]);
+    const timer = new Promise((resolve) => {
+      const timeout = setTimeout(resolve, ms);
+      done.signal.addEventListener("abort", () => clearTimeout(timeout));
+    });
+    await Promise.race([timer, online, aborted(this.#ended, done.signal)]);
     done.abort();
   }
 }
@@ -188,10 +206,15 @@ class Server {
   /** @param {string | URL} url where its API is */
   constructor(url) {
     try {
+      if (typeof url !== "string" && !(url instanceof URL)) throw new TypeError("neither a string nor a URL");
       this.url = new URL(url, globalThis.location?.href);
     } catch {
-      throw new ProglogError("InvalidArgument", `"${url}" is no URL`);
+      throw invalid(`${typeof url === "string" ? `"${url}"` : "what was given as the server"} is no URL; give that of a \`proglog serve\``);
     }
+    // No request is made to any other, ever.
+    const { protocol, username, password } = this.url;
+    if (!/^https?:$/.test(protocol)) throw invalid(`"${url}" is no URL of http or https; give that of a \`proglog serve\``);
+    if (username || password) throw invalid("a request takes no URL with a name or password in it; give one without");
     if (!this.url.pathname.endsWith("/")) this.url.pathname += "/";
   }
 
@@ -203,8 +226,13 @@ class Server {
    */
   async lastSequence(id, ended) {
     const response = await this.#fetch(`producers/${base64url(id)}?search=log`, {}, SEARCH_MS_MAX, ended);
-    if (response.status === 404) return undefined;
-    return sequenceIn(await checked(response));
+    if (response.status === 404) {
+      await response.body?.cancel();
+      return undefined;
+    }
+    const sequence = sequenceIn(await checked(response));
+    if (sequence === undefined) throw senseless("does not say which record it has");
+    return sequence;
   }
 
   /**
@@ -224,9 +252,13 @@ class Server {
       body: /** @type {Uint8Array<ArrayBuffer>} */ (frames),
     };
     const response = await this.#fetch(`producers/${base64url(id)}/records`, request, REQUEST_MS_MAX, ended);
-    if (response.status === 413 && isDivisible) return false;
+    if (response.status === 413 && isDivisible) {
+      await response.body?.cancel();
+      return false;
+    }
     const sequence = sequenceIn(await checked(response));
-    if (sequence === undefined || sequence < last) throw new Passing(`the server has records up to ${sequence}, not ${last}`);
+    if (sequence === undefined) throw senseless("does not say which record it has");
+    if (sequence < last) throw new Passing(`the server has records up to ${sequence}, not ${last}`);
     return true;
   }
 
@@ -239,7 +271,7 @@ class Server {
   async #fetch(path, request, msMax, ended) {
     const signal = AbortSignal.any([ended, AbortSignal.timeout(msMax)]);
     try {
-      return await fetch(new URL(path, this.url), { ...request, cache: "no-store", signal });
+      return await fetch(new URL(path, this.url), { ...request, cache: "no-store", redirect: "manual", signal });
     } catch (error) {
       throw new Passing(`${this.url.href} cannot be reached, or does not allow this site: ${/** @type {Error} */ (error).message}`);
     }
@@ -252,14 +284,45 @@ class Server {
  * @param {Response} response
  */
 async function checked(response) {
-  /** @type {string} */
-  const text = await response.text().catch((error) => {
-    throw new Passing(`the server's answer was cut off: ${error.message}`);
-  });
+  // Not followed: a POST might go on as a GET, or elsewhere than is known. Who has to log in to a network first gets one too.
+  if (response.type === "opaqueredirect" || (response.status >= 300 && response.status < 400)) {
+    await response.body?.cancel();
+    throw new Passing("the server redirects; give the URL that it redirects to");
+  }
+  const text = await textOf(response);
   if (response.ok) return text;
   const message = `the server answers with ${response.status}: ${text.slice(0, 1000)}`;
   if (response.status >= 500 || LATER.includes(response.status)) throw new Passing(message);
   throw new ProglogError("Refused", `${message}; nothing more is sent`);
+}
+
+/**
+ * No more of an answer than a server's may have.
+ *
+ * @param {Response} response
+ */
+async function textOf(response) {
+  const decoder = new TextDecoder();
+  let [text, bytes] = ["", 0];
+  const reader = response.body?.getReader();
+  try {
+    for (;;) {
+      const { value } = (await reader?.read()) ?? {};
+      if (!value) return text + decoder.decode();
+      bytes += value.length;
+      if (bytes > ANSWER_BYTES_MAX) break;
+      text += decoder.decode(value, { stream: true });
+    }
+  } catch (error) {
+    throw new Passing(`the server's answer was cut off: ${/** @type {Error} */ (error).message}`);
+  }
+  reader?.cancel().catch(() => {});
+  throw senseless(`has more than ${ANSWER_BYTES_MAX} bytes`);
+}
+
+/** @param {string} what */
+function senseless(what) {
+  return new Passing(`the answer ${what}: this is no \`proglog serve\`, or something is in between`);
 }
 
 /**
@@ -268,8 +331,10 @@ async function checked(response) {
  * @param {string} text
  */
 function sequenceIn(text) {
-  const digits = /"sequence"\s*:\s*(\d+)/.exec(text)?.[1];
-  return digits === undefined ? undefined : BigInt(digits);
+  const digits = /"sequence"\s*:\s*(\d{1,20})\b/.exec(text)?.[1];
+  if (digits === undefined) return undefined;
+  const sequence = BigInt(digits);
+  return sequence > SEQUENCE_MAX ? undefined : sequence;
 }
 
 /** @param {Uint8Array} bytes */
@@ -277,10 +342,13 @@ function base64url(bytes) {
   return btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 }
 
-/** @param {AbortSignal} signal */
-function aborted(signal) {
+/**
+ * @param {AbortSignal} signal
+ * @param {AbortSignal} done until then; a caller's signal may outlive many waits
+ */
+function aborted(signal, done) {
   return new Promise((/** @type {(value: void) => void} */ resolve) => {
     if (signal.aborted) resolve();
-    signal.addEventListener("abort", () => resolve(), { once: true });
+    signal.addEventListener("abort", () => resolve(), { once: true, signal: done });
   });
 }
