@@ -394,7 +394,8 @@ async function importTar(files, name, archive) {
   if (directory.names().length > 0) {
     throw new ProglogError("InvalidArgument", `there is a log "${name}" already; import under another name, or delete it`);
   }
-  for await (const { name, contents } of tar.entries(archive)) {
+  // All is looked at before anything is written.
+  for (const [name, contents] of await tar.filesOf(archive)) {
     await files.ready();
     let at = 0;
     do {

@@ -41,8 +41,30 @@ export function end() {
 }
 
 /**
+ * The files in an archive of a log's directory, by their names.
+ *
+ * @param {Blob} archive
+ * @returns {Promise<Map<string, Blob>>}
+ * @throws {ProglogError} if it is none, or not of one log
+ */
+export async function filesOf(archive) {
+  /** @type {Map<string, Blob>} */
+  const files = new Map();
+  for await (const { name, contents } of entries(archive)) {
+    if (files.has(name)) {
+      throw new ProglogError("Corrupt", `the archive has "${name}" twice, so it is not known which one is the log's; make another of its directory alone`);
+    }
+    files.set(name, contents);
+  }
+  if (![...files.keys()].some((name) => /^\d+\.store$/.test(name))) {
+    throw new ProglogError("Corrupt", "there is no log in the archive: it has no file such as 0.store; make one of a log's directory");
+  }
+  return files;
+}
+
+/**
  * The files in an archive, as where they stand in it. Directories are passed over, and their names left out of those
- * of the files.
+ * of the files. So is what is neither, but not in the place of a log's file: that would be missing.
  *
  * @param {Blob} archive
  * @returns {AsyncGenerator<{ name: string, contents: Blob }>}
@@ -61,6 +83,10 @@ export async function* entries(archive) {
     const type = String.fromCharCode(block[156] ?? 0);
     const path = text(block, 0, NAME_BYTES);
     const name = path.slice(path.lastIndexOf("/") + 1);
+    const isSparse = type === "S" || path.includes("GNUSparseFile.");
+    if ((isSparse || /^[1-46]$/.test(type)) && /^\d+\.(store|index)$/.test(name)) {
+      throw new ProglogError("Corrupt", `"${name}" in the archive is a link, or a file with holes left out; make one of plain files, without \`tar --sparse\``);
+    }
     if ((type === "0" || type === "\0") && name) yield { name, contents: archive.slice(at, at + bytes) };
     at += bytes + padding(bytes).length;
   }

@@ -261,6 +261,105 @@ test("what makes no sense is refused, by the directory's own name", async () => 
   assert.ok(!readdirSync(scratch.path).includes("elsewhere"));
 });
 
+test("what has a log's name and is no file of its own is refused at once, and left where it is", async () => {
+  const directory = join(scratch.path, "strange");
+  const names = ["sources-0", "sources-1", "0.store", "0.index", "7.store"];
+  const kinds = {
+    pipe: (/** @type {string} */ path) => assert.equal(spawnSync("mkfifo", [path]).status, 0),
+    directory: (/** @type {string} */ path) => mkdirSync(path),
+    link: (/** @type {string} */ path) => fs.symlinkSync(join(scratch.path, "elsewhere"), path),
+  };
+  for (const [kind, make] of Object.entries(kinds)) {
+    for (const name of names) {
+      mkdirSync(directory);
+      make(join(directory, name));
+      // In a process of its own, for a call that waits for a pipe cannot be given up.
+      const { status, stdout, stderr } = inProcess(`const log = await Log.open(${JSON.stringify(directory)});
+await log.append("x");
+await log.readFile(${JSON.stringify(name)}, 0, 1);`);
+      assert.equal(status, 0, `${kind} ${name}: ${status} ${stderr}`);
+      // What a sandbox is not shown is not there to it.
+      assert.match(stdout, /^Io: .*not a regular file/, `${kind} ${name}: ${stdout}`);
+      assert.ok(readdirSync(directory).includes(name));
+      fs.rmSync(directory, { recursive: true });
+    }
+  }
+  assert.ok(!readdirSync(scratch.path).includes("elsewhere"));
+
+  // In the place of the directory.
+  for (const make of [kinds.pipe, (/** @type {string} */ path) => writeFileSync(path, "a file")]) {
+    make(directory);
+    for (const call of ["open", "delete"]) {
+      const { stdout } = inProcess(`await Log.${call}(${JSON.stringify(directory)});`);
+      assert.match(stdout, /^Io: .*strange is no directory/, call);
+    }
+    fs.rmSync(directory);
+  }
+  // A file that grew without end is none of the log's sources, and not read to its end.
+  mkdirSync(directory);
+  writeFileSync(join(directory, "sources-0"), "");
+  fs.truncateSync(join(directory, "sources-0"), 2 ** 40);
+  await (await Log.open(directory)).close();
+  fs.rmSync(directory, { recursive: true });
+});
+
+test("what is deleted is the log's own, and nothing is by a link", async () => {
+  const directory = join(scratch.path, "deleted");
+  const link = join(scratch.path, "link");
+  await (await Log.open(directory)).close();
+  fs.symlinkSync(directory, link);
+  const before = readdirSync(directory);
+  await assert.rejects(Log.delete(link), { kind: "InvalidArgument", message: /symbolic link/ });
+  assert.deepEqual(readdirSync(directory), before);
+  // By a link it is opened, as the program opens it.
+  await (await Log.open(link)).close();
+  fs.unlinkSync(link);
+  fs.symlinkSync(join(scratch.path, "nowhere"), link);
+  await assert.rejects(Log.delete(link), { kind: "InvalidArgument", message: /symbolic link/ });
+  fs.unlinkSync(link);
+  // A directory of a log's file's name is another's.
+  mkdirSync(join(directory, "12.store"));
+  writeFileSync(join(directory, "12.store", "kept"), "");
+  await Log.delete(directory);
+  assert.deepEqual(readdirSync(directory), ["12.store"]);
+  assert.deepEqual(readdirSync(join(directory, "12.store")), ["kept"]);
+});
+
+test("an archive that is not of one log is refused, and nothing is written", async () => {
+  const source = join(scratch.path, "archived");
+  const log = await Log.open(source, { segmentBytesMax: 100 });
+  for (let n = 0; n < 20; n++) await log.append(`record ${n}`);
+  await log.close();
+  const archive = join(scratch.path, "archive.tar");
+  const tar = (/** @type {string[]} */ ...args) => {
+    const { status, stderr } = spawnSync("tar", ["-f", archive, "-C", source, ...args], { encoding: "utf8" });
+    assert.equal(status, 0, stderr);
+    return readFileSync(archive);
+  };
+  const target = join(scratch.path, "unpacked");
+  const isRefused = async (/** @type {Uint8Array} */ bytes, /** @type {RegExp} */ message) => {
+    await assert.rejects(Log.import(target, bytes), { name: "ProglogError", kind: "Corrupt", message });
+    assert.deepEqual(readdirSync(scratch.path).filter((name) => name.startsWith("unpacked")), []);
+  };
+  tar("-c", ".");
+  await isRefused(tar("-r", "0.store"), /"0.store" twice/);
+  // Of two directories, each of which may be a log's.
+  const other = join(scratch.path, "other");
+  fs.cpSync(source, join(other, "a"), { recursive: true });
+  fs.cpSync(source, join(other, "b"), { recursive: true });
+  tar("-c", "-C", other, ".");
+  await isRefused(readFileSync(archive), /twice/);
+  await isRefused(new Uint8Array(1024), /no log in the archive/);
+  fs.linkSync(join(source, "0.store"), join(source, "a-hard-link"));
+  await isRefused(tar("-c", "a-hard-link", "0.store"), /is a link/);
+  fs.unlinkSync(join(source, "a-hard-link"));
+  fs.truncateSync(join(source, "0.store"), 1 << 20);
+  for (const format of ["gnu", "posix"]) await isRefused(tar("-c", "--sparse", `--format=${format}`, "."), /holes/);
+  // Names of others' that are no log's may be what they like.
+  fs.symlinkSync("0.store", join(source, "first"));
+  await (await Log.import(target, tar("-c", "."))).close();
+});
+
 test("it is followed, and shipped to a server", async () => {
   const log = await Log.open(join(scratch.path, "shipped"));
   await log.append("before");
@@ -379,6 +478,23 @@ function watched(names) {
   }
   syncBuiltinESMExports();
   return calls;
+}
+
+/**
+ * Does something in a process of its own, which tells of the error, if there is one.
+ *
+ * @param {string} source
+ */
+function inProcess(source) {
+  const whole = `import { Log } from ${JSON.stringify(join(WWW, "src/node.js"))};
+try {
+  ${source}
+} catch ({ kind, message }) {
+  console.log(\`\${kind}: \${message}\`);
+}
+process.exit();`;
+  const options = /** @type {const} */ ({ encoding: "utf8", timeout: 10_000 });
+  return spawnSync(process.execPath, ["--input-type=module", "-e", whole], options);
 }
 
 /**

@@ -3,12 +3,13 @@
 
 import {
   closeSync,
+  constants,
   existsSync,
   fstatSync,
   fsyncSync,
   ftruncateSync,
+  lstatSync,
   mkdirSync,
-  openAsBlob,
   openSync,
   readSync,
   readdirSync,
@@ -20,12 +21,15 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 
+import { invalid } from "../check.js";
 import { ProglogError } from "../error.js";
 import { lock } from "./lock.js";
 import { list, syncDirectory } from "./wasi.js";
 
 /** What is beside a log's files and goes to no copy: see sources.js and lock.js. */
 const NOT_COPIED = /^(sources-\d|proglog\.lock)$/;
+/** More than a file of sources.js ever has. */
+const SOURCES_BYTES_MAX = 1 << 20;
 /** What makes a log, and all that may be left of one; see core/FORMAT.md. */
 const OWN = /^(\d+\.(store|index)(\.cut|\.rewritten)?|\d+\.prepared|sources-\d|proglog\.lock)$/;
 
@@ -54,7 +58,7 @@ export class DiskFiles {
    */
   static openImport(directory) {
     if (existsSync(directory) && readdirSync(directory).length > 0) {
-      throw new ProglogError("InvalidArgument", `the directory ${directory} is not empty; import into another, or delete it`);
+      throw invalid(`the directory ${directory} is not empty; import into another, or delete it`);
     }
     makeDirectory(dirname(directory));
     const beside = `${directory}.importing-${crypto.randomUUID()}`;
@@ -88,7 +92,7 @@ export class DiskFiles {
       readFile: (/** @type {string} */ name, /** @type {number} */ position, /** @type {number} */ bytes) =>
         this.#in(name, "r", (fd) => read(fd, position, bytes)),
       importFile: (/** @type {string} */ name, /** @type {Uint8Array} */ bytes, /** @type {number} */ position) => {
-        if (/^\.{0,2}$|[/\\\0]/.test(name)) throw new ProglogError("InvalidArgument", `"${name}" in the archive is no name`);
+        if (/^\.{0,2}$|[/\\\0]/.test(name)) throw invalid(`"${name}" in the archive is no name`);
         return this.#in(name, "a", (fd) => write(fd, bytes, position));
       },
       finishImport: () => this.#finishImport(),
@@ -159,7 +163,7 @@ export class DiskFiles {
    */
   #in(name, how, call) {
     try {
-      const fd = openSync(join(this.#directory, name), how);
+      const fd = openFile(join(this.#directory, name), how);
       try {
         return call(fd);
       } finally {
@@ -178,7 +182,11 @@ export class DiskFiles {
  * @throws {ProglogError} "Locked" if it is open
  */
 export function deleteFiles(directory) {
-  if (!existsSync(directory)) return;
+  const found = lstatSync(directory, { throwIfNoEntry: false });
+  if (!found) return;
+  if (found.isSymbolicLink()) {
+    throw invalid(`${directory} is a symbolic link; delete the log by the path of its directory, then remove the link`);
+  }
   const held = lock(directory);
   try {
     removeFiles(directory);
@@ -193,8 +201,9 @@ export function deleteFiles(directory) {
 
 /** @param {string} directory */
 function removeFiles(directory) {
-  for (const name of readdirSync(directory)) {
-    if (OWN.test(name)) rmSync(join(directory, name));
+  for (const entry of list(directory)) {
+    // A directory is no log's, whatever its name.
+    if (OWN.test(entry.name) && !entry.isDirectory()) rmSync(join(directory, entry.name));
   }
   syncDirectory(directory);
 }
@@ -214,6 +223,23 @@ function makeDirectory(directory) {
     if (!existsSync(directory)) throw error;
   }
   syncDirectory(dirname(directory));
+}
+
+/**
+ * Opens a file of the directory's own, which takes no time: that of a pipe would wait for a writer.
+ *
+ * @param {string} path
+ * @param {"r" | "r+" | "a"} how
+ */
+function openFile(path, how) {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found && !found.isFile()) {
+    const what = "is not a regular file; a log's files cannot be links, directories or pipes: move it away";
+    throw new ProglogError("Io", `${path} ${what}`);
+  }
+  const { O_RDONLY, O_RDWR, O_WRONLY, O_APPEND, O_CREAT, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = constants;
+  const flags = { r: O_RDONLY, "r+": O_RDWR, a: O_WRONLY | O_APPEND | O_CREAT }[how];
+  return openSync(path, flags | O_NOFOLLOW | O_NONBLOCK, 0o644);
 }
 
 /**
@@ -268,13 +294,14 @@ class Handles {
    */
   async getFileHandle(name, { create = false } = {}) {
     const path = join(this.#directory, name);
-    if (!existsSync(path)) {
+    // A link that leads nowhere is there too.
+    if (!lstatSync(path, { throwIfNoEntry: false })) {
       if (!create) throw new DOMException(`there is no ${path}`, "NotFoundError");
-      closeSync(openSync(path, "a"));
+      closeSync(openFile(path, "a"));
       syncDirectory(this.#directory);
     }
     return {
-      getFile: () => openAsBlob(path),
+      getFile: async () => new Blob([contents(path)]),
       createSyncAccessHandle: async () => new Handle(path),
     };
   }
@@ -287,13 +314,27 @@ class Handles {
   }
 }
 
+/**
+ * What a file holds, as far as one of sources.js may: another is none.
+ *
+ * @param {string} path
+ */
+function contents(path) {
+  const fd = openFile(path, "r");
+  try {
+    return read(fd, 0, SOURCES_BYTES_MAX);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** An open file, as a browser has it. */
 class Handle {
   #fd;
 
   /** @param {string} path */
   constructor(path) {
-    this.#fd = openSync(path, "r+");
+    this.#fd = openFile(path, "r+");
   }
 
   /** @param {number} bytes */

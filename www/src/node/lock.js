@@ -27,7 +27,8 @@ const WINDOWS_ALONE = 0x1000_0000;
  */
 export function lock(directory) {
   if (process.platform === "win32") return lockOnWindows(directory);
-  const fd = openSync(directory, constants.O_RDONLY);
+  // Anything else would be opened too, and a pipe would wait for a writer.
+  const fd = openDirectory(directory);
   for (const [program = "", ...args] of PROGRAMS) {
     const { status } = spawnSync(program, args, { stdio: ["ignore", "ignore", "ignore", fd] });
     if (status === 0) return fd;
@@ -42,6 +43,16 @@ export function lock(directory) {
     `the directory ${directory} cannot be locked, for there is neither a program \`flock\` (of util-linux) nor \`perl\`; ` +
       "install one, or open it with { lock: false } where nothing else ever opens it",
   );
+}
+
+/** @param {string} directory */
+function openDirectory(directory) {
+  try {
+    return openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (error) {
+    if (/** @type {NodeJS.ErrnoException} */ (error).code !== "ENOTDIR") throw error;
+    throw new ProglogError("Io", `${directory} is no directory, and a log is one; give another path, or move it away`);
+  }
 }
 
 /**
