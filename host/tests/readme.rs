@@ -265,7 +265,7 @@ impl Server {
             .replace("curl ", "curl -sS ")
             .replace("localhost:8080", &self.address)
             .replace("127.0.0.1:8080", &self.address)
-            .replace("127.0.0.1:8081", "127.0.0.1:0")
+            .replace("127.0.0.1:8082", "127.0.0.1:0")
     }
 }
 
