@@ -55,9 +55,9 @@ export async function ship(tab, url, { signal, batchBytes = BATCH_BYTES, retain 
   const server = new Server(url);
   while (!signal?.aborted) {
     const { connection } = tab;
-    const ended = signal ? AbortSignal.any([signal, connection]) : connection;
-    const shipping = new Shipping(tab, server, { batchBytes, retain: retain !== false, onProgress, ended });
     const done = new AbortController();
+    const ended = withThem(signal ? [signal, connection] : [connection], done.signal).signal;
+    const shipping = new Shipping(tab, server, { batchBytes, retain: retain !== false, onProgress, ended });
     try {
       // A page that is frozen would keep the lock: it is given up at once.
       const lock = scope(tab.name, "ship", server.url.href);
@@ -124,6 +124,9 @@ class Shipping {
       if (last === undefined) from = from < source.from ? from : source.from;
       else from = last + 1n;
       const isNewest = n === sources.length - 1;
+      const after = sources[n + 1];
+      // What the server says of what is no more in the log is not told as sent of it.
+      if (after && from > after.from) from = after.from;
       if (isNewest) await this.#tab.call("look", []);
       if (isNewest && from > this.#tab.offsets.nextOffset) {
         if (this.#isRenewed) throw senseless("tells of records that the server was never sent");
@@ -225,14 +228,8 @@ class Server {
    * @param {AbortSignal} ended
    */
   async lastSequence(id, ended) {
-    const response = await this.#fetch(`producers/${base64url(id)}?search=log`, {}, SEARCH_MS_MAX, ended);
-    if (response.status === 404) {
-      await response.body?.cancel();
-      return undefined;
-    }
-    const sequence = sequenceIn(await checked(response));
-    if (sequence === undefined) throw senseless("does not say which record it has");
-    return sequence;
+    const answer = await this.#ask(`producers/${base64url(id)}?search=log`, {}, SEARCH_MS_MAX, ended);
+    return answer.status === 404 ? undefined : sequenceIn(answer);
   }
 
   /**
@@ -251,90 +248,93 @@ class Server {
       headers: { "content-type": "application/octet-stream" },
       body: /** @type {Uint8Array<ArrayBuffer>} */ (frames),
     };
-    const response = await this.#fetch(`producers/${base64url(id)}/records`, request, REQUEST_MS_MAX, ended);
-    if (response.status === 413 && isDivisible) {
-      await response.body?.cancel();
-      return false;
-    }
-    const sequence = sequenceIn(await checked(response));
-    if (sequence === undefined) throw senseless("does not say which record it has");
+    const answer = await this.#ask(`producers/${base64url(id)}/records`, request, REQUEST_MS_MAX, ended);
+    if (answer.status === 413 && isDivisible) return false;
+    const sequence = sequenceIn(answer);
     if (sequence < last) throw new Passing(`the server has records up to ${sequence}, not ${last}`);
     return true;
   }
 
   /**
+   * The answer to a request, all of it within this time.
+   *
    * @param {string} path
    * @param {RequestInit} request
    * @param {number} msMax
    * @param {AbortSignal} ended
+   * @returns {Promise<Answer>}
    */
-  async #fetch(path, request, msMax, ended) {
-    const signal = AbortSignal.any([ended, AbortSignal.timeout(msMax)]);
+  async #ask(path, request, msMax, ended) {
+    const done = new AbortController();
+    // Not by AbortSignal.timeout and any: Node.js 20 forgets such signals, and not all browsers have them.
+    const ending = withThem([ended], done.signal);
+    const timeout = setTimeout(() => ending.abort(new Error(`there was no answer for ${msMax / 1000} s`)), msMax);
+    /** @type {Response | undefined} */
+    let response;
     try {
-      return await fetch(new URL(path, this.url), { ...request, cache: "no-store", redirect: "manual", signal });
+      const { signal } = ending;
+      response = await fetch(new URL(path, this.url), { ...request, cache: "no-store", redirect: "manual", signal });
+      // Not followed: a POST might go on as a GET, or elsewhere. Who has to log in to a network first gets one too.
+      const isRedirect = response.type === "opaqueredirect" || (response.status >= 300 && response.status < 400);
+      const { text, isWhole } = await startOf(response);
+      if (isRedirect) throw new Passing("the server redirects; give the URL that it redirects to");
+      if (response.ok && !isWhole) throw senseless(`has more than ${ANSWER_BYTES_MAX} bytes`);
+      return { status: response.status, isOk: response.ok, text };
     } catch (error) {
-      throw new Passing(`${this.url.href} cannot be reached, or does not allow this site: ${/** @type {Error} */ (error).message}`);
+      if (error instanceof Passing) throw error;
+      const { message } = /** @type {Error} */ (error);
+      if (response) throw new Passing(`the server's answer was cut off: ${message}`);
+      throw new Passing(`${this.url.href} cannot be reached, or does not allow this site: ${message}`);
+    } finally {
+      clearTimeout(timeout);
+      done.abort();
     }
   }
 }
 
-/**
- * An answer's text, if it is none of refusal.
- *
- * @param {Response} response
- */
-async function checked(response) {
-  // Not followed: a POST might go on as a GET, or elsewhere than is known. Who has to log in to a network first gets one too.
-  if (response.type === "opaqueredirect" || (response.status >= 300 && response.status < 400)) {
-    await response.body?.cancel();
-    throw new Passing("the server redirects; give the URL that it redirects to");
-  }
-  const text = await textOf(response);
-  if (response.ok) return text;
-  const message = `the server answers with ${response.status}: ${text.slice(0, 1000)}`;
-  if (response.status >= 500 || LATER.includes(response.status)) throw new Passing(message);
-  throw new ProglogError("Refused", `${message}; nothing more is sent`);
-}
+/** @typedef {{ status: number, isOk: boolean, text: string }} Answer */
 
 /**
- * No more of an answer than a server's may have.
+ * The text of an answer, up to what one may have.
  *
  * @param {Response} response
  */
-async function textOf(response) {
+async function startOf(response) {
   const decoder = new TextDecoder();
-  let [text, bytes] = ["", 0];
+  let text = "";
+  let bytes = 0;
   const reader = response.body?.getReader();
-  try {
-    for (;;) {
-      const { value } = (await reader?.read()) ?? {};
-      if (!value) return text + decoder.decode();
-      bytes += value.length;
-      if (bytes > ANSWER_BYTES_MAX) break;
-      text += decoder.decode(value, { stream: true });
-    }
-  } catch (error) {
-    throw new Passing(`the server's answer was cut off: ${/** @type {Error} */ (error).message}`);
+  for (;;) {
+    const { value } = (await reader?.read()) ?? {};
+    if (!value) return { text: text + decoder.decode(), isWhole: true };
+    bytes += value.length;
+    if (bytes > ANSWER_BYTES_MAX) break;
+    text += decoder.decode(value, { stream: true });
   }
   reader?.cancel().catch(() => {});
-  throw senseless(`has more than ${ANSWER_BYTES_MAX} bytes`);
-}
-
-/** @param {string} what */
-function senseless(what) {
-  return new Passing(`the answer ${what}: this is no \`proglog serve\`, or something is in between`);
+  return { text, isWhole: false };
 }
 
 /**
  * The sequence in a server's answer, by its digits: a number would be rounded above 2^53.
  *
- * @param {string} text
+ * @param {Answer} answer
  */
-function sequenceIn(text) {
-  const digits = /"sequence"\s*:\s*(\d{1,20})\b/.exec(text)?.[1];
-  if (digits === undefined) return undefined;
-  const sequence = BigInt(digits);
-  return sequence > SEQUENCE_MAX ? undefined : sequence;
+function sequenceIn({ status, isOk, text }) {
+  if (!isOk) {
+    const message = `the server answers with ${status}: ${text.slice(0, 1000)}`;
+    if (status >= 500 || LATER.includes(status)) throw new Passing(message);
+    throw new ProglogError("Refused", `${message}; nothing more is sent`);
+  }
+  const digits = /"sequence"\s*:\s*(\d{1,19})\s*[,}]/.exec(text)?.[1];
+  const sequence = BigInt(digits ?? -1);
+  if (digits === undefined || sequence > SEQUENCE_MAX) throw senseless("does not say which record it has");
+  return sequence;
+}
+
+/** @param {string} what */
+function senseless(what) {
+  return new Passing(`the answer ${what}: this is no \`proglog serve\`, or something is in between`);
 }
 
 /** @param {Uint8Array} bytes */
@@ -351,4 +351,19 @@ function aborted(signal, done) {
     if (signal.aborted) resolve();
     signal.addEventListener("abort", () => resolve(), { once: true, signal: done });
   });
+}
+
+/**
+ * What is aborted with any of these signals.
+ *
+ * @param {AbortSignal[]} signals
+ * @param {AbortSignal} done until then; they may outlive many requests
+ */
+function withThem(signals, done) {
+  const controller = new AbortController();
+  for (const signal of signals) {
+    if (signal.aborted) controller.abort(signal.reason);
+    signal.addEventListener("abort", () => controller.abort(signal.reason), { signal: done });
+  }
+  return controller;
 }

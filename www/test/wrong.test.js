@@ -16,7 +16,7 @@ test("in Node.js", async () => {
   const proglog = /** @type {import("./wrong.js").Proglog} */ (/** @type {unknown} */ (inNode));
   assert.deepEqual(await wrongCalls(proglog, join(scratch.path, "log")), []);
   await assert.rejects(inNode.Log.open("a\0b"), { name: "ProglogError", kind: "InvalidArgument" });
-  const wasmUrl = join(import.meta.dirname ?? ".", "wrong.js");
+  const wasmUrl = new URL("wrong.js", import.meta.url);
   await assert.rejects(inNode.Log.open(scratch.path, { wasmUrl }), { name: "ProglogError", kind: "Io", message: /proglog_wasi/ });
   await assert.rejects(inNode.Log.open(scratch.path, { wasmUrl: /** @type {any} */ (3) }), { kind: "InvalidArgument" });
 });
