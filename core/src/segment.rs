@@ -348,6 +348,17 @@ impl<B: Backend> Segment<B> {
         self.reader.sync(self.next)
     }
 
+    /// Cuts off the zeros after its frames, if there are any, and has no more written, so that other files have the
+    /// space. Not where they are memory that frames are put into.
+    pub(crate) fn give_back_prepared(&mut self) -> Result<bool> {
+        if self.writer.is_mapped() || !self.reader.has_prepared_space()? {
+            return Ok(false);
+        }
+        self.flush()?;
+        self.reader.give_back_prepared()?;
+        Ok(true)
+    }
+
     /// Syncs, and cuts the files to what they hold: the segment then opens without a scan.
     pub(crate) fn seal(&mut self) -> Result<()> {
         self.flush()?;

@@ -454,6 +454,11 @@ impl<B: Backend> Shared<B> {
         Ok((Arc::clone(writer.active.reader()), next))
     }
 
+    /// Has the disk take back what was prepared in the active segment, if it has any, for good.
+    pub(super) fn give_back_prepared(&self) -> Result<bool> {
+        self.writer()?.active.give_back_prepared()
+    }
+
     /// The writer, if there is nothing against appending.
     #[cfg_attr(not(target_os = "unknown"), inline(always))]
     pub(super) fn writer(&self) -> Result<MutexGuard<'_, Writer<B>>> {

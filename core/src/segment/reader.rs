@@ -456,6 +456,12 @@ impl<F: BackendFile> SegmentReader<F> {
         self.store.end_preparing();
     }
 
+    /// Cuts off what was prepared, and has no more of it.
+    pub(super) fn give_back_prepared(&self) -> Result<()> {
+        self.store.end_preparing();
+        self.store.trim()
+    }
+
     /// See [`StoreReader::prepare`].
     pub(crate) fn prepare(
         &self,

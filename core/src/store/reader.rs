@@ -263,7 +263,7 @@ impl<F: BackendFile> StoreReader<F> {
         self.unsynced.store(true, Release);
     }
 
-    /// From now on no zeros are written: nothing more will be appended.
+    /// From now on no zeros are written: nothing more will be appended, or others need the space.
     pub(crate) fn end_preparing(&self) {
         *self.prepared() = u64::MAX;
         self.take_next_tail();

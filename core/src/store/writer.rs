@@ -229,6 +229,11 @@ impl StoreWriter {
         Ok(())
     }
 
+    /// Whether frames are put into the file's memory.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.mapped
+    }
+
     /// Where the store ends.
     #[inline]
     pub(crate) fn end(&self) -> u64 {
