@@ -84,6 +84,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         file!("text.js", JAVASCRIPT),
         file!("src/appended.js", JAVASCRIPT),
         file!("src/base.js", JAVASCRIPT),
+        file!("src/check.js", JAVASCRIPT),
         file!("src/error.js", JAVASCRIPT),
         file!("src/files.js", JAVASCRIPT),
         file!("src/index.js", JAVASCRIPT),
