@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use proglog::{Durability, Error, Gap, IndexState, Log, Offset, Record};
+use proglog::{
+    Access, Backend, BackendFile, Durability, Error, Gap, IndexState, Log, Offset, Record,
+};
 
 use crate::{
     sabotage::Disk,
@@ -26,6 +28,7 @@ pub(crate) fn check(
     chance: u64,
 ) -> Result<(), String> {
     gaps_are_vouched_for(disk)?;
+    opens_as_by_a_scan(disk, workload)?;
     let found = opens(disk, workload, stopped, how)?;
     opens_again(disk, workload, &found)?;
     goes_on(&disk.power_cut(chance), workload, &found)?;
@@ -56,6 +59,52 @@ fn gaps_are_vouched_for(disk: &Disk) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Where its last segment opens without a scan, a scan finds the same, and leaves the same stores.
+fn opens_as_by_a_scan(disk: &Disk, workload: Workload) -> Result<(), String> {
+    let files = disk.files();
+    let bases = files.keys().filter_map(|name| name.strip_suffix(".store"));
+    let Some(last) = bases.filter_map(|base| base.parse::<u64>().ok()).max() else {
+        return Ok(());
+    };
+    let name = format!("{last}.index");
+    // One that has no bytes yet tells that the segment before may not be sealed.
+    let is_begun = files.get(&name).is_some_and(|index| !index.is_empty());
+    if !is_begun || was_scanned(&open(&disk.killed(), workload)?, last) {
+        return Ok(());
+    }
+    let longer = disk.killed();
+    let index = longer.inner.open(&name, Access::Write).expect("an index");
+    let bytes = index.len().expect("a length");
+    // So it does not look closed.
+    index.set_len(bytes + 1).expect("one more byte");
+    index.sync().expect("a sync");
+    let [found, found_by_scan] = [(disk.killed(), false), (longer, true)].map(|(disk, scans)| {
+        let reader = Log::open_read_only_on(disk.clone(), workload.options());
+        let reader = reader.map_err(|e| format!("it does not open to be read: {e}"))?;
+        let to_be_read = (held_by(&reader)?, reader.durable_offset());
+        let log = open(&disk, workload)?;
+        if [&reader, &log].map(|log| was_scanned(log, last)) != [scans; 2] {
+            return Err(format!("{name} of {bytes} bytes, and a scan: {scans}"));
+        }
+        let to_be_written = (held_by(&log)?, log.durable_offset());
+        disk.kill(log);
+        let mut stores = disk.files();
+        stores.retain(|name, _| name.ends_with(".store"));
+        Ok((to_be_read, to_be_written, stores))
+    });
+    let (found, found_by_scan) = (found?, found_by_scan?);
+    if found != found_by_scan {
+        return Err(format!("{found:?}, but by a scan {found_by_scan:?}"));
+    }
+    Ok(())
+}
+
+/// Whether the last segment was scanned to open a log.
+fn was_scanned(log: &Log<Disk>, last: u64) -> bool {
+    let scanned = log.recovery_report().segments;
+    scanned.last().is_some_and(|segment| segment.base.0 == last)
 }
 
 /// Opens it for the first time. What it holds is a prefix with whole batches, in which nothing that was

@@ -69,11 +69,21 @@ impl Bug {
 pub(crate) struct Disk {
     pub(crate) inner: FaultBackend,
     pub(crate) bug: Bug,
-    /// Whether a store is made longer than its records ahead of them.
-    prepares: bool,
+    prepares: Prepares,
     /// Whether the process is being killed: nothing it does reaches the disk.
     dead: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
+}
+
+/// How a store is made longer than its records ahead of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prepares {
+    /// It is not.
+    Nothing,
+    /// As in a directory: the next stores are prepared too, and all files are mapped.
+    Files,
+    /// As in a browser: with zeros alone, written by who appends.
+    Zeros,
 }
 
 /// How far ahead a store is prepared.
@@ -96,7 +106,7 @@ struct Seen {
 }
 
 impl Disk {
-    pub(crate) fn new(inner: FaultBackend, bug: Bug, prepares: bool) -> Self {
+    pub(crate) fn new(inner: FaultBackend, bug: Bug, prepares: Prepares) -> Self {
         Self {
             inner,
             bug,
@@ -244,7 +254,14 @@ impl Backend for Disk {
     }
 
     fn prepare_bytes(&self) -> u64 {
-        if self.prepares { PREPARED_BYTES } else { 0 }
+        match self.prepares {
+            Prepares::Nothing => 0,
+            Prepares::Files | Prepares::Zeros => PREPARED_BYTES,
+        }
+    }
+
+    fn prepares_files(&self) -> bool {
+        self.prepares == Prepares::Files
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -360,7 +377,7 @@ impl BackendFile for DiskFile {
 
     /// A window of a mapped file, smaller than asked for.
     fn map_tail(&self, position: u64, bytes: usize) -> io::Result<Option<Tail>> {
-        if !self.disk.prepares {
+        if self.disk.prepares != Prepares::Files {
             return Ok(None);
         }
         let bytes = bytes.min(MAPPED_BYTES);

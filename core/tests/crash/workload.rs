@@ -11,7 +11,7 @@ use proglog::{
     Compaction, Durability, Error, Log, MemoryBackend, NewRecord, Offset, Options, Retention,
 };
 
-use crate::sabotage::Disk;
+use crate::sabotage::{Disk, Prepares};
 
 /// How long a seeded workload is.
 const STEPS: usize = 10;
@@ -53,16 +53,14 @@ impl Workload {
         (0..(ALPHABET.len() as u64).pow(steps)).map(move |number| Self::Short { steps, number })
     }
 
-    /// Whether the disk prepares stores ahead: every other does.
-    pub(crate) fn prepares(self) -> bool {
-        match self {
-            Self::Short { steps, number } => {
-                let sum: u64 = (0..steps).map(|at| letter(number, at)).sum();
-                sum % 2 == 1
-            }
+    /// How the disk prepares stores ahead: in each way by turns.
+    pub(crate) fn prepares(self) -> Prepares {
+        let number = match self {
+            Self::Short { steps, number } => (0..steps).map(|at| letter(number, at)).sum(),
             // Some with each of the options.
-            Self::Seeded(seed) => seed / 4 % 2 == 1,
-        }
+            Self::Seeded(seed) => seed / 4,
+        };
+        [Prepares::Nothing, Prepares::Files, Prepares::Zeros][number as usize % 3]
     }
 
     /// Whether a producer appends: in every other two.
