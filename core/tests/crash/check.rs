@@ -7,8 +7,9 @@ use proglog::{
 };
 
 use crate::{
+    held::{Held, Sent, Stopped},
     sabotage::Disk,
-    workload::{Held, Random, Sent, Step, Stopped, Workload},
+    workload::{Random, Step, Workload},
 };
 
 /// How the process stopped.

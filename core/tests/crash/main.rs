@@ -10,6 +10,7 @@
 )]
 
 mod check;
+mod held;
 mod sabotage;
 mod search;
 mod workload;

@@ -9,8 +9,9 @@ use proglog::{Durability, Fault, FaultBackend};
 
 use crate::{
     check::{How, check},
+    held::{Held, Stopped},
     sabotage::{Bug, Disk},
-    workload::{Held, Workload},
+    workload::Workload,
 };
 
 /// The sectors of older disks and of newer ones.
@@ -163,7 +164,7 @@ impl Case {
         Disk::new(inner, self.bug, self.workload.prepares())
     }
 
-    fn run(self, disk: &Disk) -> Result<crate::workload::Stopped, String> {
+    fn run(self, disk: &Disk) -> Result<Stopped, String> {
         self.workload.run(disk, Held::default(), self.durability)
     }
 
