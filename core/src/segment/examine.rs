@@ -11,60 +11,75 @@ use crate::{
     store::StoreReader,
 };
 
-/// Whether the index is a whole number of entries and the last one's frame is valid and ends where
-/// the store ends: the next offset then, and the last frame, if there is any of the segment's offsets.
-pub(super) fn closed_cleanly<F: BackendFile>(
+/// The end of a segment, as its index has it.
+pub(super) struct Ending {
+    pub(super) next: Offset,
+    /// The last frame, if there is any of the segment's offsets.
+    pub(super) last: Option<Framed>,
+    /// Where it ends in the store.
+    position: u64,
+}
+
+/// Where the index is a whole number of entries and the last one's frame is valid and has the right offset.
+fn ending<F: BackendFile>(
     store: &StoreReader<F>,
     index: &Index<F>,
     base: Offset,
-) -> Result<Option<(Offset, Option<Framed>)>> {
+) -> Result<Option<Ending>> {
     let entries = index.entries();
     if index.file_bytes()? != Some(entries * ENTRY_BYTES) {
         return Ok(None);
     }
-    let Some((_, position)) = index.read(-1)? else {
-        return Ok(store.is_empty().then_some((base, None)));
-    };
     let next = base.plus(entries);
-    let framed = frame_between(store, position, store.len())?;
-    Ok(framed
-        .filter(|framed| framed.next() == next)
-        .map(|framed| (next, Some(framed))))
+    let Some((_, begins)) = index.read(-1)? else {
+        return Ok(Some(Ending {
+            next,
+            last: None,
+            position: 0,
+        }));
+    };
+    let framed = frame_before(store, begins, store.len())?;
+    let framed = framed.filter(|(framed, _)| framed.next() == next);
+    Ok(framed.map(|(framed, position)| Ending {
+        next,
+        last: Some(framed),
+        position,
+    }))
+}
+
+/// Where the store ends as the index has it.
+pub(super) fn closed_cleanly<F: BackendFile>(
+    store: &StoreReader<F>,
+    index: &Index<F>,
+    base: Offset,
+) -> Result<Option<Ending>> {
+    let ending = ending(store, index, base)?;
+    Ok(ending.filter(|ending| ending.position == store.len()))
 }
 
 /// So much space that was prepared is looked through, which is more than there mostly is.
 const PREPARED_BYTES_MAX: u64 = 4 << 20;
 const CHUNK: usize = 64 << 10;
 
-/// As [`closed_cleanly`], of the last segment, where a store that was not closed has nothing but zeros after its last
+/// As [`closed_cleanly`], of the last segment, also where a store that was not closed has nothing but zeros after its last
 /// frame, which the store then ends with: so a log that was stopped between two appends opens without a scan. A checksum
-/// has to vouch for the frame, for without one it may be zeros too.
+/// has to vouch for the frame then, for without one it may be zeros too.
 pub(super) fn at_rest<F: BackendFile>(
     store: &StoreReader<F>,
     index: &Index<F>,
     base: Offset,
-) -> Result<Option<(Offset, Option<Framed>)>> {
-    let entries = index.entries();
-    if index.file_bytes()? != Some(entries * ENTRY_BYTES) {
-        return Ok(None);
-    }
-    let Some((_, position)) = index.read(-1)? else {
+) -> Result<Option<Ending>> {
+    let Some(ending) = ending(store, index, base)? else {
         return Ok(None);
     };
-    let room = store.len().saturating_sub(position);
-    let mut length = [0; LENGTH_BYTES];
-    let read = store.read_at(&mut length, position)?;
-    let Some(bytes) = frame_bytes(&length[..read], room) else {
-        return Ok(None);
-    };
-    let end = position + bytes as u64;
-    let framed = frame_between(store, position, end)?;
-    let framed = framed.filter(|framed| framed.is_checked() && framed.next() == base.plus(entries));
-    if framed.is_none() || !is_prepared_from(store, end)? {
-        return Ok(None);
+    if ending.position < store.len() {
+        let is_checked = ending.last.as_ref().is_some_and(Framed::is_checked);
+        if !is_checked || !is_prepared_from(store, ending.position)? {
+            return Ok(None);
+        }
+        store.end_at(ending.position);
     }
-    store.end_at(end);
-    Ok(Some((base.plus(entries), framed)))
+    Ok(Some(ending))
 }
 
 /// Whether there is nothing but zeros from `position` on, and not too many.
@@ -110,29 +125,28 @@ pub(super) fn takes_appends<F: BackendFile>(
         let (Some((_, before)), Some((_, begins))) = (index.entry(n - 1)?, index.entry(n)?) else {
             return Ok(false);
         };
-        match frame_between(store, before, begins)? {
-            Some(found) if found.next() == gap.first => framed = found,
+        match frame_before(store, before, begins)? {
+            Some((found, end)) if end == begins && found.next() == gap.first => framed = found,
             _ => return Ok(false),
         }
     }
     Ok(false)
 }
 
-/// The valid frame that begins at a position and ends at another, if one does.
-fn frame_between<F: BackendFile>(
+/// The valid frame that begins at a position and ends at or before another, if one does, and where it ends.
+fn frame_before<F: BackendFile>(
     store: &StoreReader<F>,
-    position: u64,
+    begins: u64,
     end: u64,
-) -> Result<Option<Framed>> {
-    let room = end.min(store.len()).saturating_sub(position);
+) -> Result<Option<(Framed, u64)>> {
+    let room = end.min(store.len()).saturating_sub(begins);
     let mut length = [0; LENGTH_BYTES];
-    let read = store.read_at(&mut length, position)?;
-    match frame_bytes(&length[..read], room) {
-        Some(bytes) if bytes as u64 == room => {
-            Ok(parse_framed(&store.read_exact(position, bytes)?).ok())
-        }
-        _ => Ok(None),
-    }
+    let read = store.read_at(&mut length, begins)?;
+    let Some(bytes) = frame_bytes(&length[..read], room) else {
+        return Ok(None);
+    };
+    let framed = parse_framed(&store.read_exact(begins, bytes)?).ok();
+    Ok(framed.map(|framed| (framed, begins + bytes as u64)))
 }
 
 /// Scans a segment's files and says what they hold. From `gap_from` on, up to the base of the next segment, offsets
@@ -201,8 +215,8 @@ pub(super) fn vouched<F: BackendFile>(
     base: Offset,
 ) -> Result<Offset> {
     let Some(index) = index else { return Ok(base) };
-    if let Some((next, _)) = closed_cleanly(store, index, base)? {
-        return Ok(next);
+    if let Some(closed) = closed_cleanly(store, index, base)? {
+        return Ok(closed.next);
     }
     // Those past the store's end need more looking at: a scan does that.
     let (mut inside, mut past) = (0, index.entries());

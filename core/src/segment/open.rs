@@ -4,7 +4,7 @@ use std::io;
 
 use super::{
     Segment, SegmentReader,
-    examine::{at_rest, closed_cleanly, examine, takes_appends, vouched},
+    examine::{Ending, at_rest, closed_cleanly, examine, takes_appends, vouched},
     files::{cut_file, index_name, open_file, store_name, sync_directory},
     prepared::PreparedStore,
 };
@@ -123,9 +123,9 @@ impl<B: Backend> Segment<B> {
         options: &Options,
     ) -> Result<Option<Opened<B>>> {
         if let (store, Some(index)) = Self::open_files(backend, base, place, writable, options)?
-            && let Some((next, last)) = match (closed_cleanly(&store, &index, base)?, place) {
-                (None, Place::Last) => at_rest(&store, &index, base)?,
-                (closed, _) => closed,
+            && let Some(Ending { next, last, .. }) = match place {
+                Place::Last => at_rest(&store, &index, base)?,
+                Place::Sealed { .. } => closed_cleanly(&store, &index, base)?,
             }
             && !matches!(place, Place::Sealed { next: limit } if next > limit)
         {
@@ -249,7 +249,7 @@ impl<B: Backend> Segment<B> {
         };
         let closed = closed_cleanly(&store, &index, base)?;
         let reaches_to = Self::gap_before(backend, next)?.unwrap_or(next);
-        Ok(closed.is_some_and(|(end, _)| end == reaches_to))
+        Ok(closed.is_some_and(|closed| closed.next == reaches_to))
     }
 
     /// Cuts whole records off a store, which a truncation that was interrupted left in it, and opens it anew. A
