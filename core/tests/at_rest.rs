@@ -179,7 +179,8 @@ fn to_be_scanned(files: &Files) -> Option<Files> {
 struct Seen {
     to_be_read: Held,
     to_be_written: Held,
-    stores: Files,
+    /// Where nothing is damaged. Otherwise it is not known where bad bytes end and zeros begin.
+    stores: Option<Files>,
     appended: Offset,
     batch: Range<Offset>,
     then: Held,
@@ -196,8 +197,9 @@ fn opened(files: &Files, options: &Options, what: &str) -> (Seen, bool) {
     let to_be_read = held(&Log::open_read_only_on(disk.clone(), options.clone()).unwrap());
     let log = open();
     let mut stores = files_of(&disk);
-    // Behind damage another segment may have been begun.
+    // Another segment may have been begun where the index does not tell what stands before the end.
     stores.retain(|name, _| name.ends_with(".store") && files.contains_key(name));
+    let is_sound = log.verify().unwrap().is_sound();
     let report = log.recovery_report();
     let is_scanned = report
         .segments
@@ -206,7 +208,7 @@ fn opened(files: &Files, options: &Options, what: &str) -> (Seen, bool) {
     let seen = Seen {
         to_be_read,
         to_be_written: held(&log),
-        stores,
+        stores: is_sound.then_some(stores),
         appended: log.append("more").unwrap(),
         batch: log.append_batch(["a", "b"]).unwrap(),
         then: held(&log),
