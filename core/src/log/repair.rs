@@ -1,8 +1,8 @@
 //! Giving up what is damaged, so that all the rest is sound.
 
-use std::io;
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use std::path::Path;
+use std::{collections::BTreeMap, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -241,6 +241,8 @@ struct Repairing<'a, B> {
     found: Vec<Lost>,
     /// The last segment but one, and how its index was found before anything was changed.
     last_sealed: Option<(Offset, IndexState)>,
+    /// The sealed segments of which nothing is to be mended, and the base of the one after each. They need no second look.
+    sound: BTreeMap<Offset, Offset>,
 }
 
 impl<'a, B: Backend> Repairing<'a, B> {
@@ -252,6 +254,7 @@ impl<'a, B: Backend> Repairing<'a, B> {
             repair: Repair::default(),
             found: Vec::new(),
             last_sealed: None,
+            sound: BTreeMap::new(),
         })
     }
 
@@ -270,6 +273,10 @@ impl<'a, B: Backend> Repairing<'a, B> {
         self.each(&found.sealed, last, |repairing, base, next| {
             let found = repairing.verify(base, Place::Sealed { next })?;
             repairing.last_sealed = Some((base, found.index));
+            let is_whole = found.damage.is_empty() && found.torn_tail.is_none();
+            if is_whole && found.index == IndexState::Sound {
+                repairing.sound.insert(base, next);
+            }
             let plan = Plan::of(&found, Some(next));
             repairing.take(base, &plan);
             Ok(())
@@ -353,6 +360,9 @@ impl<'a, B: Backend> Repairing<'a, B> {
     }
 
     fn repair_segment(&mut self, base: Offset, mut next: Offset) -> Result<()> {
+        if self.sound.get(&base) == Some(&next) {
+            return Ok(());
+        }
         let mut found = self.verify(base, Place::Sealed { next })?;
         if let Some((last_sealed, index)) = self.last_sealed
             && base == last_sealed
