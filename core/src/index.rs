@@ -294,6 +294,14 @@ impl<F: BackendFile> Index<F> {
         Ok(())
     }
 
+    /// Returns once the file is on stable storage as it is, whoever made it so.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        self.sync_file(file, &mut self.writing())
+    }
+
     fn sync_file(&self, file: &F, writing: &mut Writing) -> Result<()> {
         file.sync().map_err(|e| Error::io("sync", &self.name, e))?;
         writing.begun = writing.written > 0;

@@ -174,13 +174,17 @@ impl<B: Backend> Segment<B> {
         let mut store = store;
         if writable
             && matches!(place, Place::Last)
-            && scanned
-                .torn_tail
-                .as_ref()
-                .is_some_and(|tail| tail.records > 0)
+            && let Some(tail) = scanned.torn_tail.as_ref().filter(|tail| !tail.zeros)
         {
-            drop(store);
-            store = Self::cut_records(backend, base, scanned.end, options)?;
+            if let Some(index) = &index {
+                // A killed process may have cut it without a sync, as a truncation does: entries that come back would
+                // vouch for what is cut.
+                index.sync()?;
+            }
+            if tail.records > 0 {
+                drop(store);
+                store = Self::cut_records(backend, base, scanned.end, options)?;
+            }
         }
         store.end_at(scanned.end);
         if writable {

@@ -148,6 +148,45 @@ fn an_index_that_was_emptied_by_a_killed_process_vouches_for_nothing() -> Result
     Ok(())
 }
 
+/// A process that is killed while it cuts a batch that was cut before: the index, which vouches for what was left of that, is
+/// cut, but not on stable storage. The power is cut while the log is opened again.
+#[test]
+fn an_index_that_was_cut_by_a_killed_process_vouches_for_no_more() -> Result<(), Error> {
+    let truncated_until = |stop| -> Result<_, Error> {
+        let disk = FaultBackend::new();
+        let log = Log::open_on(disk.clone(), options())?;
+        log.append_batch(&[[1; 100]; 4])?;
+        log.truncate_after(Offset(1))?;
+        disk.fail(disk.operations() + stop, Fault::Error);
+        let truncated = log.truncate_after(Offset(0));
+        Ok((truncated.is_ok(), disk.killed()))
+    };
+    let mut states = 0;
+    for stop in 0.. {
+        let (is_done, _) = truncated_until(stop)?;
+        for stop_again in 0.. {
+            let (_, disk) = truncated_until(stop)?;
+            disk.fail(disk.operations() + stop_again, Fault::Error);
+            let is_open = Log::open_on(disk.clone(), options()).is_ok();
+            for state in disk.power_cuts(64, stop_again) {
+                let log = Log::open_on(state, options())?;
+                let what = format!("{stop}, {stop_again}: {:?}", log.recovery_report());
+                assert!(log.verify()?.is_sound(), "{what}");
+                assert!(log.next_offset() <= Offset(2), "{what}");
+                states += 1;
+            }
+            if is_open {
+                break;
+            }
+        }
+        if is_done {
+            break;
+        }
+    }
+    assert!(states > 100, "{states}");
+    Ok(())
+}
+
 #[test]
 fn a_failed_sync_poisons_until_the_log_is_opened_again() -> Result<(), Error> {
     let disk = FaultBackend::new();
