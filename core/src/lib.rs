@@ -108,6 +108,8 @@ pub use gap::{Gap, GapCause};
 pub use index::Index;
 #[cfg(feature = "stream")]
 pub use log::SubscriptionStream;
+#[cfg(not(target_family = "wasm"))]
+pub use log::Unfinished;
 pub use log::{
     Compacted, CompactedSegment, Compaction, Kept, LeftAlone, LeftAloneReason, Log, Lost, Next,
     Repair, Scan, SetAside, SetAsideReason, Subscription,

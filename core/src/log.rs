@@ -20,6 +20,8 @@ mod snapshot;
 mod subscribe;
 mod subscribers;
 mod truncate;
+#[cfg(not(target_family = "wasm"))]
+mod unfinished;
 mod verify;
 mod view;
 mod worker;
@@ -41,6 +43,8 @@ use arc_swap::ArcSwap;
 
 #[cfg(feature = "stream")]
 pub use self::subscribe::SubscriptionStream;
+#[cfg(not(target_family = "wasm"))]
+pub use self::unfinished::Unfinished;
 use self::{
     append::Writer,
     commit::{Commit, Leading},

@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     ops::Range,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -16,6 +16,7 @@ use super::{
     Log, SegmentReader,
     follow::{Patience, may_pass},
     open::Listed,
+    unfinished::{Unfinished, failed, parent_of, sync_directory},
     view::Slot,
 };
 use crate::{
@@ -63,10 +64,10 @@ impl Log<FsBackend> {
             self.sync()?;
         }
         let source = self.shared.backend.directory();
-        let copy = Unfinished::begin(source, directory.as_ref())?;
+        let copy = Unfinished::begin(source, directory)?;
         let mut patience = Patience::default();
         let next = loop {
-            match copy_log(source, &copy.directory) {
+            match copy_log(source, copy.path()) {
                 Ok(Some(next)) => break next,
                 Err(e) if !may_pass(&e) || !patience.wait() => return Err(e),
                 Ok(None) if !patience.wait() => {
@@ -78,7 +79,7 @@ impl Log<FsBackend> {
             }
         };
         // What a killed writer would leave, the next one puts in order.
-        let log = Self::open(&copy.directory, Options::new())?;
+        let log = Self::open(copy.path(), Options::new())?;
         // Whatever told of them in the log: in no copy are offsets given again.
         if log.next_offset() < next {
             log.shared.skip_to(next, GapCause::Lost)?;
@@ -248,85 +249,6 @@ fn copy_file(from: &Path, to: &Path, bytes_max: u64) -> Result<u64> {
     copied.map_err(|e| failed("copy", from, e))
 }
 
-/// A copy that is being made, beside the place it is for. Removed when dropped.
-struct Unfinished {
-    directory: PathBuf,
-    destination: PathBuf,
-    is_finished: bool,
-}
-
-impl Unfinished {
-    fn begin(source: &Path, destination: &Path) -> Result<Self> {
-        let refuse = |what: &str| {
-            let name = destination.display();
-            Err(Error::InvalidArgument(format!("{name} {what}")))
-        };
-        match fs::read_dir(destination).map(|mut entries| entries.next().is_none()) {
-            Ok(true) => {}
-            Ok(false) => return refuse("is not empty; give a directory that is not there yet"),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
-                return refuse("is a file; give a directory that is not there yet");
-            }
-            Err(e) => return Err(failed("open directory", destination, e)),
-        }
-        let Some(name) = destination.file_name() else {
-            return refuse("has no name of its own; give one");
-        };
-        let mut name = name.to_owned();
-        name.push(".unfinished");
-        let directory = destination.with_file_name(name);
-        FsBackend::make_directory(parent_of(destination))?;
-        let is_within = |at: &Path| -> io::Result<bool> {
-            Ok(fs::canonicalize(parent_of(at))?.starts_with(fs::canonicalize(source)?))
-        };
-        if is_within(destination).map_err(|e| failed("open directory", destination, e))? {
-            return refuse("is within the log; give a directory outside it");
-        }
-        match fs::create_dir(&directory) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(Error::InvalidArgument(format!(
-                    "{} is there, so another copy is being made, or one was stopped; remove it if none is",
-                    directory.display()
-                )));
-            }
-            made => made.map_err(|e| failed("make directory", &directory, e))?,
-        }
-        Ok(Self {
-            directory,
-            destination: destination.to_owned(),
-            is_finished: false,
-        })
-    }
-
-    /// Removes what was copied.
-    fn clear(&self) -> Result<()> {
-        let removed = (|| {
-            for entry in fs::read_dir(&self.directory)? {
-                fs::remove_file(entry?.path())?;
-            }
-            Ok(())
-        })();
-        removed.map_err(|e| failed("empty", &self.directory, e))
-    }
-
-    fn finish(mut self) -> Result<()> {
-        // An empty directory is replaced, one that is not is none to replace.
-        let renamed = fs::rename(&self.directory, &self.destination);
-        renamed.map_err(|e| failed("make directory", &self.destination, e))?;
-        self.is_finished = true;
-        sync_directory(parent_of(&self.destination))
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            let _ = fs::remove_dir_all(&self.directory);
-        }
-    }
-}
-
 /// Removes the segments that were copied so far.
 fn remove_stores(directory: &Path) -> Result<()> {
     let backend = FsBackend::open_read_only(directory)?;
@@ -339,20 +261,4 @@ fn remove_stores(directory: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn parent_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
-
-fn sync_directory(directory: &Path) -> Result<()> {
-    let backend = FsBackend::open_read_only(directory)?;
-    let synced = backend.sync_directory();
-    synced.map_err(|e| failed("sync directory", directory, e))
-}
-
-fn failed(action: &'static str, path: &Path, e: io::Error) -> Error {
-    Error::io(action, path.display().to_string(), e)
 }

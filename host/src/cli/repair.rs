@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use super::{
     Done,
+    destination::snapshot,
     directory::{open_to_read, require_log},
     failure::{Failure, exit},
     options::EngineArgs,
     text::{count, print_json, print_report},
-    unfinished::snapshot,
 };
 
 /// Give up what is damaged in a log, so that the rest is sound; exit 1 if records were lost

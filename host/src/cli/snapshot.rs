@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::{
     Done,
+    destination::snapshot,
     directory::{open_to_read, require_log},
     options::EngineArgs,
     text::{bytes, count, offsets},
-    unfinished::snapshot,
 };
 
 /// Copy a log, as it is at one moment, into another directory

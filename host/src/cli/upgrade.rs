@@ -9,13 +9,14 @@ use std::{
 use clap::Args;
 use proglog::{
     AppendOptions, Damage, Durability, Error, GapCause, IndexState, Log, NewRecord, Offset,
-    Options, Record, TornTail,
+    Options, Record, TornTail, Unfinished,
 };
 use serde::Serialize;
 
 use super::{
     Done,
     book::{BookLog, FoundIndex, Missing, Orphan},
+    destination,
     directory::{base_in_name, open_to_read},
     exchange::{Carried, goes_on_with},
     failure::{Failure, exit},
@@ -24,7 +25,6 @@ use super::{
     progress::Progress,
     signals::Stopped,
     text::{count, offsets, print_json, print_report},
-    unfinished::Unfinished,
 };
 
 /// A batch has at most so many bytes, and with them at most so many entries in an index.
@@ -104,7 +104,7 @@ impl Upgrade {
     pub(crate) fn run(&self) -> Done {
         let source = BookLog::open(&self.dir)?;
         let found = &source.found;
-        let copy = Unfinished::begin(&self.dir, &self.dest)?;
+        let copy = destination::begin(&self.dir, &self.dest)?;
         let stopped = Stopped::listen(|| {})?;
         let store_bytes = found.segments.iter().map(|segment| segment.store_bytes);
         // Once to copy them, once to compare.
@@ -143,7 +143,7 @@ impl Upgrade {
             records_with_other_fields: copier.records_with_other_fields,
             other_files: source.other_names()?,
         };
-        copy.finish()?;
+        copy.finish().map_err(of_log)?;
         self.tell(&outcome)?;
         let is_whole = outcome.has_all_records();
         Ok(ExitCode::from(if is_whole { 0 } else { exit::DAMAGED }))
