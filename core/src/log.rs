@@ -132,8 +132,8 @@ impl Log<FsBackend> {
     /// segments to be sealed, space to be prepared (see [`FsBackend::prepare`]), [`Options::sync_interval`]. What
     /// fails there poisons the log as a failed append does.
     ///
-    /// A log that was closed opens without a scan. After an unclean stop its last segment is scanned, and
-    /// those before it that were not sealed yet.
+    /// A log that was closed opens without a scan, and so does one that was stopped between two appends. After any other
+    /// stop its last segment is scanned, and those before it that were not sealed yet.
     ///
     /// # Errors
     ///

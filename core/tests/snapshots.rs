@@ -192,13 +192,15 @@ fn it_goes_only_where_nothing_is() {
     let full = root.path().join("full");
     fs::create_dir(&full).unwrap();
     fs::write(full.join("file"), "").unwrap();
-    for directory in [&full, &full.join("file"), &source, &source.join("within")] {
+    let within = [source.join("within"), source.join("made/within")];
+    for directory in [&full, &full.join("file"), &source, &within[0], &within[1]] {
         let refused = log.snapshot(directory);
         assert!(
             matches!(refused, Err(Error::InvalidArgument(_))),
             "{refused:?}"
         );
     }
+    assert!(!source.join("made").exists());
     fs::create_dir(root.path().join("copy.unfinished")).unwrap();
     let refused = log.snapshot(root.path().join("copy"));
     assert!(
