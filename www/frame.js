@@ -156,11 +156,14 @@ export function decodeFrames(frames) {
  * fields, with neither offset nor checksum, which the log gives.
  *
  * @param {NewRecord[]} records
+ * @param {number} [nowMs] the timestamp of those that tell none
  * @returns {Uint8Array}
  */
-export function encodeBatch(records) {
-  const output = new Output(records.reduce((sum, { value }) => sum + RECORD_BYTES + checked(value, "a value").length, 0));
-  records.forEach((record) => encodeRecord(output, record));
+export function encodeBatch(records, nowMs = 0) {
+  let bytes = 0;
+  for (const record of records) bytes += RECORD_BYTES + checked(record?.value, "a value").length;
+  const output = new Output(bytes);
+  for (const record of records) encodeRecord(output, record, nowMs);
   return output.taken();
 }
 
@@ -209,14 +212,16 @@ export function toBytes(value) {
 /**
  * @param {Output} output
  * @param {NewRecord} record
+ * @param {number} nowMs of one that tells no timestamp
  */
-function encodeRecord(output, { value, key, headers, timestampMs = 0, producer }) {
-  const isNumber = typeof timestampMs === "number" || typeof timestampMs === "bigint";
+function encodeRecord(output, { value, key, headers, timestampMs, producer }, nowMs) {
+  const ms = timestampMs ?? nowMs;
+  const isNumber = typeof ms === "number" || typeof ms === "bigint";
   if (!isNumber) throw new TypeError("a timestamp is no number; give milliseconds since 1970");
-  if (timestampMs < 0) throw new RangeError(`a timestamp of ${timestampMs} ms is before 1970`);
+  if (ms < 0) throw new RangeError(`a timestamp of ${ms} ms is before 1970`);
   const start = output.begin(LENGTH_BYTES);
   output.bytesField(VALUE, value);
-  output.numberField(TIMESTAMP_MS, timestampMs);
+  output.numberField(TIMESTAMP_MS, ms);
   if (isGiven(key)) output.bytesField(KEY, checked(key, "a key"));
   if (isGiven(headers)) {
     if (!Array.isArray(headers)) throw new TypeError("the headers are no array of { name, value }; give one");
@@ -241,6 +246,8 @@ function encodeRecord(output, { value, key, headers, timestampMs = 0, producer }
 /** What a record takes beside its value, mostly. */
 const RECORD_BYTES = 64;
 const U32_VALUES = 2 ** 32;
+/** Four bytes of a varint. */
+const U28_VALUES = 2 ** 28;
 
 /** Bytes that are put one after the other. One array for all: a batch of a thousand made ten thousand of them. */
 class Output {
@@ -267,15 +274,23 @@ class Output {
   /** @param {number | bigint} number a whole one, not below 0 */
   varint(number) {
     this.#makeRoom(10);
+    const bytes = this.#bytes;
+    let at = this.#end;
     let rest = number;
     if (typeof rest === "number" && !Number.isSafeInteger(rest)) rest = BigInt(rest);
     if (typeof rest === "bigint") {
-      for (; rest >= U32_VALUES; rest >>= 7n) this.#bytes[this.#end++] = Number(rest & 0x7fn) | 0x80;
+      for (; rest >= U32_VALUES; rest >>= 7n) bytes[at++] = Number(rest & 0x7fn) | 0x80;
       rest = Number(rest);
     }
-    for (; rest >= U32_VALUES; rest = Math.floor(rest / 0x80)) this.#bytes[this.#end++] = (rest % 0x80) | 0x80;
-    for (; rest >= 0x80; rest >>>= 7) this.#bytes[this.#end++] = (rest & 0x7f) | 0x80;
-    this.#bytes[this.#end++] = rest;
+    // All of this is of 32 bits then, which is several times as fast as what is not.
+    for (let high; rest >= U28_VALUES; rest = high) {
+      high = Math.floor(rest / U28_VALUES);
+      const low = rest - high * U28_VALUES;
+      for (let shift = 0; shift < 28; shift += 7) bytes[at++] = (low >>> shift) | 0x80;
+    }
+    for (; rest >= 0x80; rest >>>= 7) bytes[at++] = rest | 0x80;
+    bytes[at++] = rest;
+    this.#end = at;
   }
 
   /**

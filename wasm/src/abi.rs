@@ -597,12 +597,12 @@ fn take_entry<'a>(request: &mut &'a [u8]) -> Option<Entry<'a>> {
     *request = rest;
     let mut entry = Entry::default();
     while !fields.is_empty() {
-        match decode_varint(&mut fields).ok()? {
+        match take_number(&mut fields)? {
             TAG_VALUE => entry.value = take_bytes(&mut fields)?,
-            TAG_TIMESTAMP_MS => entry.timestamp_ms = decode_varint(&mut fields).ok()?,
+            TAG_TIMESTAMP_MS => entry.timestamp_ms = take_number(&mut fields)?,
             TAG_KEY => entry.key = take_bytes(&mut fields)?,
             TAG_PRODUCER_ID => entry.producer_id = take_bytes(&mut fields)?,
-            TAG_PRODUCER_SEQUENCE => entry.producer_sequence = decode_varint(&mut fields).ok()?,
+            TAG_PRODUCER_SEQUENCE => entry.producer_sequence = take_number(&mut fields)?,
             TAG_HEADERS => entry.headers.push(decode_header(take_bytes(&mut fields)?)?),
             _ => return None,
         }
@@ -613,7 +613,7 @@ fn take_entry<'a>(request: &mut &'a [u8]) -> Option<Entry<'a>> {
 fn decode_header(mut fields: &[u8]) -> Option<Header> {
     let (mut name, mut value) = ("", &[][..]);
     while !fields.is_empty() {
-        match decode_varint(&mut fields).ok()? {
+        match take_number(&mut fields)? {
             TAG_HEADER_NAME => name = std::str::from_utf8(take_bytes(&mut fields)?).ok()?,
             TAG_HEADER_VALUE => value = take_bytes(&mut fields)?,
             _ => return None,
@@ -623,10 +623,22 @@ fn decode_header(mut fields: &[u8]) -> Option<Header> {
 }
 
 fn take_bytes<'a>(fields: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = decode_varint(fields).ok()?;
+    let length = take_number(fields)?;
     let (part, rest) = fields.split_at_checked(length.try_into().ok()?)?;
     *fields = rest;
     Some(part)
+}
+
+/// Mostly of one byte, for which there is no need to ask for more.
+#[inline]
+fn take_number(fields: &mut &[u8]) -> Option<u64> {
+    match **fields {
+        [byte @ ..0x80, ref rest @ ..] => {
+            *fields = rest;
+            Some(byte.into())
+        }
+        _ => decode_varint(fields).ok(),
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ export const WORK = [
   { title: "append, 100 B, 100 at once", bytes: 100, batch: 1, atOnce: 100 },
   { title: "batch of 100, 100 B", bytes: 100, batch: 100, atOnce: 1 },
   { title: "batch of 1,000, 100 B", bytes: 100, batch: 1000, atOnce: 1 },
+  { title: "batch of 10,000, 100 B", bytes: 100, batch: 10_000, atOnce: 1 },
 ];
 export const APPENDERS = [
   "proglog",

@@ -417,16 +417,14 @@ export class LogBase {
    * @returns {Promise<bigint>}
    */
   #append(records, { durability = this.#durability, expectedNextOffset }) {
-    const nowMs = Date.now();
     const promise = checkDurability(durability);
     if (expectedNextOffset !== undefined) checkOffset(expectedNextOffset);
     const isShared = this.#calls.isShared && records.every((record) => !record?.producer);
-    const whole = records.map((record) => {
-      /** @type {NewRecord} */
-      const timed = { ...record, timestampMs: record?.timestampMs ?? nowMs };
-      if (isShared) timed.producer = { ...this.#producer, sequence: this.#producer.sequence++ };
-      return timed;
+    const numbered = (/** @type {NewRecord} */ record) => ({
+      ...record,
+      producer: { ...this.#producer, sequence: this.#producer.sequence++ },
     });
+    const whole = isShared ? records.map(numbered) : records;
     const entries = encode(whole);
     const first = whole[0]?.producer;
     const producer = first && { ...first, id: toBytes(first.id) };
@@ -483,7 +481,7 @@ export class LogBase {
 /** @param {NewRecord[]} records */
 function encode(records) {
   try {
-    return encodeBatch(records);
+    return encodeBatch(records, Date.now());
   } catch (error) {
     throw invalid(/** @type {Error} */ (error).message);
   }
