@@ -568,7 +568,9 @@ impl FrameToWrite<'_> {
         fields.put_bytes(VALUE, self.record.value);
         self.put_rest(&mut fields);
         let record_bytes = (fields.at - LENGTH_BYTES + CHECKSUM_BYTES) as u64;
-        fields.out[..LENGTH_BYTES].copy_from_slice(&record_bytes.to_be_bytes());
+        let end = std::mem::take(&mut fields.at);
+        fields.put_array(record_bytes.to_be_bytes());
+        fields.at = end;
         fields
     }
 
@@ -624,18 +626,29 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    #[cfg_attr(not(target_os = "unknown"), inline(always))]
+    /// Puts these bytes, which are not counted. Where it is compiled for size, a copy of a slice is a call that asks how
+    /// long it is.
+    #[inline(always)]
+    fn put_array<const BYTES: usize>(&mut self, bytes: [u8; BYTES]) {
+        let free = self.out.get_mut(self.at..).unwrap_or_default();
+        match free.first_chunk_mut() {
+            Some(first) => *first = bytes,
+            None => no_room(),
+        }
+    }
+
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
     }
 
     /// A field that is a number, or the beginning of one that has so many bytes.
-    #[cfg_attr(not(target_os = "unknown"), inline(always))]
+    #[inline(always)]
     fn put_number(&mut self, tag: u8, number: u64) {
         match word_of_number(tag, number) {
             Some((word, bytes)) => {
-                self.out[self.at..self.at + size_of::<u64>()].copy_from_slice(&word.to_le_bytes());
+                self.put_array(word.to_le_bytes());
                 self.at += bytes;
             }
             None => self.at += put_long_number(tag, number, &mut self.out[self.at..]),
@@ -643,14 +656,14 @@ impl Fields<'_> {
     }
 
     /// As [`Fields::put_number`], and nothing if it is 0.
-    #[cfg_attr(not(target_os = "unknown"), inline(always))]
+    #[inline(always)]
     fn put_nonzero(&mut self, tag: u8, number: u64) {
         if number != 0 {
             self.put_number(tag, number);
         }
     }
 
-    #[cfg_attr(not(target_os = "unknown"), inline(always))]
+    #[inline(always)]
     fn put_bytes(&mut self, tag: u8, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.put_number(tag, bytes.len() as u64);
@@ -658,12 +671,17 @@ impl Fields<'_> {
         }
     }
 
-    #[cfg_attr(not(target_os = "unknown"), inline(always))]
+    #[inline(always)]
     fn put_checksum(&mut self, checksum: u64) {
-        let mut field = [CHECKSUM; CHECKSUM_BYTES];
-        field[1..].copy_from_slice(&checksum.to_le_bytes());
-        self.put(&field);
+        let [a, b, c, d, e, f, g, h] = checksum.to_le_bytes();
+        self.put_array([CHECKSUM, a, b, c, d, e, f, g, h]);
+        self.at += CHECKSUM_BYTES;
     }
+}
+
+#[cold]
+fn no_room() -> ! {
+    unreachable!("a frame takes no more than frame_bytes_max says");
 }
 
 /// Puts whose record it is at the beginning of `out`, and gives how many bytes that takes. Not inlined where records
@@ -686,7 +704,7 @@ fn put_long_number(tag: u8, number: u64, out: &mut [u8]) -> usize {
 }
 
 /// A tag and a number of no more than 49 bits as they are encoded, and in how many bytes: [`varint_in_word`], back.
-#[cfg_attr(not(target_os = "unknown"), inline(always))]
+#[inline(always)]
 fn word_of_number(tag: u8, number: u64) -> Option<(u64, usize)> {
     let tag = u64::from(tag);
     // Most are of one byte or two.
