@@ -568,9 +568,7 @@ impl FrameToWrite<'_> {
         fields.put_bytes(VALUE, self.record.value);
         self.put_rest(&mut fields);
         let record_bytes = (fields.at - LENGTH_BYTES + CHECKSUM_BYTES) as u64;
-        let end = std::mem::take(&mut fields.at);
-        fields.put_array(record_bytes.to_be_bytes());
-        fields.at = end;
+        fields.put_array(0, record_bytes.to_be_bytes());
         fields
     }
 
@@ -626,11 +624,10 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// Puts these bytes, which are not counted. Where it is compiled for size, a copy of a slice is a call that asks how
-    /// long it is.
+    /// Puts bytes there, and counts none. Compiled for size, a copy of a slice would be a call that asks how long it is.
     #[inline(always)]
-    fn put_array<const BYTES: usize>(&mut self, bytes: [u8; BYTES]) {
-        let free = self.out.get_mut(self.at..).unwrap_or_default();
+    fn put_array<const BYTES: usize>(&mut self, at: usize, bytes: [u8; BYTES]) {
+        let free = self.out.get_mut(at..).unwrap_or_default();
         match free.first_chunk_mut() {
             Some(first) => *first = bytes,
             None => no_room(),
@@ -648,7 +645,7 @@ impl Fields<'_> {
     fn put_number(&mut self, tag: u8, number: u64) {
         match word_of_number(tag, number) {
             Some((word, bytes)) => {
-                self.put_array(word.to_le_bytes());
+                self.put_array(self.at, word.to_le_bytes());
                 self.at += bytes;
             }
             None => self.at += put_long_number(tag, number, &mut self.out[self.at..]),
@@ -674,7 +671,7 @@ impl Fields<'_> {
     #[inline(always)]
     fn put_checksum(&mut self, checksum: u64) {
         let [a, b, c, d, e, f, g, h] = checksum.to_le_bytes();
-        self.put_array([CHECKSUM, a, b, c, d, e, f, g, h]);
+        self.put_array(self.at, [CHECKSUM, a, b, c, d, e, f, g, h]);
         self.at += CHECKSUM_BYTES;
     }
 }
