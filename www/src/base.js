@@ -3,7 +3,7 @@
 import { decodeFrame, decodeFrames, encodeBatch, isBytes, toBytes } from "../frame.js";
 import { checkBytes, checkDurability, checkNumber, checkOffset, checkOptions, checkSignal, invalid } from "./check.js";
 import { ProglogError, receiveError } from "./error.js";
-import { ship } from "./ship.js";
+import { SHIP_OPTIONS, ship } from "./ship.js";
 
 /** @typedef {import("../frame.js").LogRecord} LogRecord */
 /** @typedef {import("../frame.js").NewRecord} NewRecord */
@@ -71,6 +71,9 @@ import { ship } from "./ship.js";
  * @property {(error: Error) => void} reject
  */
 
+/** The names of {@link AppendOptions}, and of {@link RecordOptions}. */
+const APPEND_OPTIONS = ["durability", "expectedNextOffset"];
+const RECORD_OPTIONS = ["key", "headers", "timestampMs", "producer", ...APPEND_OPTIONS];
 /** So many appends go to the worker at a time; those after them wait for their answer, and go together. */
 const APPENDS_SENT_MAX = 1024;
 /** Bytes of the id that a tab's appends have once they may be sent twice. */
@@ -141,7 +144,7 @@ export class LogBase {
    * @throws {ProglogError}
    */
   async append(value, options = {}) {
-    checkOptions(options, "an append");
+    checkOptions(options, "an append", RECORD_OPTIONS);
     const { durability, expectedNextOffset, ...record } = options;
     return this.#append([{ ...record, value }], options);
   }
@@ -156,7 +159,7 @@ export class LogBase {
    */
   async appendBatch(records, options = {}) {
     if (!Array.isArray(records)) throw invalid("a batch is an array, of records and values; give one");
-    checkOptions(options, "an append");
+    checkOptions(options, "an append", APPEND_OPTIONS);
     const isValue = (/** @type {unknown} */ record) => typeof record === "string" || isBytes(record);
     // Also of those that an array lacks.
     const whole = Array.from(records, (record) => /** @type {NewRecord} */ (isValue(record) ? { value: record } : record));
@@ -204,7 +207,7 @@ export class LogBase {
    * @throws {ProglogError} at a damaged record
    */
   async *scan(range = {}) {
-    checkOptions(range, "a scan");
+    checkOptions(range, "a scan", ["from", "to"]);
     const { from, to } = range;
     if (to !== undefined) checkOffset(to);
     let next = from ?? this.lowestOffset;
@@ -228,7 +231,7 @@ export class LogBase {
    * @throws {ProglogError} at a damaged record; "Unavailable" if the tab that has the files does not answer for 10 s
    */
   async *subscribe(options = {}) {
-    checkOptions(options, "a subscription");
+    checkOptions(options, "a subscription", ["from", "signal"]);
     const { from, signal } = options;
     checkSignal(signal);
     // The end that there is, and not that of the last answer.
@@ -320,7 +323,7 @@ export class LogBase {
    * @returns {Promise<import("./report.js").Compacted>}
    */
   async compact(compaction = {}) {
-    checkOptions(compaction, "a compaction");
+    checkOptions(compaction, "a compaction", ["memoryBytesMax", "tombstonesKeptMs", "nowMs"]);
     return this.#after("compact", compaction);
   }
 
@@ -331,7 +334,7 @@ export class LogBase {
    * @returns {Promise<void>}
    */
   async enforceRetention(retention) {
-    checkOptions(retention, "what is kept");
+    checkOptions(retention, "what is kept", ["bytesMax", "ageMaxMs", "nowMs"]);
     return this.#after("enforceRetention", retention);
   }
 
@@ -398,7 +401,7 @@ export class LogBase {
    * @throws {ProglogError} "Refused" if the server does not take it and will not, "Corrupt" at a damaged record
    */
   async syncTo(url, options = {}) {
-    checkOptions(options, "syncTo");
+    checkOptions(options, "syncTo", SHIP_OPTIONS);
     return ship(this.#calls, url, options);
   }
 

@@ -4,6 +4,8 @@
 import { isBytes } from "../frame.js";
 import { ProglogError } from "./error.js";
 
+/** The names of what a log is opened with, anywhere. */
+export const LOG_OPTIONS = ["durability", "segmentBytesMax", "indexBytesMax", "recordBytesMax", "initialOffset", "wasmUrl"];
 const DURABILITIES = ["synced", "written", "buffered"];
 const OFFSET_MAX = 2n ** 63n - 1n;
 
@@ -52,12 +54,18 @@ export function checkName(name, what) {
 }
 
 /**
+ * Refuses options that are none: what one that is misspelt was to do would not be done, unseen.
+ *
  * @param {unknown} options
  * @param {string} what they are of
+ * @param {readonly string[]} names that they may have
  */
-export function checkOptions(options, what) {
+export function checkOptions(options, what, names) {
   if (typeof options !== "object" || options === null) {
     throw invalid(`${show(options)} are no options of ${what}; give an object, or nothing`);
+  }
+  for (const name in options) {
+    if (!names.includes(name)) throw invalid(`${show(name)} is no option of ${what}; give some of ${names.join(", ")}`);
   }
 }
 

@@ -1,7 +1,7 @@
 // An append-only log in the browser: durable, offline, and in files that the server opens.
 
 import { LogBase } from "./base.js";
-import { checkArchive, checkDurability, checkLimits, checkName, checkOptions, invalid } from "./check.js";
+import { LOG_OPTIONS, checkArchive, checkDurability, checkLimits, checkName, checkOptions, invalid } from "./check.js";
 import { ProglogError } from "./error.js";
 import { spawn } from "./spawn.js";
 import { Tab, once } from "./tabs.js";
@@ -19,6 +19,8 @@ export { ProglogError };
 /** @typedef {import("./base.js").ShipOptions} ShipOptions */
 /** @typedef {import("./base.js").Progress} Progress */
 
+/** The names of {@link Options}. */
+const OPTIONS = [...LOG_OPTIONS, "persist", "workerUrl", "worker"];
 /** What a file system takes, with what comes before it. */
 const NAME_BYTES_MAX = 200;
 
@@ -75,7 +77,7 @@ export class Log extends LogBase {
    */
   static async delete(name, options = {}) {
     checkLogName(name);
-    checkOptions(options, "a log");
+    checkOptions(options, "a log", OPTIONS);
     await once(workerOf(options), "delete", [name]);
   }
 }
@@ -87,7 +89,7 @@ export class Log extends LogBase {
  */
 async function openLog(name, options, tar) {
   checkLogName(name);
-  checkOptions(options, "a log");
+  checkOptions(options, "a log", OPTIONS);
   const { persist = false, wasmUrl, worker, workerUrl, ...own } = options;
   checkLimits(own);
   const { durability = "synced" } = own;

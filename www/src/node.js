@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 
 import { LogBase } from "./base.js";
-import { checkArchive, checkDurability, checkLimits, checkName, checkOptions, invalid } from "./check.js";
+import { LOG_OPTIONS, checkArchive, checkDurability, checkLimits, checkName, checkOptions, invalid } from "./check.js";
 import { ProglogError } from "./error.js";
 import { ExportedLog } from "./node/exported.js";
 import { DiskFiles, deleteFiles, typed } from "./node/files.js";
@@ -93,7 +93,7 @@ export class Log extends LogBase {
  */
 async function openLog(directory, given, openFiles, tar) {
   checkDirectory(directory);
-  checkOptions(given, "a log");
+  checkOptions(given, "a log", [...LOG_OPTIONS, "lock"]);
   const { lock: _, wasmUrl, ...options } = given;
   checkLimits(options);
   const { durability = "synced" } = options;

@@ -22,6 +22,8 @@ import { scope } from "./scope.js";
  * @property {(progress: Progress) => void} [onProgress]
  */
 
+/** The names of {@link ShipOptions}. */
+export const SHIP_OPTIONS = ["signal", "batchBytes", "retain", "onProgress"];
 const BATCH_BYTES = 512 << 10;
 const BATCH_BYTES_MAX = 256 << 20;
 const RETRY_MS_MIN = 250;
@@ -284,7 +286,7 @@ class Server {
       if (error instanceof Passing) throw error;
       const { message } = /** @type {Error} */ (error);
       if (response) throw new Passing(`the server's answer was cut off: ${message}`);
-      throw new Passing(`${this.url.href} cannot be reached, or does not allow this site: ${message}`);
+      throw new Passing(`${this.url.href} cannot be reached, or does not allow this site, or this site's policy does not allow it: ${message}`);
     } finally {
       clearTimeout(timeout);
       done.abort();

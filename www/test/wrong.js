@@ -29,6 +29,11 @@ export async function wrongCalls({ Log, ProglogError }, name) {
     calls.push([`import ${show(it)}`, () => Log.import(other, new Blob())]);
   }
   for (const options of OPTIONS) calls.push([`open with ${show(options)}`, () => Log.open(name, /** @type {any} */ (options))]);
+  for (const [call, ...args] of [["append", "x"], ["appendBatch", ["x"]], ["compact"], ["enforceRetention"], ["syncTo", "http://127.0.0.1:1/"]]) {
+    wrong(/** @type {string} */ (call), ...args, { expectedNextOfset: 7n });
+  }
+  for (const call of ["scan", "subscribe"]) calls.push([`${call} of fro`, () => log[call]({ fro: 0n }).next()]);
+  calls.push(["open with bogus", () => Log.open(name, /** @type {any} */ ({ bogus: 1 }))]);
   for (const archive of [undefined, null, 3, "archive", {}]) {
     calls.push([`import of ${show(archive)}`, () => Log.import(`${name}-none`, /** @type {any} */ (archive))]);
   }
