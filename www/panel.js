@@ -47,6 +47,8 @@ export class Panel {
   #list;
   /** Settles when the action before has: what one shows, the next one does not overtake. */
   #last = Promise.resolve();
+  /** What is said of the log that cannot be followed. @type {string | undefined} */
+  #why;
   /** Counts the times that the log was followed from its end anew. */
   #following = 0;
 
@@ -95,6 +97,9 @@ export class Panel {
     shown.textContent = where ?? state;
     shown.dataset["state"] = state;
     if (why) this.#say(why, true);
+    // What was said of it is true no more.
+    else if (this.#why && find(this.#section, ".status").textContent === this.#why) this.#say("");
+    this.#why = why;
   }
 
   #listen() {

@@ -1,7 +1,7 @@
 // A list of records, of which one is chosen: by the pointer, or by the arrow keys.
 
 import { element, find } from "./dom.js";
-import { count, describe, hex, textOf } from "./text.js";
+import { count, describe, hex, size, textOf } from "./text.js";
 
 /** @typedef {import("./frame.js").LogRecord} LogRecord */
 
@@ -9,6 +9,8 @@ import { count, describe, hex, textOf } from "./text.js";
 const ROWS_MAX = 100;
 /** Bytes of a value that are shown of it where it is no text. */
 const HEX_BYTES_MAX = 16;
+/** From so many on bytes are rounded: there is room for no more. */
+const COUNTED_BYTES_MAX = 100_000;
 
 export class RecordList {
   #scrolled;
@@ -139,7 +141,7 @@ function rowOf({ offset, timestampMs, key, value, frame }) {
     element("td", { class: "time" }, time instanceof Date && !Number.isNaN(time.getTime()) ? time.toISOString().slice(11, 23) : ""),
     element("td", { class: "text" }, key ? (textOf(key) ?? hex(key)) : ""),
     element("td", { class: "text" }, shown(value)),
-    element("td", { class: "number" }, count(frame.length)),
+    element("td", { class: "number" }, frame.length < COUNTED_BYTES_MAX ? count(frame.length) : size(frame.length)),
   );
 }
 

@@ -212,6 +212,18 @@ test("records go to the server and come back, and what others append comes by it
   assert.match(complaints[0] ?? "", /404/);
 });
 
+test("a server that does not answer is told of until it does", async () => {
+  const log = region("The server");
+  await log.locator(".state[data-state=open]").waitFor();
+  await context.setOffline(true);
+  // What waits for records was asked before.
+  await fetch(server.url, { method: "POST", body: JSON.stringify({ record: btoa("meanwhile") }) });
+  await said(log, "the server does not answer");
+  await context.setOffline(false);
+  await log.getByRole("cell", { name: "meanwhile" }).waitFor();
+  await log.getByRole("status").filter({ hasText: "the server does not answer" }).waitFor({ state: "detached" });
+});
+
 test("the keyboard alone appends, reads, chooses, measures, pulls the plug, ships and downloads", async () => {
   const log = region("This browser");
   await press("Value", "Control+A");
