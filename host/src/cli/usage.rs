@@ -33,6 +33,8 @@ pub(crate) fn report(error: &Error, command: &Command, args: &[String]) -> ExitC
                 // The parser takes what begins with a hyphen for an option, and its tip for an operand.
                 let (wrong, _) = what.split_once(';').unwrap_or((&what, ""));
                 what = format!("{wrong}; if it is the value of {option}, write {option}=VALUE");
+            } else if let Some(directory) = directory_of(error, command, args) {
+                what = format!("{what}; if it is the log's directory, write --dir {directory}");
             }
             let message = format!("{what}; see `proglog{verb} --help`");
             Failure::usage(message).report(as_json)
@@ -57,6 +59,19 @@ fn option_of<'a>(error: &Error, command: &Command, args: &'a [String]) -> Option
     let mut pairs = args.windows(2).filter(|pair| pair[1].starts_with(unknown));
     let option = pairs.find(|pair| takes_value(&pair[0]))?[0].as_str();
     Some(option)
+}
+
+/// An argument that is not known and may be meant as the log's directory, which this verb takes by an option.
+fn directory_of<'a>(error: &'a Error, command: &Command, args: &[String]) -> Option<&'a str> {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let verb = command.find_subcommand(args.get(1)?)?;
+    let takes_directory = verb
+        .get_arguments()
+        .any(|arg| arg.get_long() == Some("dir"));
+    let is_operand = !unknown.starts_with('-') && !args.iter().any(|arg| arg.starts_with("--dir"));
+    (takes_directory && is_operand).then_some(unknown)
 }
 
 /// What is wrong and the parser's tips. It puts the usage and where to find help after them, which `--help` has.
