@@ -59,6 +59,10 @@ const server = createServer(async (message, response) => {
   message.pipe(passed);
 });
 
+server.on("error", ({ message }) => {
+  console.error(`The page cannot be served: ${message}; set PORT to another port`);
+  process.exit(1);
+});
 server.listen(port, "127.0.0.1", () => {
   const address = server.address();
   const bound = typeof address === "object" ? address?.port : port;
