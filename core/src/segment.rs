@@ -348,8 +348,9 @@ impl<B: Backend> Segment<B> {
         self.reader.sync(self.next)
     }
 
-    /// Cuts off the zeros after its frames, if there are any, and has no more written, so that other files have the
-    /// space. Not where they are memory that frames are put into.
+    /// Cuts off the zeros after its frames, if there are any, and has no more written until
+    /// [it is asked](Segment::prepare_again), so that other files have the space. Not where they are memory that frames
+    /// are put into.
     pub(crate) fn give_back_prepared(&mut self) -> Result<bool> {
         if self.writer.is_mapped() || !self.reader.has_prepared_space()? {
             return Ok(false);
@@ -357,6 +358,11 @@ impl<B: Backend> Segment<B> {
         self.flush()?;
         self.reader.give_back_prepared()?;
         Ok(true)
+    }
+
+    /// From now on zeros may be written after its frames, if none were to be.
+    pub(crate) fn prepare_again(&mut self) -> Result<()> {
+        self.writer.prepare_again(&self.reader.store)
     }
 
     /// Syncs, and cuts the files to what they hold: the segment then opens without a scan.

@@ -12,6 +12,10 @@ struct Small {
     disk: MemoryBackend,
     free: Rc<Cell<u64>>,
     prepare_bytes: u64,
+    /// Whether the next stores are made ahead too.
+    prepares_files: bool,
+    /// Whether it says how much is free.
+    tells_free: bool,
 }
 
 #[derive(Debug)]
@@ -23,7 +27,13 @@ impl Small {
             disk: MemoryBackend::new(),
             free: Rc::new(Cell::new(bytes)),
             prepare_bytes,
+            prepares_files: false,
+            tells_free: false,
         }
+    }
+
+    fn bytes_of(&self, name: &str) -> io::Result<u64> {
+        self.disk.open(name, Access::Read)?.len()
     }
 }
 
@@ -44,7 +54,7 @@ impl Backend for Small {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let bytes = self.disk.open(name, Access::Read)?.len()?;
+        let bytes = self.bytes_of(name)?;
         self.free.set(self.free.get() + bytes);
         self.disk.remove(name)
     }
@@ -58,7 +68,11 @@ impl Backend for Small {
     }
 
     fn prepares_files(&self) -> bool {
-        false
+        self.prepares_files
+    }
+
+    fn available_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(self.tells_free.then(|| self.free.get()))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -167,5 +181,80 @@ fn where_others_fill_the_disk_the_index_has_what_was_prepared() -> Result<()> {
     let log = open(&small)?;
     assert_eq!(log.next_offset(), Offset(700));
     assert!(log.verify()?.is_sound());
+    Ok(())
+}
+
+#[test]
+fn where_the_index_had_what_was_prepared_there_is_more_once_it_is_asked_for() -> Result<()> {
+    let small = Small::new(10_000_000, PREPARED_BYTES);
+    let log = open(&small)?;
+    for _ in 0..500 {
+        log.append(&[7; 200])?;
+    }
+    let free = small.free.replace(0);
+    for _ in 500..700 {
+        log.append(&[7; 200])?;
+    }
+    small.free.set(free);
+    let frames = small.bytes_of("0.store").unwrap();
+    log.reserve(1000)?;
+    assert!(small.bytes_of("0.store").unwrap() >= frames + 1000);
+    // It goes further than that, and is not filled over.
+    log.append(&[8; 40_000])?;
+    log.reserve(100_000)?;
+    assert!(small.bytes_of("0.store").unwrap() >= frames + 140_000);
+    log.append("last")?;
+    log.close()?;
+    let log = open(&small)?;
+    assert!(log.verify()?.is_sound());
+    assert_eq!(log.next_offset(), Offset(702));
+    Ok(())
+}
+
+#[test]
+fn files_that_were_prepared_are_given_back_too() -> Result<()> {
+    let small = Small {
+        prepares_files: true,
+        ..Small::new(20_000_000, PREPARED_BYTES)
+    };
+    let log = open(&small)?;
+    log.append("first")?;
+    log.reserve(4 * SEGMENT_BYTES_MAX)?;
+    small.free.set(0);
+    let records = fill(&log, &[7; 1000]);
+    let taken = records * 1000;
+    assert!(
+        taken > 7 * SEGMENT_BYTES_MAX / 2,
+        "{taken} bytes were appended"
+    );
+    drop(log);
+    let log = open(&small)?;
+    assert!(log.next_offset().0 >= records);
+    assert!(log.verify()?.is_sound());
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_is_left_alone_once_it_had_what_was_prepared() -> Result<()> {
+    let small = Small {
+        prepares_files: true,
+        tells_free: true,
+        ..Small::new(20_000_000, PREPARED_BYTES)
+    };
+    let log = open(&small)?;
+    for _ in 0..1500 {
+        log.append(&[7; 200])?;
+    }
+    small.free.set(0);
+    for _ in 0..1000 {
+        log.append(&[7; 200])?;
+    }
+    small.free.set(1_500_000);
+    log.append(&[7; 200])?;
+    let names = small.list().unwrap();
+    assert!(
+        !names.iter().any(|name| name.ends_with(".prepared")),
+        "{names:?}"
+    );
     Ok(())
 }

@@ -454,9 +454,10 @@ impl<B: Backend> Shared<B> {
         Ok((Arc::clone(writer.active.reader()), next))
     }
 
-    /// Has the disk take back what was prepared in the active segment, if it has any, for good.
+    /// Has the disk take back some of what was prepared, if there is any: in the active segment, or else a file.
     pub(super) fn give_back_prepared(&self) -> Result<bool> {
-        self.writer()?.active.give_back_prepared()
+        let is_given_back = self.writer()?.active.give_back_prepared()?;
+        Ok(is_given_back || self.reserve.give_back_last(&self.backend))
     }
 
     /// The writer, if there is nothing against appending.

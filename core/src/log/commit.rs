@@ -319,19 +319,21 @@ impl<B: Backend> Shared<B> {
 impl<B: Backend> Leading<'_, B> {
     /// Syncs all that was appended, in order. Gives the segment that is active and the end of what it has.
     pub(super) fn sync(&self) -> Result<(Arc<SegmentReader<B::File>>, u64)> {
-        match self.sync_in_order() {
-            // The index may have what was prepared for records to come. A sync that failed is none that can be made again.
-            Err(
-                e @ Error::Io {
-                    action: "write", ..
-                },
-            ) if e.is_for_want_of_space() => {
-                if !self.shared.give_back_prepared()? {
-                    return Err(e);
+        loop {
+            match self.sync_in_order() {
+                // The index may have what was prepared for records to come. A sync that failed is none that can be made
+                // again.
+                Err(
+                    e @ Error::Io {
+                        action: "write", ..
+                    },
+                ) if e.is_for_want_of_space() => {
+                    if !self.shared.give_back_prepared()? {
+                        return Err(e);
+                    }
                 }
-                self.sync_in_order()
+                synced => return synced,
             }
-            synced => synced,
         }
     }
 

@@ -45,6 +45,12 @@ impl Reserve {
         }
     }
 
+    /// Gives the last one back, if there is any.
+    pub(super) fn give_back_last<B: Backend>(&self, backend: &B) -> bool {
+        let last = self.files().pop_back();
+        last.map(|file| file.remove(backend)).is_some()
+    }
+
     /// The right to make files.
     fn filling(&self) -> Filling<'_> {
         let next_number = self.next_number.lock();
@@ -172,7 +178,9 @@ impl<B: Backend> Shared<B> {
         let Some(mut filling) = self.reserve.try_filling() else {
             return Ok(());
         };
-        let wanted = to.saturating_sub(segment.prepared_to());
+        // Where no more is prepared in it, files are.
+        let ready = segment.prepared_to().min(self.end_of(segment));
+        let wanted = to.saturating_sub(ready);
         let available = self.backend.available_bytes().ok().flatten();
         if available.is_some_and(|available| available / AVAILABLE_MIN < wanted) {
             return Ok(());
@@ -191,8 +199,7 @@ impl<B: Backend> Shared<B> {
         mut go_on: impl FnMut() -> bool,
     ) -> Result<Option<io::Error>> {
         let file_bytes = self.options.segment_bytes_max;
-        // A batch may be larger than a segment.
-        let segment_end = file_bytes.max(segment.store_bytes());
+        let segment_end = self.end_of(segment);
         let short = self.poison_if_failed(segment.prepare(to.min(segment_end), &mut go_on))?;
         if short.is_some() || to <= segment_end || !self.backend.prepares_files() {
             return Ok(short);
@@ -200,16 +207,22 @@ impl<B: Backend> Shared<B> {
         Ok(filling.fill(&self.backend, to - segment_end, file_bytes, go_on))
     }
 
+    /// Where space in a segment ends. A batch may be larger than one.
+    fn end_of(&self, segment: &SegmentReader<B::File>) -> u64 {
+        self.options.segment_bytes_max.max(segment.store_bytes())
+    }
+
     /// Makes space ready for `bytes` bytes of frames, before it returns.
     pub(super) fn reserve(&self, bytes: u64) -> Result<()> {
         let (segment, end) = {
             let mut writer = self.writer()?;
+            if self.backend.prepare_bytes() == 0 {
+                return Ok(());
+            }
             let active = writer.active();
+            active.prepare_again()?;
             (active.reader().clone(), active.store_bytes())
         };
-        if self.backend.prepare_bytes() == 0 {
-            return Ok(());
-        }
         let mut filling = self.reserve.filling();
         let to = end.saturating_add(bytes);
         let failed = |e| Error::io("reserve space in", self.backend.name(), e);

@@ -269,6 +269,17 @@ impl<F: BackendFile> StoreReader<F> {
         self.take_next_tail();
     }
 
+    /// Has zeros be written again after what the file has, which is at least up to `end` once all is flushed. `false` if
+    /// they could be all the time.
+    pub(super) fn prepare_again(&self, end: u64) -> Result<bool> {
+        let mut prepared = self.prepared();
+        if *prepared != u64::MAX {
+            return Ok(false);
+        }
+        *prepared = self.file_bytes()?.max(end);
+        Ok(true)
+    }
+
     /// Cuts off what the file has past its frames: zeros, or a torn tail.
     pub(crate) fn trim(&self) -> Result<()> {
         let mut prepared = self.prepared();

@@ -234,6 +234,15 @@ impl StoreWriter {
         self.mapped
     }
 
+    /// Has zeros be written after the end, if no more were to be.
+    pub(crate) fn prepare_again<F: BackendFile>(&mut self, store: &StoreReader<F>) -> Result<()> {
+        if store.prepare_again(self.end)? {
+            // No more was, while no one filled anything.
+            self.claimed = self.end;
+        }
+        Ok(())
+    }
+
     /// Where the store ends.
     #[inline]
     pub(crate) fn end(&self) -> u64 {
