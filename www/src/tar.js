@@ -4,6 +4,8 @@ import { ProglogError } from "./error.js";
 
 const BLOCK_BYTES = 512;
 const NAME_BYTES = 100;
+/** What stands before a file's header, such as a name that is too long for it, has no more. */
+const EXTENSION_BYTES_MAX = 1 << 20;
 /** Where a header's checksum stands, and what it counts as while it is made. */
 const CHECKSUM = { at: 148, bytes: 8 };
 
@@ -71,6 +73,8 @@ export async function filesOf(archive) {
  * @throws {ProglogError} if it is none
  */
 export async function* entries(archive) {
+  /** What was told of the next file. @type {Extension} */
+  let told = {};
   for (let at = 0; at < archive.size; ) {
     const block = new Uint8Array(await archive.slice(at, at + BLOCK_BYTES).arrayBuffer());
     at += BLOCK_BYTES;
@@ -81,17 +85,50 @@ export async function* entries(archive) {
       throw damaged(at - BLOCK_BYTES);
     }
     const type = String.fromCharCode(block[156] ?? 0);
-    const path = text(block, 0, NAME_BYTES);
+    const contents = archive.slice(at, at + bytes);
+    const start = at;
+    at += bytes + padding(bytes).length;
+    if (/^[LKxg]$/.test(type)) {
+      const extension = bytes <= EXTENSION_BYTES_MAX && extensionIn(type, new Uint8Array(await contents.arrayBuffer()));
+      if (!extension) throw damaged(start);
+      told = { ...told, ...extension };
+      continue;
+    }
+    const path = told.path ?? text(block, 0, NAME_BYTES);
     const name = path.slice(path.lastIndexOf("/") + 1);
-    const isSparse = type === "S" || path.includes("GNUSparseFile.");
+    const isSparse = type === "S" || told.isSparse || path.includes("GNUSparseFile.");
+    told = {};
     if ((isSparse || /^[1-46]$/.test(type)) && /^\d+\.(store|index)$/.test(name)) {
       throw new ProglogError("Corrupt", `"${name}" in the archive is a link, or a file with holes left out; make one of plain files, without \`tar --sparse\``);
     }
-    if ((type === "0" || type === "\0") && name) yield { name, contents: archive.slice(at, at + bytes) };
-    at += bytes + padding(bytes).length;
+    if ((type === "0" || type === "\0") && name) yield { name, contents };
   }
   // Without its end, which is zeros, it may lack files.
   throw damaged(archive.size);
+}
+
+/** @typedef {{ path?: string, isSparse?: boolean }} Extension */
+
+/**
+ * What is told of the file that comes next, by GNU's tar or as POSIX.1-2001 has it; nothing if the bytes make no sense.
+ *
+ * @param {string} type
+ * @param {Uint8Array} bytes
+ * @returns {Extension | undefined}
+ */
+function extensionIn(type, bytes) {
+  if (type === "L") return { path: text(bytes, 0, bytes.length) };
+  /** @type {Extension} */
+  const extension = {};
+  for (let at = 0; type === "x" && at < bytes.length; ) {
+    const length = parseInt(text(bytes, at, 10), 10);
+    const [, key, value] = /^\d+ ([^=]+)=(.*)\n$/s.exec(new TextDecoder().decode(bytes.subarray(at, at + length))) ?? [];
+    if (key === undefined) return undefined;
+    if (key === "path" && value) extension.path = value;
+    if (key.startsWith("GNU.sparse.")) extension.isSparse = true;
+    at += length;
+  }
+  return extension;
 }
 
 /** @param {number} at */

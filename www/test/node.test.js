@@ -354,10 +354,36 @@ test("an archive that is not of one log is refused, and nothing is written", asy
   await isRefused(tar("-c", "a-hard-link", "0.store"), /is a link/);
   fs.unlinkSync(join(source, "a-hard-link"));
   fs.truncateSync(join(source, "0.store"), 1 << 20);
-  for (const format of ["gnu", "posix"]) await isRefused(tar("-c", "--sparse", `--format=${format}`, "."), /holes/);
+  for (const version of ["0.0", "0.1", "1.0"]) {
+    await isRefused(tar("-c", "--sparse", `--sparse-version=${version}`, "--format=posix", "."), /holes/);
+  }
+  await isRefused(tar("-c", "--sparse", "--format=gnu", "."), /holes/);
   // Names of others' that are no log's may be what they like.
   fs.symlinkSync("0.store", join(source, "first"));
   await (await Log.import(target, tar("-c", "."))).close();
+});
+
+test("an archive has all files, however long their paths", async () => {
+  const source = join(scratch.path, "deep");
+  const log = await Log.open(source, { segmentBytesMax: 100 });
+  for (let n = 0; n < 20; n++) await log.append(`record ${n}`);
+  await log.close();
+  // Where those of the first names fit in 100 bytes, and others do not.
+  for (const bytes of [92, 93, 120, 300]) {
+    const path = `${"a/".repeat(bytes / 2)}${bytes % 2 ? "b" : ""}`.replace(/\/$/, "b");
+    fs.cpSync(source, join(scratch.path, "within", path), { recursive: true });
+    for (const format of ["gnu", "posix", "ustar"]) {
+      if (format === "ustar" && bytes > 120) continue;
+      const tar = spawnSync("tar", ["-c", `--format=${format}`, "-C", join(scratch.path, "within"), path], { maxBuffer: 1 << 30 });
+      assert.equal(tar.status, 0, `${tar.stderr}`);
+      const target = join(scratch.path, `${format}-${bytes}`);
+      const copy = await Log.import(target, tar.stdout);
+      assert.equal(copy.nextOffset, 20n, target);
+      await copy.close();
+      assert.deepEqual(readDirectory(target), readDirectory(source), target);
+    }
+    fs.rmSync(join(scratch.path, "within"), { recursive: true });
+  }
 });
 
 test("it is followed, and shipped to a server", async () => {
