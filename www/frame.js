@@ -220,7 +220,8 @@ function encodeRecord(output, { value, key, headers, timestampMs, producer }, no
   if (!isNumber) throw new TypeError("a timestamp is no number; give milliseconds since 1970");
   if (ms < 0) throw new RangeError(`a timestamp of ${ms} ms is before 1970`);
   const start = output.begin(LENGTH_BYTES);
-  output.bytesField(VALUE, value);
+  // Once more: a getter may give another one.
+  output.bytesField(VALUE, checked(value, "a value"));
   output.numberField(TIMESTAMP_MS, ms);
   if (isGiven(key)) output.bytesField(KEY, checked(key, "a key"));
   if (isGiven(headers)) {

@@ -260,7 +260,7 @@ export class LogBase {
    */
   async producerLast(id) {
     checkBytes(id);
-    const [sequence, offset] = await this.#after("producerLast", toBytes(id));
+    const [sequence, offset] = await this.#after("producerLast", copied(id));
     return sequence === undefined ? undefined : { sequence, offset };
   }
 
@@ -430,7 +430,8 @@ export class LogBase {
     const whole = isShared ? records.map(numbered) : records;
     const entries = encode(whole);
     const first = whole[0]?.producer;
-    const producer = first && { ...first, id: toBytes(first.id) };
+    // The caller may use its memory for another id while this waits.
+    const producer = first && { id: copied(first.id), sequence: first.sequence };
     return new Promise((resolve, reject) => {
       const call = { entries, promise, expected: expectedNextOffset ?? -1n, producer };
       const isAgain = whole.every(({ producer }) => producer && producer.id.length > 0);
@@ -479,6 +480,11 @@ export class LogBase {
     while (this.#appending) await this.#appending;
     return this.#call(call, ...args);
   }
+}
+
+/** @param {Uint8Array | string} id */
+function copied(id) {
+  return new Uint8Array(toBytes(id));
 }
 
 /** @param {NewRecord[]} records */

@@ -7,6 +7,7 @@ import { ProglogError } from "./error.js";
 /** The names of what a log is opened with, anywhere. */
 export const LOG_OPTIONS = ["durability", "segmentBytesMax", "indexBytesMax", "recordBytesMax", "initialOffset", "wasmUrl"];
 const DURABILITIES = ["synced", "written", "buffered"];
+const ARCHIVES = ["[object ArrayBuffer]", "[object Blob]", "[object File]"];
 const OFFSET_MAX = 2n ** 63n - 1n;
 
 /**
@@ -87,14 +88,14 @@ export function checkSignal(signal) {
 }
 
 /**
- * An archive's bytes, wherever they are.
+ * An archive's bytes, wherever they are, also in what is another realm's.
  *
  * @param {unknown} archive
  * @returns {Blob}
  */
 export function checkArchive(archive) {
   if (archive instanceof Blob) return archive;
-  if (archive instanceof ArrayBuffer || ArrayBuffer.isView(archive)) {
+  if (ARCHIVES.includes(Object.prototype.toString.call(archive)) || ArrayBuffer.isView(archive)) {
     return new Blob([/** @type {ArrayBuffer | Uint8Array<ArrayBuffer>} */ (archive)]);
   }
   throw invalid(`${show(archive)} is no archive; give a Blob, or bytes`);

@@ -184,6 +184,8 @@ class Shipping {
 
   /** @param {ProglogError} [error] */
   #tell(error) {
+    // What was under way may be done after the caller was told that it is over.
+    if (this.#ended.aborted) return;
     const progress = { shippedOffset: this.#shipped, nextOffset: this.#tab.offsets.nextOffset };
     this.#onProgress(error ? { ...progress, error } : progress);
   }

@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import { after, test } from "node:test";
 
 import { Log, ProglogError } from "../src/node.js";
+import { ship } from "../src/ship.js";
 import { Scratch } from "./program.js";
 import { originOf } from "./site.js";
 
@@ -148,6 +149,34 @@ test("a signal that outlives many attempts has nothing left on it", async () => 
   await log.close();
   assert.deepEqual(warnings, []);
   assert.equal(getEventListeners(abort.signal, "abort").length, 0);
+});
+
+test("nothing is told once it is over, whatever was under way", async () => {
+  const server = await serve(toRecords(says('{"sequence":0}')));
+  const abort = new AbortController();
+  /** @type {Record<string, () => any>} */
+  const answers = {
+    sources: () => [{ id: new Uint8Array(16), from: 0n }],
+    shipment: () => ({ frames: Uint8Array.of(1), batches: 1, next: 1n, last: 0n, isLast: false }),
+    removeSegmentsBelow: () => {
+      abort.abort();
+      return new Promise((resolve) => setTimeout(resolve, 20));
+    },
+  };
+  const calls = /** @type {import("../src/base.js").Calls} */ (/** @type {unknown} */ ({
+    name: "log",
+    offsets: { lowestOffset: 0n, nextOffset: 1n, durableOffset: 1n },
+    connection: new AbortController().signal,
+    call: async (/** @type {string} */ call) => answers[call]?.(),
+    alone: (/** @type {string} */ _, /** @type {AbortSignal} */ _signal, /** @type {() => Promise<void>} */ run) => run(),
+  }));
+  /** @type {string[]} */
+  const told = [];
+  await ship(calls, server.url, { signal: abort.signal, retain: true, onProgress: () => told.push("progress") });
+  told.push("over");
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  server.close();
+  assert.deepEqual(told, ["progress", "over"]);
 });
 
 /**

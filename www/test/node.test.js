@@ -9,8 +9,10 @@ import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, afterEach, mock, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { runInNewContext } from "node:vm";
 import { Worker } from "node:worker_threads";
 
+import { LogBase } from "../src/base.js";
 import { Log, ProglogError } from "../src/node.js";
 import { Wasi } from "../src/node/wasi.js";
 import { PROGRAM, Scratch, Server } from "./program.js";
@@ -317,11 +319,12 @@ test("what is deleted is the log's own, and nothing is by a link", async () => {
   fs.symlinkSync(join(scratch.path, "nowhere"), link);
   await assert.rejects(Log.delete(link), { kind: "InvalidArgument", message: /symbolic link/ });
   fs.unlinkSync(link);
-  // A directory of a log's file's name is another's.
+  // A directory of a log's file's name is another's, and so is a file of a number that no log writes so.
   mkdirSync(join(directory, "12.store"));
   writeFileSync(join(directory, "12.store", "kept"), "");
+  writeFileSync(join(directory, "007.store"), "kept");
   await Log.delete(directory);
-  assert.deepEqual(readdirSync(directory), ["12.store"]);
+  assert.deepEqual(readdirSync(directory).sort(), ["007.store", "12.store"]);
   assert.deepEqual(readdirSync(join(directory, "12.store")), ["kept"]);
 });
 
@@ -360,7 +363,44 @@ test("an archive that is not of one log is refused, and nothing is written", asy
   await isRefused(tar("-c", "--sparse", "--format=gnu", "."), /holes/);
   // Names of others' that are no log's may be what they like.
   fs.symlinkSync("0.store", join(source, "first"));
-  await (await Log.import(target, tar("-c", "."))).close();
+  const whole = tar("-c", ".");
+  await (await Log.import(target, whole)).close();
+  // Bytes of another realm are bytes, as where tests have one of their own.
+  const elsewhere = runInNewContext("(bytes) => Uint8Array.from(bytes).buffer")(whole);
+  assert.ok(!(elsewhere instanceof ArrayBuffer));
+  await (await Log.import(`${target}-again`, elsewhere)).close();
+});
+
+test("what is given may change once a call has begun", async () => {
+  const log = await Log.open(join(scratch.path, "changing"));
+  const id = Uint8Array.of(1);
+  const appended = log.append("a", { producer: { id, sequence: 5n } });
+  const last = log.producerLast(id);
+  id[0] = 2;
+  assert.equal(await appended, 0n);
+  assert.deepEqual(await last, { sequence: 5n, offset: 0n });
+  // A value that is asked for twice.
+  let asked = 0;
+  const lie = { get value() { return asked++ % 2 ? { length: -20 } : "a"; } };
+  const batch = log.appendBatch(["one", /** @type {any} */ (lie), "two"]);
+  await assert.rejects(batch, { kind: "InvalidArgument", message: /neither a string nor a Uint8Array/ });
+  assert.equal(log.nextOffset, 1n);
+  await log.close();
+
+  // As a tab sends it to another: by this it finds what it sent before.
+  /** @type {any[]} */
+  const sent = [];
+  const calls = /** @type {import("../src/base.js").Calls} */ (/** @type {unknown} */ ({
+    call: async (/** @type {string} */ _, /** @type {any[][]} */ [appends = []]) => {
+      sent.push(...appends);
+      return appends.map(() => ({ offset: 0n }));
+    },
+  }));
+  const tab = new LogBase(calls, "synced", true);
+  const waits = tab.append("a", { producer: { id, sequence: 6n } });
+  id[0] = 3;
+  await waits;
+  assert.deepEqual(sent.map(({ producer }) => producer), [{ id: Uint8Array.of(2), sequence: 6n }]);
 });
 
 test("an archive has all files, however long their paths", async () => {

@@ -31,7 +31,7 @@ const NOT_COPIED = /^(sources-\d|proglog\.lock)$/;
 /** More than a file of sources.js ever has. */
 const SOURCES_BYTES_MAX = 1 << 20;
 /** What makes a log, and all that may be left of one; see core/FORMAT.md. */
-const OWN = /^(\d+\.(store|index)(\.cut|\.rewritten)?|\d+\.prepared|sources-\d|proglog\.lock)$/;
+const OWN = /^((0|[1-9]\d*)\.((store|index)(\.cut|\.rewritten)?|prepared)|sources-\d|proglog\.lock)$/;
 
 /** The directory of a log, locked. */
 export class DiskFiles {
