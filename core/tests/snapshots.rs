@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use proglog::{Durability, Error, Log, Offset, Options};
+use proglog::{Durability, Error, Log, Offset, Options, Unfinished};
 use tempfile::tempdir;
 
 const SNAPSHOTS: usize = 50;
@@ -181,6 +181,34 @@ fn damage_is_copied_as_it_is() {
         drop(opened);
         fs::remove_dir_all(&copy).unwrap();
     }
+}
+
+/// However it is said; what no directory can be renamed to is refused before anything is copied.
+#[test]
+#[cfg(unix)]
+fn a_place_is_told_by_its_name() {
+    use std::os::unix::fs::symlink;
+
+    let root = tempdir().unwrap();
+    let (source, empty) = (root.path().join("log"), root.path().join("empty"));
+    let log = Log::open(&source, options()).unwrap();
+    append(&log, &["a"]);
+    fs::create_dir(&empty).unwrap();
+    symlink(&empty, root.path().join("link")).unwrap();
+    symlink("nowhere", root.path().join("dangling")).unwrap();
+    for link in ["link", "link/", "link/.", "dangling"] {
+        let refused = Unfinished::begin(&source, root.path().join(link)).unwrap_err();
+        assert!(matches!(refused, Error::InvalidArgument(_)), "{refused}");
+        assert!(refused.to_string().contains("symbolic link"), "{refused}");
+    }
+    for place in ["copy", "another/", "third/.", "not/there/yet/.", "empty/."] {
+        let place = root.path().join(place);
+        assert_eq!(log.snapshot(&place).unwrap(), Offset(0)..Offset(1));
+        assert_eq!(held(&place), [(0, "a".to_owned())]);
+    }
+    let missing = root.path().join("no-log");
+    let failed = Unfinished::begin(&missing, root.path().join("other")).unwrap_err();
+    assert!(failed.to_string().contains("no-log"), "{failed}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Unfinished {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] when something is in the place, it is within the log's own directory, or there is such
+    /// [`Error::InvalidArgument`] when something is in the place, it is a symbolic link or within the log's own directory, or there is such
     /// a directory already; [`Error::Io`].
     pub fn begin(source: impl AsRef<Path>, destination: impl AsRef<Path>) -> Result<Self> {
         let (source, destination) = (source.as_ref(), destination.as_ref());
@@ -62,14 +62,20 @@ impl Unfinished {
         let Some(name) = destination.file_name() else {
             return refuse("has no name of its own; give one");
         };
+        // Without what may come after the name, such as `/.`, which no directory can be renamed to.
+        let place = destination.with_file_name(name);
+        if place.is_symlink() {
+            // Nor can one be to a link, wherever it leads.
+            return refuse("is a symbolic link; give the directory itself");
+        }
         let mut name = name.to_owned();
         name.push(".unfinished");
-        let (directory, parent) = (destination.with_file_name(name), parent_of(destination));
+        let (directory, parent) = (place.with_file_name(name), parent_of(&place));
         // Before a directory is made there.
         let existing = parent.ancestors().find(|found| found.is_dir());
         let existing = existing.unwrap_or(Path::new("."));
-        let is_within = || Ok(fs::canonicalize(existing)?.starts_with(fs::canonicalize(source)?));
-        if is_within().map_err(|e| failed("open directory", parent, e))? {
+        let real = |path| fs::canonicalize(path).map_err(|e| failed("open directory", path, e));
+        if real(existing)?.starts_with(real(source)?) {
             return refuse("is within the log; give a directory outside it");
         }
         FsBackend::make_directory(parent)?;
@@ -84,7 +90,7 @@ impl Unfinished {
         }
         Ok(Self {
             directory,
-            destination: destination.to_owned(),
+            destination: place,
             is_finished: false,
         })
     }
