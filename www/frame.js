@@ -244,8 +244,8 @@ function encodeRecord(output, { value, key, headers, timestampMs, producer }, no
   output.endWithLength(start);
 }
 
-/** What a record takes beside its value, mostly. */
-const RECORD_BYTES = 64;
+/** What a record takes beside its value, mostly: its length, the time, and what of the value comes first. */
+const RECORD_BYTES = 24;
 const U32_VALUES = 2 ** 32;
 /** Four bytes of a varint. */
 const U28_VALUES = 2 ** 28;
@@ -260,9 +260,10 @@ class Output {
     this.#bytes = new Uint8Array(bytes);
   }
 
-  /** All of them. */
+  /** All of them, with not much more in their buffer: whole buffers are sent. */
   taken() {
-    return this.#bytes.slice(0, this.#end);
+    const isNearlyFull = this.#bytes.length - this.#end <= this.#end >> 3;
+    return isNearlyFull ? this.#bytes.subarray(0, this.#end) : this.#bytes.slice(0, this.#end);
   }
 
   /** @param {Uint8Array} bytes */

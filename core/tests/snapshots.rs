@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use proglog::{Durability, Error, Log, Offset, Options, Unfinished};
+use proglog::{Durability, Error, Log, Offset, Options};
 use tempfile::tempdir;
 
 const SNAPSHOTS: usize = 50;
@@ -197,7 +197,7 @@ fn a_place_is_told_by_its_name() {
     symlink(&empty, root.path().join("link")).unwrap();
     symlink("nowhere", root.path().join("dangling")).unwrap();
     for link in ["link", "link/", "link/.", "dangling"] {
-        let refused = Unfinished::begin(&source, root.path().join(link)).unwrap_err();
+        let refused = proglog::Unfinished::begin(&source, root.path().join(link)).unwrap_err();
         assert!(matches!(refused, Error::InvalidArgument(_)), "{refused}");
         assert!(refused.to_string().contains("symbolic link"), "{refused}");
     }
@@ -207,7 +207,7 @@ fn a_place_is_told_by_its_name() {
         assert_eq!(held(&place), [(0, "a".to_owned())]);
     }
     let missing = root.path().join("no-log");
-    let failed = Unfinished::begin(&missing, root.path().join("other")).unwrap_err();
+    let failed = proglog::Unfinished::begin(&missing, root.path().join("other")).unwrap_err();
     assert!(failed.to_string().contains("no-log"), "{failed}");
 }
 

@@ -23,11 +23,14 @@ import { hold, newId, scope } from "./scope.js";
  * @property {any[]} args
  * @property {boolean} isAgain whether it may be done twice
  * @property {string | undefined} sentTo the leader that may have done it
+ * @property {boolean} [isGiven] whether the worker has its bytes, so that it cannot be sent again
  * @property {number} sinceMs
  * @property {(result: any) => void} resolve
  * @property {(error: Error) => void} reject
  */
 
+/** So many bytes are given to the worker, where they need not be sent again: to copy them takes as long as to write them. */
+const GIVEN_BYTES_MIN = 64 << 10;
 /** A call that the leader has not answered for so long is given up, if there was no sign of the leader either. */
 const UNAVAILABLE_MS = 10_000;
 const ASKED_AGAIN_MS = 500;
@@ -349,6 +352,7 @@ export class Tab {
       // It is closing the log: the next one does it.
       waiting.sentTo = undefined;
       this.#leader = "";
+      if (waiting.isGiven) this.#giveUp(id, waiting, "the log was being closed");
       return;
     }
     this.#waiting.delete(id);
@@ -387,8 +391,11 @@ export class Tab {
     const { call, args } = waiting;
     waiting.sentTo = this.#leader;
     try {
-      if (this.#isOwn) this.#worker?.postMessage({ id, call, args });
-      else this.#channel?.postMessage({ to: this.#leader, id, call, args });
+      if (this.#isOwn) {
+        const given = waiting.isAgain ? [] : givenBy(waiting);
+        waiting.isGiven = given.length > 0;
+        this.#worker?.postMessage({ id, call, args }, given);
+      } else this.#channel?.postMessage({ to: this.#leader, id, call, args });
     } catch (error) {
       this.#waiting.delete(id);
       waiting.reject(/** @type {Error} */ (error));
@@ -456,6 +463,19 @@ export class Tab {
       }
     }, ASKED_AGAIN_MS);
   }
+}
+
+/**
+ * What the worker is given of a call.
+ *
+ * @param {Waiting} waiting
+ * @returns {ArrayBuffer[]}
+ */
+function givenBy({ call, args }) {
+  if (call !== "append") return [];
+  /** @type {{ entries: Uint8Array<ArrayBuffer> }[]} */
+  const appends = args[0];
+  return appends.filter(({ entries }) => entries.length >= GIVEN_BYTES_MIN).map(({ entries }) => entries.buffer);
 }
 
 /**

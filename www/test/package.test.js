@@ -279,6 +279,27 @@ test("calls keep their order, and what is not as expected is told in numbers", a
   assert.deepEqual(outcome[2], ["Gap", ["n29"], true]);
 });
 
+test("a large batch is given to the worker once, whole or not at all", async () => {
+  const { lengths, isLeft, later, answered } = await page.evaluate(async () => {
+    const value = new Uint8Array(100_000).fill(7);
+    let log = await proglog.Log.open("large");
+    const answered = [await log.appendBatch([value, "small"]), [await log.append(value)]];
+    const closed = log.close();
+    const later = await log.append(value).catch((/** @type {any} */ { kind }) => kind);
+    await closed;
+    log = await proglog.Log.open("large");
+    const lengths = [];
+    for await (const record of log.scan()) lengths.push(record.value.length);
+    await log.close();
+    return { lengths, isLeft: value.length === 100_000, later, answered: answered.flat().map(Number) };
+  });
+  assert.deepEqual(answered, [0, 1, 2]);
+  assert.ok(isLeft, "the caller's bytes are still the caller's");
+  const isThere = typeof later === "bigint";
+  assert.ok(isThere || later === "Closed" || later === "Unavailable", `${later}`);
+  assert.deepEqual(lengths, [100_000, 5, 100_000, ...(isThere ? [100_000] : [])]);
+});
+
 test("appends that wait together share a flush, and what they cost is told", async () => {
   const [single, together, batch, scanned] = await page.evaluate(async () => {
     const log = await proglog.Log.open("fast");
