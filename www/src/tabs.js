@@ -29,7 +29,7 @@ import { hold, newId, scope } from "./scope.js";
  * @property {(error: Error) => void} reject
  */
 
-/** So many bytes are given to the worker, where they need not be sent again: to copy them takes as long as to write them. */
+/** So many bytes are given to the worker, and not copied, where they need not be sent again. */
 const GIVEN_BYTES_MIN = 64 << 10;
 /** A call that the leader has not answered for so long is given up, if there was no sign of the leader either. */
 const UNAVAILABLE_MS = 10_000;
