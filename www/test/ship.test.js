@@ -38,18 +38,20 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
  * @param {Page} page
  * @param {string} name
  * @param {string} url
- * @param {object} [options] of the log and the shipping
+ * @param {any} [options] of the log and the shipping
  */
 function ship(page, name, url, options = {}) {
   return page.evaluate(
     async ([name, url, options]) => {
       const shown = /** @type {any} */ (globalThis);
-      shown.log = await proglog.Log.open(name, options);
+      const { batchBytes, retain, ...own } = options;
+      shown.log = await proglog.Log.open(name, own);
       shown.abort = new AbortController();
       const { signal } = shown.abort;
       shown.errors = 0;
       shown.shipping = shown.log.syncTo(url, {
-        ...options,
+        batchBytes,
+        retain,
         signal,
         onProgress: (/** @type {any} */ progress) => {
           shown.progress = progress;
