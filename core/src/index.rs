@@ -255,28 +255,25 @@ impl<F: BackendFile> Index<F> {
         if bytes == 0 {
             return Ok(());
         }
-        let bytes = bytes.min(FLUSHED_AT_A_TIME);
+        let bytes_max = bytes.min(FLUSHED_AT_A_TIME);
         let mut entries = Vec::new();
-        let reserved = entries.try_reserve_exact(bytes);
+        let reserved = entries.try_reserve_exact(bytes_max);
         reserved.map_err(|_| out_of_memory(&self.name))?;
-        entries.resize(bytes, 0);
         while writing.written < end {
+            entries.clear();
             let mut next = writing.written;
-            let mut bytes = 0;
             // Positions that follow one another may stand apart in memory.
-            while next < end && bytes < entries.len() {
+            while next < end && entries.len() < bytes_max {
+                let room = (bytes_max - entries.len()) / ENTRY;
                 let positions = self.recent.some_from(next - self.opened);
-                let numbered = (next..end).zip(positions);
-                for (entry, (n, position)) in entries[bytes..].chunks_exact_mut(ENTRY).zip(numbered)
-                {
+                for (n, position) in (next..end).zip(positions).take(room) {
                     // There are never more.
                     let relative = u32::try_from(n).unwrap_or(u32::MAX);
-                    entry.copy_from_slice(&encode_entry(relative, position));
-                    bytes += ENTRY;
+                    push_entry(&mut entries, relative, position);
                     next += 1;
                 }
             }
-            self.write_file(file, &mut writing, &entries[..bytes])?;
+            self.write_file(file, &mut writing, &entries)?;
         }
         Ok(())
     }

@@ -630,7 +630,7 @@ fn take_bytes<'a>(fields: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// Mostly of one byte, for which there is no need to ask for more.
-#[inline]
+#[inline(always)]
 fn take_number(fields: &mut &[u8]) -> Option<u64> {
     match **fields {
         [byte @ ..0x80, ref rest @ ..] => {
