@@ -157,12 +157,14 @@ export function decodeFrames(frames) {
  *
  * @param {NewRecord[]} records
  * @param {number} [nowMs] the timestamp of those that tell none
- * @returns {Uint8Array}
+ * @param {ArrayBuffer} [spare] one that is not used any more, to write them to if they fill it
+ * @returns {Uint8Array<ArrayBuffer>}
  */
-export function encodeBatch(records, nowMs = 0) {
+export function encodeBatch(records, nowMs = 0, spare) {
   let bytes = 0;
   for (const record of records) bytes += RECORD_BYTES + checked(record?.value, "a value").length;
-  const output = new Output(bytes);
+  const isSpareFilled = spare !== undefined && bytes <= spare.byteLength && isNearly(bytes, spare.byteLength);
+  const output = new Output(isSpareFilled ? spare : new ArrayBuffer(bytes));
   for (const record of records) encodeRecord(output, record, nowMs);
   return output.taken();
 }
@@ -228,7 +230,7 @@ function encodeRecord(output, { value, key, headers, timestampMs, producer }, no
     if (!Array.isArray(headers)) throw new TypeError("the headers are no array of { name, value }; give one");
     for (const header of headers) {
       if (typeof header?.name !== "string") throw new TypeError("a header's name is no string; give each as { name, value }");
-      const encoded = new Output(RECORD_BYTES);
+      const encoded = new Output(new ArrayBuffer(RECORD_BYTES));
       encoded.bytesField(1, header.name);
       encoded.bytesField(2, checked(header.value, "a header's value"));
       const bytes = encoded.taken();
@@ -250,19 +252,29 @@ const U32_VALUES = 2 ** 32;
 /** Four bytes of a varint. */
 const U28_VALUES = 2 ** 28;
 
+/**
+ * Whether so many bytes fill a buffer of so many, or nearly.
+ *
+ * @param {number} filled
+ * @param {number} bytes
+ */
+function isNearly(filled, bytes) {
+  return bytes - filled <= filled >> 3;
+}
+
 /** Bytes that are put one after the other. One array for all: a batch of a thousand made ten thousand of them. */
 class Output {
   #bytes;
   #end = 0;
 
-  /** @param {number} bytes how many there will be, perhaps */
-  constructor(bytes) {
-    this.#bytes = new Uint8Array(bytes);
+  /** @param {ArrayBuffer} buffer of as many bytes as there will be, perhaps */
+  constructor(buffer) {
+    this.#bytes = new Uint8Array(buffer);
   }
 
   /** All of them, with not much more in their buffer: whole buffers are sent. */
   taken() {
-    const isNearlyFull = this.#bytes.length - this.#end <= this.#end >> 3;
+    const isNearlyFull = isNearly(this.#end, this.#bytes.length);
     return isNearlyFull ? this.#bytes.subarray(0, this.#end) : this.#bytes.slice(0, this.#end);
   }
 
@@ -324,13 +336,13 @@ class Output {
   }
 
   /**
-   * Leaves room, and gives where it begins.
+   * Leaves room, and gives where it ends.
    *
    * @param {number} bytes
    */
   begin(bytes) {
     this.#makeRoom(bytes);
-    this.#end += bytes;
+    for (const end = this.#end + bytes; this.#end < end; ) this.#bytes[this.#end++] = 0;
     return this.#end;
   }
 

@@ -32,10 +32,12 @@ async function openProglog(name) {
   const files = await Files.open(Promise.resolve(module.Directory), name);
   const open = () => module.Log.open(name, {});
   const log = await files.again(open, (log) => log.free());
+  /** As the package has one. @type {ArrayBuffer | undefined} */
+  let spare;
   /** @param {Uint8Array[]} values */
   const appendBatch = async (values) => {
-    const timestampMs = Date.now();
-    const entries = encodeBatch(values.map((value) => ({ value, timestampMs })));
+    const entries = encodeBatch(values.map((value) => ({ value })), Date.now(), spare);
+    spare = entries.buffer;
     if (!files.isReady) await files.ready();
     return files.again(() => log.appendEntries(entries, SYNCED, -1n));
   };

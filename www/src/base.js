@@ -65,7 +65,7 @@ import { SHIP_OPTIONS, ship } from "./ship.js";
 
 /**
  * @typedef {object} Appending
- * @property {{ entries: Uint8Array, promise: number, expected: bigint, producer: import("./appended.js").Producer | undefined }} call
+ * @property {{ entries: Uint8Array<ArrayBuffer>, promise: number, expected: bigint, producer: import("./appended.js").Producer | undefined }} call
  * @property {boolean} isAgain whether it may be sent twice, for its records say whose they are
  * @property {(offset: bigint) => void} resolve
  * @property {(error: Error) => void} reject
@@ -78,6 +78,9 @@ const RECORD_OPTIONS = ["key", "headers", "timestampMs", "producer", ...APPEND_O
 const APPENDS_SENT_MAX = 1024;
 /** Bytes of the id that a tab's appends have once they may be sent twice. */
 const PRODUCER_BYTES = 8;
+/** What a batch was encoded in is kept for the next if it has more bytes than the one, and no more than the other. */
+const SPARE_BYTES_MIN = 4 << 10;
+const SPARE_BYTES_MAX = 4 << 20;
 /** How much a scan reads at a time. */
 const SCANNED_BYTES = 256 << 10;
 /** The module takes no number above. */
@@ -93,6 +96,13 @@ export class LogBase {
   #producer = { id: crypto.getRandomValues(new Uint8Array(PRODUCER_BYTES)), sequence: 0n };
   /** @type {Promise<void> | undefined} */
   #appending;
+  /**
+   * What a batch was encoded in, for the next: the memory of a new buffer has to be made when it is first written to, which
+   * took longer than the encoding.
+   *
+   * @type {ArrayBuffer | undefined}
+   */
+  #spare;
 
   /**
    * @param {Calls} calls
@@ -163,8 +173,8 @@ export class LogBase {
     const isValue = (/** @type {unknown} */ record) => typeof record === "string" || isBytes(record);
     // Also of those that an array lacks.
     const whole = Array.from(records, (record) => /** @type {NewRecord} */ (isValue(record) ? { value: record } : record));
-    const first = await this.#append(whole, options);
-    return whole.map((_, n) => first + BigInt(n));
+    let offset = await this.#append(whole, options);
+    return whole.map(() => offset++);
   }
 
   /**
@@ -428,7 +438,8 @@ export class LogBase {
       producer: { ...this.#producer, sequence: this.#producer.sequence++ },
     });
     const whole = isShared ? records.map(numbered) : records;
-    const entries = encode(whole);
+    const entries = encode(whole, this.#spare);
+    if (entries.buffer === this.#spare) this.#spare = undefined;
     const first = whole[0]?.producer;
     // The caller may use its memory for another id while this waits.
     const producer = first && { id: copied(first.id), sequence: first.sequence };
@@ -450,6 +461,7 @@ export class LogBase {
       const sent = this.#appends.splice(0, end < 0 ? this.#appends.length : end);
       try {
         const results = await this.#calls.call("append", [sent.map(({ call }) => call)], isAgain);
+        this.#keepSpare(sent);
         sent.forEach(({ resolve, reject }, n) => {
           const { offset, error } = results[n];
           if (error) reject(receiveError(error));
@@ -460,6 +472,14 @@ export class LogBase {
       }
     }
     this.#appending = undefined;
+  }
+
+  /** @param {Appending[]} sent whose bytes are not needed any more */
+  #keepSpare(sent) {
+    for (const { buffer } of sent.map(({ call }) => call.entries)) {
+      const isLargest = buffer.byteLength > (this.#spare?.byteLength ?? SPARE_BYTES_MIN);
+      if (isLargest && buffer.byteLength <= SPARE_BYTES_MAX) this.#spare = buffer;
+    }
   }
 
   /**
@@ -487,10 +507,13 @@ function copied(id) {
   return new Uint8Array(toBytes(id));
 }
 
-/** @param {NewRecord[]} records */
-function encode(records) {
+/**
+ * @param {NewRecord[]} records
+ * @param {ArrayBuffer} [spare]
+ */
+function encode(records, spare) {
   try {
-    return encodeBatch(records, Date.now());
+    return encodeBatch(records, Date.now(), spare);
   } catch (error) {
     throw invalid(/** @type {Error} */ (error).message);
   }

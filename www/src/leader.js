@@ -2,7 +2,7 @@
 // ask, one call after the other. Appends that wait at the same time share a write and a flush, whosever they are.
 
 import { sendError } from "./error.js";
-import { scope } from "./scope.js";
+import { buffersOf, scope } from "./scope.js";
 
 /** @typedef {import("./error.js").SentError} SentError */
 /** @typedef {import("./base.js").Offsets} Offsets */
@@ -19,6 +19,7 @@ import { scope } from "./scope.js";
  * @property {number} id
  * @property {string} call
  * @property {any[]} args
+ * @property {Uint8Array<ArrayBuffer>[]} [given] bytes of them that were not copied: who asks gets them back
  */
 
 /**
@@ -102,13 +103,13 @@ export class Leader {
   }
 
   /**
-   * @param {{ id: number, call: string, args: any[] }} call
+   * @param {Omit<Asked, "post">} call
    * @param {Post} [post] to who asks
    */
-  ask({ id, call, args }, post = this.#postToPage) {
-    // Another does it.
-    if (this.#isClosed) return post({ id, isNotDone: true });
-    this.#asked.push({ post, id, call, args });
+  ask(call, post = this.#postToPage) {
+    const asked = { ...call, post };
+    if (this.#isClosed) return notDone(asked);
+    this.#asked.push(asked);
     if (this.#log) void this.#answerAll();
   }
 
@@ -179,10 +180,10 @@ export class Leader {
     try {
       const results = await log.append(asked.flatMap(({ args }) => args[0]));
       let at = 0;
-      for (const { post, id, args } of asked) {
+      for (const { post, id, args, given } of asked) {
         const result = results.slice(at, (at += args[0].length));
         result.forEach(({ error }) => this.#note(error));
-        post({ id, result, offsets: log.offsets });
+        post({ id, result, offsets: log.offsets, given }, buffersOf(given));
       }
     } catch (error) {
       const sent = sendError(error);
@@ -228,7 +229,7 @@ export class Leader {
   async #close(log, post, id) {
     this.#isClosed = true;
     const { offsets } = log;
-    this.#asked.splice(0).forEach(({ post, id }) => post({ id, isNotDone: true }));
+    this.#asked.splice(0).forEach(notDone);
     try {
       await log.close();
       post({ id, offsets });
@@ -250,6 +251,15 @@ export class Leader {
       if (isWatching && !answered.includes(post)) post({});
     }
   }
+}
+
+/**
+ * Tells that this leader does not do it: another does.
+ *
+ * @param {Asked} asked
+ */
+function notDone({ post, id, given }) {
+  post({ id, isNotDone: true, given }, buffersOf(given));
 }
 
 const { port1, port2 } = new MessageChannel();

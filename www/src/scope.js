@@ -32,3 +32,12 @@ export function hold(lock) {
     held.catch(reject);
   });
 }
+
+/**
+ * What has to be transferred, so that these bytes are given and not copied.
+ *
+ * @param {Uint8Array<ArrayBuffer>[]} [given]
+ */
+export function buffersOf(given = []) {
+  return given.map(({ buffer }) => buffer);
+}

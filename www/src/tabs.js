@@ -4,7 +4,7 @@
 // gives the lock to the next. A page that is to be frozen gives up its worker before.
 
 import { ProglogError, receiveError } from "./error.js";
-import { hold, newId, scope } from "./scope.js";
+import { buffersOf, hold, newId, scope } from "./scope.js";
 
 /** @typedef {import("./base.js").Offsets} Offsets */
 /** @typedef {import("./base.js").Role} Role */
@@ -15,6 +15,8 @@ import { hold, newId, scope } from "./scope.js";
  * @typedef {{ name: string, options: object, wasmUrl: string | undefined, tar: Blob | undefined }} Opening
  */
 
+/** @typedef {{ entries: Uint8Array<ArrayBuffer> }} AppendCall */
+
 /**
  * A call that was not answered yet.
  *
@@ -23,7 +25,7 @@ import { hold, newId, scope } from "./scope.js";
  * @property {any[]} args
  * @property {boolean} isAgain whether it may be done twice
  * @property {string | undefined} sentTo the leader that may have done it
- * @property {boolean} [isGiven] whether the worker has its bytes, so that it cannot be sent again
+ * @property {AppendCall[]} given those whose bytes the worker has, until it answers
  * @property {number} sinceMs
  * @property {(result: any) => void} resolve
  * @property {(error: Error) => void} reject
@@ -149,7 +151,7 @@ export class Tab {
     const id = this.#calls++;
     return new Promise((resolve, reject) => {
       /** @type {Waiting} */
-      const waiting = { call, args, isAgain, sentTo: undefined, sinceMs: performance.now(), resolve, reject };
+      const waiting = { call, args, isAgain, sentTo: undefined, given: [], sinceMs: performance.now(), resolve, reject };
       this.#waiting.set(id, waiting);
       this.#wait();
       if (this.#leader) this.#send(id, waiting);
@@ -344,15 +346,27 @@ export class Tab {
     if (said.id !== undefined) this.#answered(said);
   }
 
-  /** @param {{ id: number, result?: any, error?: import("./error.js").SentError, isNotDone?: boolean }} said */
-  #answered({ id, result, error, isNotDone }) {
+  /**
+   * @typedef {object} Answer
+   * @property {number} id
+   * @property {any} [result]
+   * @property {import("./error.js").SentError} [error]
+   * @property {boolean} [isNotDone]
+   * @property {Uint8Array<ArrayBuffer>[]} [given] the bytes that the worker was given, back
+   *
+   * @param {Answer} answer
+   */
+  #answered({ id, result, error, isNotDone, given = [] }) {
     const waiting = this.#waiting.get(id);
     if (!waiting) return;
+    given.forEach((entries, n) => {
+      const append = waiting.given[n];
+      if (append) append.entries = entries;
+    });
     if (isNotDone) {
       // It is closing the log: the next one does it.
       waiting.sentTo = undefined;
       this.#leader = "";
-      if (waiting.isGiven) this.#giveUp(id, waiting, "the log was being closed");
       return;
     }
     this.#waiting.delete(id);
@@ -392,9 +406,9 @@ export class Tab {
     waiting.sentTo = this.#leader;
     try {
       if (this.#isOwn) {
-        const given = waiting.isAgain ? [] : givenBy(waiting);
-        waiting.isGiven = given.length > 0;
-        this.#worker?.postMessage({ id, call, args }, given);
+        waiting.given = waiting.isAgain ? [] : givenBy(waiting);
+        const given = waiting.given.map(({ entries }) => entries);
+        this.#worker?.postMessage({ id, call, args, given }, buffersOf(given));
       } else this.#channel?.postMessage({ to: this.#leader, id, call, args });
     } catch (error) {
       this.#waiting.delete(id);
@@ -466,16 +480,16 @@ export class Tab {
 }
 
 /**
- * What the worker is given of a call.
+ * The appends of a call whose bytes the worker is given.
  *
  * @param {Waiting} waiting
- * @returns {ArrayBuffer[]}
+ * @returns {AppendCall[]}
  */
 function givenBy({ call, args }) {
   if (call !== "append") return [];
-  /** @type {{ entries: Uint8Array<ArrayBuffer> }[]} */
+  /** @type {AppendCall[]} */
   const appends = args[0];
-  return appends.filter(({ entries }) => entries.length >= GIVEN_BYTES_MIN).map(({ entries }) => entries.buffer);
+  return appends.filter(({ entries }) => entries.length >= GIVEN_BYTES_MIN);
 }
 
 /**

@@ -89,9 +89,10 @@ async function open(call) {
   await led;
 }
 
-self.addEventListener("message", async ({ data: { id, call, args } }) => {
+self.addEventListener("message", async ({ data }) => {
+  const { id, call, args } = data;
   if (call === "open") return open(args[0]);
-  if (call !== "delete") return leader?.ask({ id, call, args });
+  if (call !== "delete") return leader?.ask(data);
   try {
     self.postMessage({ id, result: await deleteLog(args[0]) });
   } catch (error) {
