@@ -1,7 +1,7 @@
 // `npm run bench`: the log beside IndexedDB and SQLite in the same browser. Prints tables, and writes JSON where told.
 //
-// Options: --rounds 7, --ms 500 (of each measurement), --records 1000,100000,1000000, --only REGEXP (of titles),
-// --directory DIR (for the browser's profile, on a disk), --json FILE.
+// Options: --rounds 7, --ms 500 (of each measurement), --records 1000,100000,1000000 (of logs to open), --starts 21 (of each),
+// --only REGEXP (of titles), --directory DIR (for the browser's profile, on a disk), --json FILE.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release, tmpdir, totalmem } from "node:os";
@@ -18,6 +18,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "7" },
     ms: { type: "string", default: "500" },
     records: { type: "string", default: "1000,100000,1000000" },
+    starts: { type: "string", default: "21" },
     only: { type: "string" },
     directory: { type: "string", default: tmpdir() },
     json: { type: "string" },
@@ -32,6 +33,7 @@ try {
     warmUps: 10,
     ms: Number(values.ms),
     records: values.records.split(",").map(Number),
+    starts: Number(values.starts),
     only: values.only ? new RegExp(values.only) : undefined,
   };
   const isShown = process.stderr.isTTY;
@@ -46,9 +48,11 @@ try {
     date: new Date().toISOString().slice(0, 16).replace("T", " ") + " UTC",
     "load before": load.toFixed(2),
     rounds: values.rounds,
+    starts: values.starts,
   };
   console.log(Object.entries(machine).map(([name, value]) => `${name}: ${value}`).join("\n"));
   for (const unit of /** @type {const} */ (["a second", "ms"])) print(rows.filter((row) => row.unit === unit));
+  printGrowth(rows.filter((row) => row.unit === "ms"));
   if (values.json) writeFileSync(values.json, JSON.stringify({ machine, rows }, null, 1) + "\n");
 } finally {
   rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
@@ -70,6 +74,17 @@ function print(rows) {
   }
   const what = first.unit === "ms" ? "how many times as long as proglog" : "how many times as many proglog does";
   console.log(`\nMedians; after the semicolon ${what}: median, and least to most of a round.`);
+}
+
+/** How much longer a start takes in the largest log than in the smallest. @param {Row[]} rows */
+function printGrowth(rows) {
+  const [first, last] = [rows[0], rows.at(-1)];
+  if (!first || !last || first === last) return;
+  const grown = Object.keys(first.subjects).map((subject) => {
+    const ratios = (last.subjects[subject] ?? []).map((ms, round) => ms / (first.subjects[subject]?.[round] ?? NaN));
+    return `${subject} ${ratio(ratios)}`;
+  });
+  console.log(`\n${last.title}, beside ${first.title}, of a round: ${grown.join(", ")}`);
 }
 
 /** @param {number[]} numbers */

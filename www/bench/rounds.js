@@ -7,9 +7,15 @@ import { Site } from "../test/site.js";
 /** @typedef {import("./measure.js").Measured} Measured */
 
 /**
- * How often each is measured, and how; to open what sizes of logs; and only what has such a title.
+ * How often each is measured, and how; what sizes of logs are opened, and how often; and only what has such a title.
  *
- * @typedef {{ rounds: number, warmUps: number, ms: number, records: number[], only?: RegExp | undefined }} Plan
+ * @typedef {object} Plan
+ * @property {number} rounds
+ * @property {number} warmUps
+ * @property {number} ms
+ * @property {number[]} records
+ * @property {number} starts
+ * @property {RegExp | undefined} [only]
  */
 
 /**
@@ -45,7 +51,7 @@ const TMPFS = 0x01021994;
  * @param {Plan} plan
  * @param {(what: string) => void} [tell]
  */
-export async function measureAll(profile, { rounds, warmUps, ms, records, only }, tell = () => {}) {
+export async function measureAll(profile, { rounds, warmUps, ms, records, starts, only }, tell = () => {}) {
   if (statfsSync(profile).type === TMPFS) throw new Error(`${profile} is in memory; give a directory on a disk`);
   const site = await Site.startPlain(profile);
   try {
@@ -69,28 +75,39 @@ export async function measureAll(profile, { rounds, warmUps, ms, records, only }
     }
     rows.push(...appended);
     await page.close();
-    const sizes = only && !only.test(`start, ${records}`) ? [] : records;
-    for (const count of sizes) {
-      const row = newRow(`start, ${count.toLocaleString("en")} records`, "ms", STARTERS);
-      for (const subject of STARTERS) {
-        tell(`making ${count} records, ${subject}`);
-        await once(site, subject, "make", count);
-        // Once unmeasured: to have what is read in the page cache.
-        await once(site, subject, "start", count);
-      }
-      for (let round = 0; round < rounds; round++) {
-        for (const subject of rotated(STARTERS, round)) {
-          tell(`round ${round + 1}: ${row.title}, ${subject}`);
-          row.subjects[subject]?.push(await once(site, subject, "start", count));
-        }
-      }
-      for (const subject of STARTERS) await once(site, subject, "remove", count);
-      rows.push(row);
-    }
+    const sizes = only && !only.test("start") ? [] : records;
+    rows.push(...(await measureStarts(site, sizes, starts, tell)));
     return { version, rows };
   } finally {
     await site.stop();
   }
+}
+
+/**
+ * Logs of all sizes are there at once, and opened in turn, so that what the machine does meanwhile happens to all.
+ *
+ * @param {Site} site
+ * @param {number[]} sizes in records
+ * @param {number} rounds
+ * @param {(what: string) => void} tell
+ */
+async function measureStarts(site, sizes, rounds, tell) {
+  const subjects = sizes.flatMap((size, n) => STARTERS.map((subject) => ({ subject, size, n })));
+  const rows = sizes.map((size) => newRow(`start, ${size.toLocaleString("en")} records`, "ms", STARTERS));
+  for (const { subject, size } of subjects) {
+    tell(`making ${size} records, ${subject}`);
+    await once(site, subject, "make", size);
+    // Once unmeasured: to have what is read in the page cache.
+    await once(site, subject, "start", size);
+  }
+  for (let round = 0; round < rounds; round++) {
+    for (const { subject, size, n } of rotated(subjects, round)) {
+      tell(`round ${round + 1}: ${rows[n]?.title}, ${subject}`);
+      rows[n]?.subjects[subject]?.push(await once(site, subject, "start", size));
+    }
+  }
+  for (const { subject, size } of subjects) await once(site, subject, "remove", size);
+  return rows;
 }
 
 /**
