@@ -28,7 +28,7 @@ pub use self::sync_access::SyncAccessHandle;
 pub use self::{
     file::OpfsFile,
     handle::Handle,
-    manifest::{COPIES, Found, Manifest, find},
+    manifest::{COPIES, Found, Manifest, Names, find},
 };
 use self::{
     handle::read_all,
@@ -82,8 +82,8 @@ impl<H: Handle> Opfs<H> {
             Found::Manifest { copy, manifest } => (manifest, copy, false),
             Found::Nothing => (Manifest::default(), COPIES - 1, true),
         };
-        let named = manifest.files.values();
-        let last = named.chain(numbers).max().copied();
+        let named = manifest.files.numbers();
+        let last = named.chain(numbers.iter().copied()).max();
         let mut state = State {
             copies,
             durable: latest,
@@ -175,14 +175,14 @@ impl<H: Handle> Opfs<H> {
     #[must_use]
     pub fn closed_files(&self) -> Vec<u32> {
         let state = self.state();
-        let numbers = state.manifest.files.values().copied();
+        let numbers = state.manifest.files.numbers();
         numbers.filter(|&number| !state.is_open(number)).collect()
     }
 
     /// Adds a file that was opened. If it has lost its name meanwhile, it is closed.
     pub fn add_open(&self, number: u32, handle: H) {
         let mut state = self.state();
-        let has_name = state.manifest.files.values().any(|&named| named == number);
+        let has_name = state.manifest.files.numbers().any(|named| named == number);
         if !has_name || state.is_open(number) {
             handle.close();
             return;
@@ -230,7 +230,7 @@ impl<H: Handle> Opfs<H> {
     /// No spare is left: [`io::ErrorKind::WouldBlock`]; the name is too long, or taken.
     pub fn import(&self, name: &str) -> io::Result<OpfsFile<H>> {
         let mut state = self.state();
-        let is_taken = state.manifest.files.contains_key(name);
+        let is_taken = state.manifest.files.get(name).is_some();
         if is_taken || name.len() > NAME_BYTES_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -258,7 +258,7 @@ impl<H: Handle> Opfs<H> {
         }
         let before = state.manifest.files.clone();
         for (name, file) in std::mem::take(&mut state.importing) {
-            state.manifest.files.insert(name, file.number);
+            state.manifest.files.insert(&name, file.number);
             state.open.push(file);
         }
         state.write_manifest_or(before)?;
@@ -289,12 +289,18 @@ impl<H: Handle> Backend for Opfs<H> {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.state().manifest.files.keys().cloned().collect())
+        Ok(self
+            .state()
+            .manifest
+            .files
+            .names()
+            .map(str::to_owned)
+            .collect())
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<OpfsFile<H>> {
         let mut state = self.state();
-        if access != Access::Create || state.manifest.files.contains_key(name) {
+        if access != Access::Create || state.manifest.files.get(name).is_some() {
             return Ok(OpfsFile::of(Rc::clone(state.file(name)?)));
         }
         if name.len() > NAME_BYTES_MAX {
@@ -302,7 +308,7 @@ impl<H: Handle> Backend for Opfs<H> {
         }
         let file = Rc::new(state.take_spare()?);
         let before = state.manifest.files.clone();
-        state.manifest.files.insert(name.to_owned(), file.number);
+        state.manifest.files.insert(name, file.number);
         if let Err(e) = state.write_manifest_or(before) {
             // That may have reached the manifest, so that it may not be another's now.
             state.left_unsynced.push(Left::Open(file));
@@ -328,7 +334,7 @@ impl<H: Handle> Backend for Opfs<H> {
         let before = state.manifest.files.clone();
         let number = state.manifest.files.remove(from);
         let number = number.ok_or(io::ErrorKind::NotFound)?;
-        let replaced = state.manifest.files.insert(to.to_owned(), number);
+        let replaced = state.manifest.files.insert(to, number);
         state.write_manifest_or(before)?;
         if let Some(replaced) = replaced {
             state.leave(replaced);
@@ -347,7 +353,7 @@ impl<H: Handle> Backend for Opfs<H> {
         }
         let copy = Rc::new(state.copy(&file, bytes)?);
         let before = state.manifest.files.clone();
-        state.manifest.files.insert(name.to_owned(), copy.number);
+        state.manifest.files.insert(name, copy.number);
         if let Err(e) = state.write_manifest_or(before) {
             state.left_unsynced.push(Left::Open(copy));
             return Err(e);

@@ -1,15 +1,17 @@
 //! The manifest of a log's files in a browser: what is not whole is not taken for one, whatever its bytes.
 
-use std::collections::BTreeMap;
-
 use proglog_wasm::opfs::{Found, Manifest, find};
 
 fn manifest(generation: u64, names: u32) -> Manifest {
-    let files = (0..names).map(|n| (format!("{}.store", n * 1000), n));
-    Manifest {
+    let mut manifest = Manifest {
         generation,
-        files: files.collect(),
+        ..Manifest::default()
+    };
+    for n in 0..names {
+        let name = format!("{}.store", n * 1000);
+        assert_eq!(manifest.files.insert(&name, n), None);
     }
+    manifest
 }
 
 #[test]
@@ -94,9 +96,10 @@ fn crafted_bytes_are_refused_and_ask_for_no_memory() {
     for count in [1, u64::MAX, 1 << 40] {
         assert_eq!(craft(&|bytes| header(bytes, count)), None);
     }
-    // Two files of a name, two names of a file, and a name that is no text.
+    // Two files of a name, two names of a file, names in another order, and a name that is no text.
     for [first, second] in [
         [(1, b"a"), (2, b"a")],
+        [(1, b"b"), (2, b"a")],
         [(1, b"a"), (1, b"b")],
         [(1, b"a"), (2, b"\xff")],
     ] {
@@ -140,7 +143,7 @@ fn what_was_lost_is_not_taken_for_what_never_was() {
             copy: 2,
             manifest: Manifest {
                 generation: 1,
-                files: BTreeMap::new()
+                ..Manifest::default()
             }
         }
     );

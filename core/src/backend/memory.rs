@@ -1,7 +1,6 @@
 //! Files in memory.
 
 use std::{
-    collections::BTreeMap,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -29,7 +28,37 @@ use super::{Access, Backend, BackendFile};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryBackend {
-    files: Arc<Mutex<BTreeMap<String, MemoryFile>>>,
+    files: Arc<Mutex<Files>>,
+}
+
+/// Files by name, in order.
+#[derive(Debug, Default)]
+struct Files(Vec<(String, MemoryFile)>);
+
+impl Files {
+    fn get(&self, name: &str) -> Option<&MemoryFile> {
+        self.place(name).ok().map(|at| &self.0[at].1)
+    }
+
+    /// Puts a file in the place of the one that has the name, which is removed.
+    fn insert(&mut self, name: &str, file: MemoryFile) {
+        match self.place(name) {
+            Ok(at) => std::mem::replace(&mut self.0[at].1, file).removed(),
+            Err(at) => self.0.insert(at, (name.to_owned(), file)),
+        }
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<MemoryFile> {
+        match self.place(name) {
+            Ok(at) => Ok(self.0.remove(at).1),
+            Err(_) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Where a name is, or would be.
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| (**other).cmp(name))
+    }
 }
 
 impl MemoryBackend {
@@ -41,10 +70,8 @@ impl MemoryBackend {
 
     /// Puts a file of these bytes into the directory, in place of one of the same name.
     pub fn insert(&self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) {
-        let replaced = self
-            .files()
-            .insert(name.into(), MemoryFile::of(bytes.into()));
-        replaced.inspect(MemoryFile::removed);
+        self.files()
+            .insert(&name.into(), MemoryFile::of(bytes.into()));
     }
 
     /// The bytes of a file.
@@ -53,7 +80,7 @@ impl MemoryBackend {
         self.files().get(name).map(|file| file.bytes().clone())
     }
 
-    fn files(&self) -> MutexGuard<'_, BTreeMap<String, MemoryFile>> {
+    fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -66,7 +93,8 @@ impl Backend for MemoryBackend {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.files().keys().cloned().collect())
+        let files = self.files();
+        Ok(files.0.iter().map(|(name, _)| name.clone()).collect())
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<MemoryFile> {
@@ -74,33 +102,33 @@ impl Backend for MemoryBackend {
         match files.get(name) {
             Some(file) => Ok(file.clone()),
             None if access == Access::Create => {
-                Ok(files.entry(name.to_owned()).or_default().clone())
+                let file = MemoryFile::default();
+                files.insert(name, file.clone());
+                Ok(file)
             }
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let removed = self.files().remove(name);
-        removed.ok_or(io::ErrorKind::NotFound)?.removed();
+        self.files().remove(name)?.removed();
         Ok(())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut files = self.files();
-        let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        let replaced = files.insert(to.to_owned(), file);
-        replaced.inspect(MemoryFile::removed);
+        let file = files.remove(from)?;
+        files.insert(to, file);
         Ok(())
     }
 
     /// The file is replaced, so that who reads the old one goes on.
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
         let mut files = self.files();
-        let file = files.get_mut(name).ok_or(io::ErrorKind::NotFound)?;
+        let file = files.get(name).ok_or(io::ErrorKind::NotFound)?;
         let mut kept = file.bytes().clone();
         kept.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
-        std::mem::replace(file, MemoryFile::of(kept)).removed();
+        files.insert(name, MemoryFile::of(kept));
         Ok(())
     }
 

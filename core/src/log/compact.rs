@@ -1,7 +1,7 @@
 //! Compaction: of the records of each key the latest stays.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::RandomState},
+    collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
     ops::Range,
     sync::{Arc, PoisonError},
@@ -214,7 +214,9 @@ impl<B: Backend> Log<B> {
                         }
                     }
                     Err(Error::Corrupt { segment, .. }) => {
-                        marks.damaged.insert(segment);
+                        if let Err(at) = marks.damaged.binary_search(&segment) {
+                            marks.damaged.insert(at, segment);
+                        }
                     }
                     Err(e) => return Err(e),
                 }
@@ -232,7 +234,7 @@ impl<B: Backend> Log<B> {
     fn rewrite_marked(&self, marks: Marks<B>) -> Result<Compacted> {
         let mut compacted = Compacted::default();
         let segments = marks.segments.iter();
-        let bases: BTreeSet<Offset> = segments.map(|segment| segment.slot.base).collect();
+        let bases: Vec<Offset> = segments.map(|segment| segment.slot.base).collect();
         for segment in marks.segments {
             let base = segment.slot.base;
             // A tombstone goes once nothing below it can hold an older record of its key.
@@ -245,7 +247,7 @@ impl<B: Backend> Log<B> {
             };
             let has_any =
                 segment.obsolete.has_any() || with_tombstones && segment.tombstones.has_any();
-            let reason = if marks.damaged.contains(&base) {
+            let reason = if marks.damaged.binary_search(&base).is_ok() {
                 LeftAloneReason::Damaged
             } else if !has_any {
                 continue;
@@ -278,7 +280,7 @@ impl<B: Backend> Log<B> {
         }
         // The last one takes appends, and is left as it is anyway.
         for base in marks.damaged {
-            if !bases.contains(&base) {
+            if bases.binary_search(&base).is_err() {
                 let reason = LeftAloneReason::Damaged;
                 compacted.left_alone.push(LeftAlone { base, reason });
             }
@@ -416,7 +418,8 @@ impl Latest {
 struct Marks<B: Backend> {
     /// Those that may be written anew, lowest first.
     segments: Vec<Marked<B>>,
-    damaged: BTreeSet<Offset>,
+    /// The bases of those that have damage, likewise.
+    damaged: Vec<Offset>,
 }
 
 struct Marked<B: Backend> {
@@ -437,7 +440,7 @@ impl<B: Backend> Marks<B> {
         };
         Self {
             segments: slots.map(marked).collect(),
-            damaged: BTreeSet::new(),
+            damaged: Vec::new(),
         }
     }
 
@@ -466,7 +469,7 @@ impl<B: Backend> Marks<B> {
 /// A set of numbers: about a bit for each where they are next to each other, and a few words for one by itself, for there
 /// may be very wide gaps between them, by word of a few bytes.
 #[derive(Debug, Default)]
-struct Bits(BTreeMap<u64, Box<[u64; PAGE_WORDS]>>);
+struct Bits(HashMap<u64, Box<[u64; PAGE_WORDS]>>);
 
 const PAGE_WORDS: usize = 8;
 

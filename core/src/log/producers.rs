@@ -6,7 +6,7 @@
 mod window;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{HashMap, VecDeque},
     ops::Range,
     sync::{Arc, MutexGuard, PoisonError},
 };
@@ -20,13 +20,15 @@ use crate::{
 
 /// So many producers are remembered: those that appended last.
 const PRODUCERS_MAX: usize = 1024;
-/// And of each so many batches, or records that were appended alone.
+/// So many ends of what they appended are kept to find who has not for longest.
+const ENDS_MAX: usize = 4 * PRODUCERS_MAX;
+/// Of each producer so many batches are remembered, or records that were appended alone.
 const BATCHES_MAX: usize = 16;
 /// How much of them is read at a time.
 const READ_BYTES: usize = 256 << 10;
 
 /// A producer's id, with zeros after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Id([u8; Producer::ID_BYTES_MAX], u8);
 
 impl Id {
@@ -150,9 +152,9 @@ enum Known {
 #[derive(Debug, Default)]
 pub(super) struct Producers {
     /// What each of them appended last, oldest first: never nothing.
-    appended: BTreeMap<Id, VecDeque<Appended>>,
-    /// Where the last record of each ends, to find who has not appended for longest.
-    by_end: BTreeMap<Offset, Id>,
+    appended: HashMap<Id, VecDeque<Appended>>,
+    /// Who appended, oldest first, and where that ended: each of them, and also some who appended again since.
+    by_end: VecDeque<(Offset, Id)>,
 }
 
 impl Producers {
@@ -198,24 +200,35 @@ impl Producers {
         let Numbered { id, sequences } = *numbered;
         let new = Appended { sequences, first };
         let appended = self.appended.entry(id).or_default();
-        if let Some(last) = appended.back() {
-            self.by_end.remove(&last.end());
-            if last.sequences.last >= sequences.first {
-                // When these were appended, those before were forgotten.
-                appended.clear();
-            }
+        if let Some(last) = appended.back()
+            && last.sequences.last >= sequences.first
+        {
+            // When these were appended, those before were forgotten.
+            appended.clear();
         }
         if appended.len() == BATCHES_MAX {
             appended.pop_front();
         }
         appended.push_back(new);
-        self.by_end.insert(new.end(), id);
-        if self.appended.len() > PRODUCERS_MAX
-            && let Some((_, forgotten)) = self.by_end.pop_first()
+        self.by_end.push_back((new.end(), id));
+        if self.by_end.len() > ENDS_MAX {
+            let appended = &self.appended;
+            self.by_end.retain(|&(end, id)| is_last(appended, id, end));
+        }
+        while self.appended.len() > PRODUCERS_MAX
+            && let Some((end, id)) = self.by_end.pop_front()
         {
-            self.appended.remove(&forgotten);
+            if is_last(&self.appended, id, end) {
+                self.appended.remove(&id);
+            }
         }
     }
+}
+
+/// Whether what a producer appended last ends there.
+fn is_last(appended: &HashMap<Id, VecDeque<Appended>>, id: Id, end: Offset) -> bool {
+    let last = appended.get(&id).and_then(VecDeque::back);
+    last.is_some_and(|last| last.end() == end)
 }
 
 /// Whether records may be appended.
@@ -437,6 +450,38 @@ impl Finding {
     fn end_batch(&mut self) {
         if let Some((begun, at, _)) = self.begun.take() {
             self.producers.note(&begun, at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_not_appended_for_longest_is_forgotten() {
+        let mut producers = Producers::default();
+        // Oldest first.
+        let mut appended: VecDeque<(Id, u64)> = VecDeque::new();
+        let mut random = 1_u64;
+        for n in 0..30_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005) | 1;
+            // Some again and again, some once.
+            let name = if n % 3 == 0 { n } else { (random >> 33) % 900 };
+            let id = Id::checked(&name.to_le_bytes()).unwrap();
+            let sequences = Sequences::one(n);
+            producers.note(&Numbered { id, sequences }, Offset(n));
+            appended.retain(|(other, _)| *other != id);
+            appended.push_back((id, n));
+            let forgotten = (appended.len() > PRODUCERS_MAX).then(|| appended.pop_front());
+            if let Some(Some((forgotten, _))) = forgotten {
+                assert!(producers.last(forgotten).is_none(), "{n}");
+            }
+            assert_eq!(producers.appended.len(), appended.len());
+            assert!(producers.by_end.len() <= ENDS_MAX);
+        }
+        for (id, n) in appended {
+            assert_eq!(producers.last(id), Some(ProducerLast::new(n, Offset(n))));
         }
     }
 }

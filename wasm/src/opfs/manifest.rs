@@ -1,9 +1,6 @@
 //! Which file of a log is which of the browser's: in three copies, one of which is always whole.
 
-use std::{
-    collections::{BTreeMap, BinaryHeap},
-    io,
-};
+use std::{collections::BinaryHeap, io};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -27,7 +24,49 @@ pub struct Manifest {
     /// Of two copies that differ the one with the higher generation is the later.
     pub generation: u64,
     /// The number of each name.
-    pub files: BTreeMap<String, u32>,
+    pub files: Names,
+}
+
+/// Names with a number each, in order. In a vector, for there are some hundreds at the most that matter: a `BTreeMap`
+/// is five times the code, which a browser would have to load.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names(Vec<(String, u32)>);
+
+impl Names {
+    /// The number of a name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<u32> {
+        self.place(name).ok().map(|at| self.0[at].1)
+    }
+
+    /// Gives a name a number. The one that it had before, if it had one.
+    pub fn insert(&mut self, name: &str, number: u32) -> Option<u32> {
+        match self.place(name) {
+            Ok(at) => Some(std::mem::replace(&mut self.0[at].1, number)),
+            Err(at) => {
+                self.0.insert(at, (name.to_owned(), number));
+                None
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &str) -> Option<u32> {
+        let at = self.place(name).ok()?;
+        Some(self.0.remove(at).1)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| &**name)
+    }
+
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().map(|(_, number)| *number)
+    }
+
+    /// Where a name is, or would be.
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| (**other).cmp(name))
+    }
 }
 
 impl Manifest {
@@ -37,8 +76,8 @@ impl Manifest {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(self.generation.to_be_bytes());
         // Names have numbers of 32 bits each.
-        bytes.extend((self.files.len() as u64).to_be_bytes());
-        for (name, number) in &self.files {
+        bytes.extend((self.files.0.len() as u64).to_be_bytes());
+        for (name, number) in &self.files.0 {
             bytes.extend(number.to_be_bytes());
             let length = name.len().min(NAME_BYTES_MAX);
             bytes.push(length.to_le_bytes()[0]);
@@ -55,19 +94,22 @@ impl Manifest {
         let mut rest = bytes.strip_prefix(&MAGIC)?;
         let generation = u64::from_be_bytes(take(&mut rest)?);
         let count = u64::from_be_bytes(take(&mut rest)?);
-        let mut files = BTreeMap::new();
+        let mut files: Vec<(String, u32)> = Vec::new();
         for _ in 0..count {
             let number = u32::from_be_bytes(take(&mut rest)?);
             let [length] = take(&mut rest)?;
             let (name, after) = rest.split_at_checked(length.into())?;
             rest = after;
             let name = std::str::from_utf8(name).ok()?;
-            if files.insert(name.to_owned(), number).is_some() {
+            // As they were put.
+            if files.last().is_some_and(|(before, _)| &**before >= name) {
                 return None;
             }
+            files.push((name.to_owned(), number));
         }
         let covered = &bytes[..bytes.len() - rest.len()];
         let checksum: [u8; CHECKSUM_BYTES] = take(&mut rest)?;
+        let files = Names(files);
         let manifest = Self { generation, files };
         let numbers = manifest.numbers();
         let is_whole = xxh3_64(covered) == u64::from_be_bytes(checksum)
@@ -78,7 +120,7 @@ impl Manifest {
     /// All numbers, in order.
     pub(super) fn numbers(&self) -> Vec<u32> {
         // A heap takes a tenth of the code of a sort, which a browser would have to load.
-        let numbers: BinaryHeap<_> = self.files.values().copied().collect();
+        let numbers: BinaryHeap<_> = self.files.numbers().collect();
         numbers.into_sorted_vec()
     }
 }

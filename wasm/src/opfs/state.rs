@@ -1,10 +1,11 @@
 //! What a directory in the browser is made of, and how its names change.
 
-use std::{cell::Cell, collections::BTreeMap, io, rc::Rc};
+use std::{cell::Cell, io, rc::Rc};
 
 use super::{
     COPIES, Handle, Manifest, SPARES_MAX,
     handle::{at_most, write_all},
+    manifest::Names,
 };
 
 /// What is copied at a time.
@@ -59,7 +60,7 @@ impl<H: Handle> State<H> {
     /// The open file of a name.
     pub(super) fn file(&mut self, name: &str) -> io::Result<&Rc<Physical<H>>> {
         let number = self.manifest.files.get(name);
-        let number = *number.ok_or(io::ErrorKind::NotFound)?;
+        let number = number.ok_or(io::ErrorKind::NotFound)?;
         if !self.is_open(number) {
             self.want(name);
         }
@@ -81,7 +82,7 @@ impl<H: Handle> State<H> {
             Some((base, "index")) => format!("{base}.store"),
             _ => String::new(),
         };
-        let numbers = [name, &other].map(|name| self.manifest.files.get(name).copied());
+        let numbers = [name, &other].map(|name| self.manifest.files.get(name));
         for number in numbers.into_iter().flatten() {
             if !self.wanted.contains(&number) {
                 self.wanted.push(number);
@@ -155,7 +156,7 @@ impl<H: Handle> State<H> {
     }
 
     /// Writes the manifest, and goes back to these names if it cannot.
-    pub(super) fn write_manifest_or(&mut self, before: BTreeMap<String, u32>) -> io::Result<()> {
+    pub(super) fn write_manifest_or(&mut self, before: Names) -> io::Result<()> {
         self.write_manifest()
             .inspect_err(|_| self.manifest.files = before)
     }
