@@ -3,7 +3,7 @@
 mod directory;
 
 use js_sys::{Array, BigInt, Date, Error, JSON, Number, Object, Reflect, Uint8Array};
-use proglog::{Compaction, Durability, NewRecord, Record};
+use proglog::{Compaction, Durability};
 use wasm_bindgen::{
     JsCast,
     prelude::{JsValue, wasm_bindgen},
@@ -52,42 +52,6 @@ impl Log {
             )
         })?;
         Ok(Self { handle })
-    }
-
-    /// Appends a record and gives its offset once it is as durable as the log promises.
-    ///
-    /// # Errors
-    ///
-    /// The log's.
-    pub fn append(&self, value: &[u8], timestamp_ms: Option<f64>) -> Result<BigInt> {
-        let timestamp_ms = whole("timestampMs", timestamp_ms.unwrap_or(0.0))?;
-        let value = Input::Bytes(value);
-        Ok(call(|session| session.append(self.handle, value, timestamp_ms, 0, -1))?.into())
-    }
-
-    /// Appends a record of each value, all or none, and gives the first one's offset.
-    ///
-    /// # Errors
-    ///
-    /// The log's.
-    #[wasm_bindgen(js_name = appendBatch)]
-    pub fn append_batch(
-        &self,
-        values: Vec<Uint8Array>,
-        timestamp_ms: Option<f64>,
-    ) -> Result<BigInt> {
-        let timestamp_ms = whole("timestampMs", timestamp_ms.unwrap_or(0.0))?;
-        let mut request = Vec::new();
-        for value in values {
-            let value = value.to_vec();
-            abi::put_entry(
-                &NewRecord::new(&value),
-                timestamp_ms.cast_unsigned(),
-                &mut request,
-            );
-        }
-        let request = Input::Bytes(&request);
-        Ok(call(|session| session.append_batch(self.handle, request, 0, -1))?.into())
     }
 
     /// Appends the records of a request as the raw `append_batch` takes it, all or none, and gives the first one's
@@ -143,25 +107,6 @@ impl Log {
                 .map(|&number| u64::from_le_bytes(number))
                 .collect())
         })
-    }
-
-    /// The record of an offset: `offset`, `value`, and where it has them `key`, `headers` (pairs of
-    /// name and value), `timestampMs`, and `producerId` and `producerSequence`.
-    ///
-    /// # Errors
-    ///
-    /// It is not there, or damaged.
-    pub fn read(&self, offset: BigInt) -> Result<Object> {
-        let offset = whole_bigint("offset", &offset)?;
-        let frame = call(|session| session.read(self.handle, offset).map(<[u8]>::to_vec))?;
-        let record = Record::from_frame(frame.into()).map_err(|damaged| {
-            thrown(Failure {
-                status: Status::Corrupt,
-                message: damaged.to_string(),
-                conflict: None,
-            })
-        })?;
-        record_object(&record)
     }
 
     /// The frames of consecutive records from an offset on, as they stand in the store; empty at the
@@ -338,8 +283,10 @@ fn call<T>(call: impl FnOnce(&mut Session<Place>) -> Result<T, Failure>) -> Resu
 }
 
 fn json(read: impl FnOnce(&mut Session<Place>) -> Result<&[u8], Failure>) -> Result<JsValue> {
-    let text =
-        call(|session| read(session).map(|json| String::from_utf8_lossy(json).into_owned()))?;
+    let text = call(|session| {
+        let json = read(session)?;
+        Ok(std::str::from_utf8(json).unwrap_or_default().to_owned())
+    })?;
     JSON::parse(&text)
 }
 
@@ -361,31 +308,6 @@ fn invalid(message: impl Into<String>) -> Failure {
         message: message.into(),
         conflict: None,
     }
-}
-
-fn record_object(record: &Record) -> Result<Object> {
-    let object = Object::new();
-    let set = |name: &str, value: JsValue| Reflect::set(&object, &name.into(), &value);
-    set("offset", BigInt::from(record.offset().0).into())?;
-    set("value", Uint8Array::from(record.value()).into())?;
-    if let Some(key) = record.key() {
-        set("key", Uint8Array::from(key).into())?;
-    }
-    let headers = record
-        .headers()
-        .map(|(name, value)| Array::of2(&name.into(), &Uint8Array::from(value).into()));
-    let headers = headers.collect::<Array>();
-    if headers.length() > 0 {
-        set("headers", headers.into())?;
-    }
-    if let Some(ms) = record.timestamp_ms() {
-        set("timestampMs", BigInt::from(ms).into())?;
-    }
-    if let Some(producer) = record.producer() {
-        set("producerId", Uint8Array::from(producer.id).into())?;
-        set("producerSequence", BigInt::from(producer.sequence).into())?;
-    }
-    Ok(object)
 }
 
 /// The options of a call.
