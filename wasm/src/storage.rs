@@ -51,7 +51,7 @@ impl Storage for Memory {
         match self.directories.iter().find(|(other, _)| other == name) {
             Some((_, files)) => Ok(files.clone()),
             None if read_only => Err(Error::InvalidArgument(format!(
-                "there is no log {name:?} to read"
+                "there is no log \"{name}\" to read"
             ))),
             None => {
                 let files = MemoryBackend::default();

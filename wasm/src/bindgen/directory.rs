@@ -41,7 +41,7 @@ impl Directory {
         if added != Some(true) {
             return Err(thrown(Failure {
                 status: Status::Locked,
-                message: format!("the log {name:?} is open here already; close that one"),
+                message: format!("the log \"{name}\" is open here already; close that one"),
                 conflict: None,
             }));
         }
@@ -203,7 +203,7 @@ fn failed(name: &str, error: &io::Error) -> JsValue {
     };
     thrown(Failure {
         status,
-        message: format!("the files of {name:?}: {error}"),
+        message: format!("the files of \"{name}\": {error}"),
         conflict: None,
     })
 }
