@@ -174,7 +174,7 @@ impl<B: Backend> Log<B> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         // Before the sync, so that none of it can be lost once what its producer appended before is gone.
-        let kept = Kept::of(shared.last_batches()?);
+        let kept = Kept(shared.last_batches()?);
         let end = self.next_offset();
         // What makes a record obsolete is on stable storage before that goes.
         self.sync()?;
@@ -289,15 +289,10 @@ impl<B: Backend> Log<B> {
     }
 }
 
-/// The offsets of what each producer appended last, which stays.
+/// The offsets of what each producer appended last, lowest first, which stays.
 struct Kept(Vec<Range<Offset>>);
 
 impl Kept {
-    fn of(mut batches: Vec<Range<Offset>>) -> Self {
-        batches.sort_unstable_by_key(|batch| batch.start);
-        Self(batches)
-    }
-
     fn has(&self, offset: Offset) -> bool {
         let after = self.0.partition_point(|batch| batch.start <= offset);
         let batch = after.checked_sub(1).and_then(|at| self.0.get(at));

@@ -189,10 +189,11 @@ impl Producers {
         Some(self.appended.get(&id)?.back()?.last())
     }
 
-    /// The offsets of what each of them appended last.
-    fn last_batches(&self) -> impl Iterator<Item = Range<Offset>> {
-        let last = self.appended.values().filter_map(VecDeque::back);
-        last.map(|last| last.first..last.end())
+    /// The offsets of what each of them appended last, lowest first.
+    fn last_batches(&self) -> Vec<Range<Offset>> {
+        let ends = self.by_end.iter();
+        let last = ends.filter_map(|&(end, id)| Some(last_to(&self.appended, id, end)?.first..end));
+        last.collect()
     }
 
     /// Remembers records that were appended after all others.
@@ -213,22 +214,23 @@ impl Producers {
         self.by_end.push_back((new.end(), id));
         if self.by_end.len() > ENDS_MAX {
             let appended = &self.appended;
-            self.by_end.retain(|&(end, id)| is_last(appended, id, end));
+            self.by_end
+                .retain(|&(end, id)| last_to(appended, id, end).is_some());
         }
         while self.appended.len() > PRODUCERS_MAX
             && let Some((end, id)) = self.by_end.pop_front()
         {
-            if is_last(&self.appended, id, end) {
+            if last_to(&self.appended, id, end).is_some() {
                 self.appended.remove(&id);
             }
         }
     }
 }
 
-/// Whether what a producer appended last ends there.
-fn is_last(appended: &HashMap<Id, VecDeque<Appended>>, id: Id, end: Offset) -> bool {
-    let last = appended.get(&id).and_then(VecDeque::back);
-    last.is_some_and(|last| last.end() == end)
+/// What a producer appended last, if it ends there.
+fn last_to(appended: &HashMap<Id, VecDeque<Appended>>, id: Id, end: Offset) -> Option<&Appended> {
+    let last = appended.get(&id)?.back()?;
+    (last.end() == end).then_some(last)
 }
 
 /// Whether records may be appended.
@@ -300,15 +302,12 @@ impl<B: Backend> Shared<B> {
         Ok(last)
     }
 
-    /// What each producer appended last that is found in the log.
+    /// What each producer appended last that is found in the log, lowest first.
     pub(super) fn last_batches(&self) -> Result<Vec<Range<Offset>>> {
-        let known = self
-            .writer()?
-            .producers()
-            .map(|producers| producers.last_batches().collect());
+        let known = self.writer()?.producers().map(|found| found.last_batches());
         match known {
             Some(last) => Ok(last),
-            None => Ok(self.find_producers()?.last_batches().collect()),
+            None => Ok(self.find_producers()?.last_batches()),
         }
     }
 
@@ -480,6 +479,11 @@ mod tests {
             assert_eq!(producers.appended.len(), appended.len());
             assert!(producers.by_end.len() <= ENDS_MAX);
         }
+        let batches: Vec<_> = appended
+            .iter()
+            .map(|&(_, n)| Offset(n)..Offset(n + 1))
+            .collect();
+        assert_eq!(producers.last_batches(), batches);
         for (id, n) in appended {
             assert_eq!(producers.last(id), Some(ProducerLast::new(n, Offset(n))));
         }
