@@ -18,8 +18,8 @@ pub(crate) const LONE_ENTRY_BYTES_MAX: u64 = 2 * ENTRY_BYTES;
 
 /// What is prepared of a file at first.
 const PREPARED_BYTES_MIN: u64 = 64 << 10;
-/// What is handed to the file at a time, in whole entries: those of a batch at once, for a call costs more than they do.
-const FLUSHED_AT_A_TIME: usize = (64 << 10) / ENTRY * ENTRY;
+/// So many entries are handed to the file at a time: those of a batch at once, for a call costs more than they do.
+const ENTRIES_AT_A_TIME: usize = (64 << 10) / ENTRY;
 /// What is read of the file at a time, where much is.
 const CHUNK: usize = 1024 * ENTRY;
 const CHUNK_ENTRIES: u64 = CHUNK as u64 / ENTRY_BYTES;
@@ -251,29 +251,27 @@ impl<F: BackendFile> Index<F> {
         };
         let mut writing = self.writing();
         let end = end.min(self.entries());
-        let bytes = bytes_in_memory(end.saturating_sub(writing.written));
-        if bytes == 0 {
+        let count = end.saturating_sub(writing.written);
+        if count == 0 {
             return Ok(());
         }
-        let bytes_max = bytes.min(FLUSHED_AT_A_TIME);
+        let count = usize::try_from(count).map_or(ENTRIES_AT_A_TIME, |n| n.min(ENTRIES_AT_A_TIME));
         let mut entries = Vec::new();
-        let reserved = entries.try_reserve_exact(bytes_max);
+        let reserved = entries.try_reserve_exact(count);
         reserved.map_err(|_| out_of_memory(&self.name))?;
         while writing.written < end {
             entries.clear();
             let mut next = writing.written;
             // Positions that follow one another may stand apart in memory.
-            while next < end && entries.len() < bytes_max {
-                let room = (bytes_max - entries.len()) / ENTRY;
+            while next < end && entries.len() < count {
                 let positions = self.recent.some_from(next - self.opened);
-                for (n, position) in (next..end).zip(positions).take(room) {
-                    // There are never more.
-                    let relative = u32::try_from(n).unwrap_or(u32::MAX);
-                    push_entry(&mut entries, relative, position);
-                    next += 1;
-                }
+                let numbered = (next..end).zip(positions).take(count - entries.len());
+                // There are never more.
+                let relative = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+                entries.extend(numbered.map(|(n, position)| encode_entry(relative(n), position)));
+                next = writing.written + entries.len() as u64;
             }
-            self.write_file(file, &mut writing, &entries)?;
+            self.write_file(file, &mut writing, entries.as_flattened())?;
         }
         Ok(())
     }
