@@ -54,7 +54,7 @@ const CHECKSUM = 15;
  */
 
 /**
- * A record to append. A string is taken as UTF-8.
+ * A record to append. A string is taken as UTF-8; one with half of a surrogate pair is refused.
  *
  * @typedef {object} NewRecord
  * @property {Uint8Array | string} value
@@ -202,13 +202,21 @@ function isGiven(option) {
   return option !== undefined && option !== null;
 }
 
+/** Half of a pair, without the other. */
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
 /**
  * The bytes of a value: a string's UTF-8.
  *
  * @param {Uint8Array | string} value
+ * @throws {RangeError} if it has none
  */
 export function toBytes(value) {
-  return typeof value === "string" ? new TextEncoder().encode(value) : value;
+  if (typeof value !== "string") return value;
+  if (LONE_SURROGATE.test(value)) {
+    throw new RangeError("a string has half of a surrogate pair, which is no character and would be lost; give the other half too, or bytes");
+  }
+  return new TextEncoder().encode(value);
 }
 
 /**

@@ -1,7 +1,7 @@
 // What callers give, looked at where it comes in: what makes no sense is refused alike in browsers and in Node.js, before
 // anything is done.
 
-import { isBytes } from "../frame.js";
+import { isBytes, toBytes } from "../frame.js";
 import { ProglogError } from "./error.js";
 
 /** The names of what a log is opened with, anywhere. */
@@ -52,6 +52,7 @@ export function checkDurability(durability) {
  */
 export function checkName(name, what) {
   if (typeof name !== "string" || name === "") throw invalid(`${show(name)} is no ${what}; give a string that is not empty`);
+  checkBytes(name);
 }
 
 /**
@@ -104,6 +105,11 @@ export function checkArchive(archive) {
 /** @param {unknown} bytes */
 export function checkBytes(bytes) {
   if (typeof bytes !== "string" && !isBytes(bytes)) throw invalid(`${show(bytes)} is neither a string nor a Uint8Array; give one`);
+  try {
+    toBytes(bytes);
+  } catch (error) {
+    throw invalid(/** @type {Error} */ (error).message);
+  }
 }
 
 /** @param {string} message */

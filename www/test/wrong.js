@@ -4,7 +4,7 @@
 
 const OFFSETS = [undefined, null, -1n, 2n ** 63n, 2n ** 64n, 1, "1", NaN, Symbol("1"), {}, Object.create(null)];
 const VALUES = [undefined, null, 3, {}, [1, 2, 300], new ArrayBuffer(3), Uint16Array.of(1, 300), Symbol("x"), () => 1, 5n,
-  new String("ab"), { length: 5 }, { length: 1e12 }, true];
+  new String("ab"), { length: 5 }, { length: 1e12 }, true, "\ud83d", "a\udc00b"];
 const OPTIONS = [null, 3, "synced"];
 
 /**
@@ -22,7 +22,7 @@ export async function wrongCalls({ Log, ProglogError }, name) {
   const wrong = (/** @type {string} */ call, /** @type {any[]} */ ...args) => {
     calls.push([`${call} ${args.map(show)}`, () => log[call](...args)]);
   };
-  for (const it of ["", undefined, null, 3, {}, [], Symbol("x"), new URL("file:///tmp/x")]) {
+  for (const it of ["", "\ud83d", undefined, null, 3, {}, [], Symbol("x"), new URL("file:///tmp/x")]) {
     const other = /** @type {any} */ (it);
     calls.push([`open ${show(it)}`, () => Log.open(other)]);
     calls.push([`delete ${show(it)}`, () => Log.delete(other)]);
@@ -50,6 +50,7 @@ export async function wrongCalls({ Log, ProglogError }, name) {
     wrong("append", value);
     wrong("appendBatch", ["right", { value }]);
     wrong("append", "x", { headers: [{ name: "name", value }] });
+    wrong("append", "x", { headers: [{ name: value, value: "value" }] });
     wrong("append", "x", { producer: { id: value, sequence: 1n } });
     wrong("producerLast", value);
     if (value !== undefined && value !== null) wrong("append", "x", { key: value });
