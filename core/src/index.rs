@@ -265,10 +265,10 @@ impl<F: BackendFile> Index<F> {
             // Positions that follow one another may stand apart in memory.
             while next < end && entries.len() < bytes_max {
                 let room = (bytes_max - entries.len()) / ENTRY;
-                let positions = self.recent.some_from(next - self.opened);
-                for (n, position) in (next..end).zip(positions).take(room) {
+                let room = room.min(usize::try_from(end - next).unwrap_or(room));
+                for position in self.recent.some_from(next - self.opened).take(room) {
                     // There are never more.
-                    let relative = u32::try_from(n).unwrap_or(u32::MAX);
+                    let relative = u32::try_from(next).unwrap_or(u32::MAX);
                     push_entry(&mut entries, relative, position);
                     next += 1;
                 }
@@ -585,6 +585,7 @@ fn bytes_in_memory(entries: u64) -> usize {
 }
 
 /// Appends an entry as it stands in the file.
+#[inline]
 pub(crate) fn push_entry(entries: &mut Vec<u8>, offset: u32, position: u64) {
     entries.extend_from_slice(&encode_entry(offset, position));
 }
