@@ -1,11 +1,17 @@
 //! What can go wrong, one variant for each thing a caller would do about it.
 
-use std::io;
+use std::{io, ops::Deref};
 
-use crate::{GapCause, Offset};
+use crate::{Gap, GapCause, Offset};
 
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What functions of this crate that are not public return. Its error is one word, which stays in a register where an
+/// [`Error`] would be copied at every return; `?` takes one for the other.
+pub(crate) type Thin<T> = std::result::Result<T, Boxed>;
+
+const _: () = assert!(size_of::<Thin<()>>() == size_of::<usize>());
 
 /// Why an operation on a log failed.
 ///
@@ -193,8 +199,39 @@ pub enum Damaged {
     Missing,
 }
 
+/// An [`Error`] of one word. No `Box`, of which the conversion would be public.
+#[derive(Debug)]
+pub(crate) struct Boxed(Box<Error>);
+
+impl From<Error> for Boxed {
+    #[cold]
+    fn from(error: Error) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl From<Boxed> for Error {
+    fn from(boxed: Boxed) -> Self {
+        *boxed.0
+    }
+}
+
+impl Deref for Boxed {
+    type Target = Error;
+
+    fn deref(&self) -> &Error {
+        &self.0
+    }
+}
+
 impl Error {
-    pub(crate) fn io(action: &'static str, file: impl Into<String>, source: io::Error) -> Self {
+    #[cold]
+    pub(crate) fn invalid(message: String) -> Boxed {
+        Self::InvalidArgument(message).into()
+    }
+
+    #[cold]
+    pub(crate) fn io(action: &'static str, file: impl Into<String>, source: io::Error) -> Boxed {
         // The numbers of WASI's errors mean other errors to who reads the message outside.
         #[cfg(target_os = "wasi")]
         let source = match source.to_string().split_once(" (os error ") {
@@ -216,6 +253,7 @@ impl Error {
             file: file.into(),
             source,
         }
+        .into()
     }
 }
 
@@ -224,6 +262,46 @@ impl Error {
     /// passed on, and not taken for an answer.
     pub(crate) fn is_not_yet(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether it is of a damaged record.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Corrupt { .. })
+    }
+
+    /// Whether it is of one whose bytes are gone.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::Corrupt {
+                reason: Damaged::Missing,
+                ..
+            }
+        )
+    }
+
+    pub(crate) fn is_out_of_range(&self) -> bool {
+        matches!(self, Self::OffsetOutOfRange { .. })
+    }
+
+    /// The gap that the offset asked for is one of.
+    pub(crate) fn gap(&self) -> Option<Gap> {
+        match *self {
+            Self::Gap {
+                cause, first, next, ..
+            } => Some(Gap::new(first, next, cause)),
+            _ => None,
+        }
+    }
+
+    /// Whether the files could not have this done to them: "write", "sync" and so on.
+    pub(crate) fn is_of(&self, attempted: &str) -> bool {
+        matches!(self, Self::Io { action, .. } if *action == attempted)
+    }
+
+    /// Whether there is no such file.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
     /// Whether there is no more space to be had, on the disk or of what one is allowed: no reason for what can do

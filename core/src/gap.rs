@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Offset,
+    error::Boxed,
     record::{encode_gap, parse_gap},
 };
 
@@ -94,13 +95,13 @@ impl Gap {
     }
 
     /// What reading one of them gives.
-    pub(crate) fn error(self, offset: Offset) -> Error {
-        Error::Gap {
+    pub(crate) fn error(self, offset: Offset) -> Boxed {
+        Boxed::from(Error::Gap {
             offset,
             cause: self.cause,
             first: self.first,
             next: self.next(),
-        }
+        })
     }
 }
 

@@ -5,7 +5,12 @@ mod positions;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use self::positions::Positions;
-use crate::{Error, Result, Tail, Views, backend::BackendFile, store::out_of_memory};
+use crate::{
+    Error, Result, Tail, Views,
+    backend::BackendFile,
+    error::{Boxed, Thin},
+    store::out_of_memory,
+};
 
 /// An entry: the offset less the segment's base (u32), then the position (u64), both big-endian.
 const ENTRY: usize = size_of::<u32>() + size_of::<u64>();
@@ -81,7 +86,10 @@ impl<F: BackendFile> Index<F> {
     ///
     /// [`Error::Io`] when the file cannot be read.
     pub fn new(file: F, name: impl Into<String>, bytes_max: u64) -> Result<Self> {
-        let name = name.into();
+        Ok(Self::of(file, name.into(), bytes_max)?)
+    }
+
+    pub(crate) fn of(file: F, name: String, bytes_max: u64) -> Thin<Self> {
         let length = file.len().map_err(|e| Error::io("measure", &name, e))?;
         let mut index = Self::in_memory(name, bytes_max);
         index.file = Some(file);
@@ -119,14 +127,14 @@ impl<F: BackendFile> Index<F> {
     pub fn read(&self, n: i64) -> Result<Option<(u32, u64)>> {
         let from_end = || self.entries().checked_sub(n.unsigned_abs());
         match u64::try_from(n).ok().or_else(from_end) {
-            Some(n) => self.entry(n),
+            Some(n) => Ok(self.entry(n)?),
             None => Ok(None),
         }
     }
 
     /// Entry `n`, without a call or a lock where the file is mapped.
     #[inline]
-    pub(crate) fn entry(&self, n: u64) -> Result<Option<(u32, u64)>> {
+    pub(crate) fn entry(&self, n: u64) -> Thin<Option<(u32, u64)>> {
         let Some(recent) = n.checked_sub(self.opened) else {
             return self.opened_entry(n).map(Some);
         };
@@ -137,7 +145,7 @@ impl<F: BackendFile> Index<F> {
     }
 
     #[inline]
-    fn opened_entry(&self, n: u64) -> Result<(u32, u64)> {
+    fn opened_entry(&self, n: u64) -> Thin<(u32, u64)> {
         let mapped = self.views().and_then(|views| {
             let at = bytes_in_memory(n);
             views.bytes().get(at..)?.first_chunk()
@@ -163,7 +171,7 @@ impl<F: BackendFile> Index<F> {
 
     /// The positions of the entries before number `end`, from number `lowest` on or of the last ones, in order; read by one
     /// call where the file is not mapped. Of entries that are not there they are zero.
-    pub(crate) fn positions_before(&self, end: u64, lowest: u64) -> Result<Vec<u64>> {
+    pub(crate) fn positions_before(&self, end: u64, lowest: u64) -> Thin<Vec<u64>> {
         let start = end.saturating_sub(CHUNK_ENTRIES).max(lowest);
         let is_mapped = |n| n >= self.opened || self.views().is_some();
         if is_mapped(start) {
@@ -190,7 +198,7 @@ impl<F: BackendFile> Index<F> {
     /// number of entries before it: an index has no gaps.
     pub fn write(&mut self, offset: u32, position: u64) -> Result<()> {
         if self.is_full() {
-            return Err(self.full());
+            return Err(self.full().into());
         }
         if u64::from(offset) != self.entries() {
             return Err(Error::InvalidArgument(format!(
@@ -199,12 +207,12 @@ impl<F: BackendFile> Index<F> {
                 self.entries()
             )));
         }
-        self.push(position)
+        Ok(self.push(position)?)
     }
 
     /// Adds an entry, be there room or not. By one thread at a time.
     #[inline]
-    pub(crate) fn push(&self, position: u64) -> Result<()> {
+    pub(crate) fn push(&self, position: u64) -> Thin<()> {
         if self.recent.push(position) {
             Ok(())
         } else {
@@ -212,10 +220,10 @@ impl<F: BackendFile> Index<F> {
         }
     }
 
-    pub(crate) fn full(&self) -> Error {
-        Error::IndexFull {
+    pub(crate) fn full(&self) -> Boxed {
+        Boxed::from(Error::IndexFull {
             entries: self.entries(),
-        }
+        })
     }
 
     /// How many entries it holds.
@@ -241,11 +249,11 @@ impl<F: BackendFile> Index<F> {
     ///
     /// [`Error::Io`].
     pub fn flush(&mut self) -> Result<()> {
-        self.flush_to(self.entries())
+        Ok(self.flush_to(self.entries())?)
     }
 
     /// Hands the entries before `end` to the file.
-    pub(crate) fn flush_to(&self, end: u64) -> Result<()> {
+    pub(crate) fn flush_to(&self, end: u64) -> Thin<()> {
         let Some(file) = &self.file else {
             return Ok(());
         };
@@ -278,7 +286,7 @@ impl<F: BackendFile> Index<F> {
 
     /// Returns once the file durably has bytes, if it has entries: that there are any tells that the segments
     /// before it were sealed. Costs a sync once.
-    pub(crate) fn sync_begun(&self) -> Result<()> {
+    pub(crate) fn sync_begun(&self) -> Thin<()> {
         let Some(file) = &self.file else {
             return Ok(());
         };
@@ -290,20 +298,20 @@ impl<F: BackendFile> Index<F> {
     }
 
     /// Returns once the file is on stable storage as it is, whoever made it so.
-    pub(crate) fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Thin<()> {
         let Some(file) = &self.file else {
             return Ok(());
         };
         self.sync_file(file, &mut self.writing())
     }
 
-    fn sync_file(&self, file: &F, writing: &mut Writing) -> Result<()> {
+    fn sync_file(&self, file: &F, writing: &mut Writing) -> Thin<()> {
         file.sync().map_err(|e| Error::io("sync", &self.name, e))?;
         writing.begun = writing.written > 0;
         Ok(())
     }
 
-    fn write_file(&self, file: &F, writing: &mut Writing, entries: &[u8]) -> Result<()> {
+    fn write_file(&self, file: &F, writing: &mut Writing, entries: &[u8]) -> Thin<()> {
         let start = writing.written * ENTRY_BYTES;
         let end = start + entries.len() as u64;
         if end > writing.prepared_bytes {
@@ -342,17 +350,17 @@ impl<F: BackendFile> Index<F> {
     ///
     /// [`Error::Io`].
     pub fn close(self) -> Result<()> {
-        self.trim()
+        Ok(self.trim()?)
     }
 
     /// As [`Index::close`], and more entries may follow.
-    pub(crate) fn trim(&self) -> Result<()> {
+    pub(crate) fn trim(&self) -> Thin<()> {
         self.flush_to(self.entries())?;
         self.cut_to_written()
     }
 
     /// As [`Index::trim`], but entries for which a full disk has no space stay in memory, for a later flush.
-    pub(crate) fn trim_where_space(&self) -> Result<()> {
+    pub(crate) fn trim_where_space(&self) -> Thin<()> {
         match self.flush_to(self.entries()) {
             Err(e) if e.is_for_want_of_space() => {}
             flushed => flushed?,
@@ -360,7 +368,7 @@ impl<F: BackendFile> Index<F> {
         self.cut_to_written()
     }
 
-    fn cut_to_written(&self) -> Result<()> {
+    fn cut_to_written(&self) -> Thin<()> {
         let Some(file) = &self.file else {
             return Ok(());
         };
@@ -389,7 +397,7 @@ impl<F: BackendFile> Index<F> {
 
     /// Replaces all entries, before any is read. Those of the file that are so already stay; the others are
     /// written by the next flush.
-    pub(crate) fn replace(&mut self, entries: &[u8]) -> Result<()> {
+    pub(crate) fn replace(&mut self, entries: &[u8]) -> Thin<()> {
         let kept = self.agreeing(0, entries)?;
         self.opened = kept;
         self.recent = Positions::default();
@@ -399,7 +407,7 @@ impl<F: BackendFile> Index<F> {
     }
 
     /// Adds entries as they stand in a file, be there room or not.
-    pub(crate) fn extend(&self, entries: &[u8]) -> Result<()> {
+    pub(crate) fn extend(&self, entries: &[u8]) -> Thin<()> {
         for entry in entries.chunks_exact(ENTRY) {
             self.push(entry.try_into().map(decode).unwrap_or_default().1)?;
         }
@@ -407,7 +415,7 @@ impl<F: BackendFile> Index<F> {
     }
 
     /// How many of `entries`, which are those of offsets from the base on, the file has as they are, from entry `n` on.
-    pub(crate) fn agreeing(&self, n: u64, entries: &[u8]) -> Result<u64> {
+    pub(crate) fn agreeing(&self, n: u64, entries: &[u8]) -> Thin<u64> {
         let start = bytes_in_memory(n);
         let mut chunk = [0; CHUNK];
         let mut at = start;
@@ -433,7 +441,7 @@ impl<F: BackendFile> Index<F> {
         &self,
         entries: &mut Vec<u8>,
         mut goes_on: impl FnMut(u64) -> bool,
-    ) -> Result<()> {
+    ) -> Thin<()> {
         let opened = bytes_in_memory(self.opened);
         let mut chunk = [0; CHUNK];
         while entries.len() < opened {
@@ -458,25 +466,25 @@ impl<F: BackendFile> Index<F> {
 
     /// Whether so many entries are but one, of zeros, that cannot be told from space that was prepared and never
     /// written.
-    pub(crate) fn is_lone(&self, entries: u64) -> Result<bool> {
+    pub(crate) fn is_lone(&self, entries: u64) -> Thin<bool> {
         Ok(entries == 1
             && self.file_bytes()? > Some(LONE_ENTRY_BYTES_MAX)
             && self.read(0)? == Some((0, 0)))
     }
 
     /// The file's length in bytes, if there is one.
-    pub(crate) fn file_bytes(&self) -> Result<Option<u64>> {
+    pub(crate) fn file_bytes(&self) -> Thin<Option<u64>> {
         let length = self.file.as_ref().map(BackendFile::len).transpose();
         length.map_err(|e| Error::io("measure", &self.name, e))
     }
 
     /// Whether the file has any bytes: it gets its first once a record of its segment is on stable storage.
-    pub(crate) fn is_begun(&self) -> Result<bool> {
+    pub(crate) fn is_begun(&self) -> Thin<bool> {
         Ok(self.file_bytes()?.is_some_and(|bytes| bytes > 0))
     }
 
     /// Whether the file holds nothing but zeros from byte `position` on.
-    pub(crate) fn is_zero_from(&self, mut position: u64) -> Result<bool> {
+    pub(crate) fn is_zero_from(&self, mut position: u64) -> Thin<bool> {
         let mut chunk = [0; 4096];
         loop {
             let read = self.read_bytes(&mut chunk, position)?;
@@ -496,7 +504,7 @@ impl<F: BackendFile> Index<F> {
     }
 
     /// Whether the name it was opened by leads to another file by now, or to none.
-    pub(crate) fn is_removed(&self) -> Result<bool> {
+    pub(crate) fn is_removed(&self) -> Thin<bool> {
         let removed = self.file.as_ref().map_or(Ok(false), F::is_removed);
         removed.map_err(|e| Error::io("measure", &self.name, e))
     }
@@ -508,11 +516,11 @@ impl<F: BackendFile> Index<F> {
 
     /// How many of its first `end` entries the file has by now, where another process writes it: `known` of them
     /// are known to be there.
-    pub(crate) fn entries_in_file(&self, known: u64, end: u64) -> Result<u64> {
+    pub(crate) fn entries_in_file(&self, known: u64, end: u64) -> Thin<u64> {
         let Some(bytes) = self.file_bytes()? else {
             return Ok(0);
         };
-        let is_there = |n: u64| -> Result<bool> {
+        let is_there = |n: u64| -> Thin<bool> {
             let mut entry = [0; ENTRY];
             self.read_file(&mut entry, n)?;
             Ok(self.entry(n)? == Some(decode(entry)))
@@ -541,8 +549,8 @@ impl<F: BackendFile> Index<F> {
 
     /// The entries the file begins with that follow one another; zeros or anything else may come
     /// after. Found by halving: between an entry that is in its place and one that is not.
-    fn leading_entries(&self, whole: u64) -> Result<u64> {
-        let in_place = |n: u64| -> Result<bool> {
+    fn leading_entries(&self, whole: u64) -> Thin<u64> {
+        let in_place = |n: u64| -> Thin<bool> {
             let mut entry = [0; ENTRY];
             self.read_file(&mut entry, n)?;
             Ok(u64::from(decode(entry).0) == n)
@@ -563,13 +571,13 @@ impl<F: BackendFile> Index<F> {
         Ok(good)
     }
 
-    fn read_file(&self, entry: &mut [u8; ENTRY], n: u64) -> Result<()> {
+    fn read_file(&self, entry: &mut [u8; ENTRY], n: u64) -> Thin<()> {
         // A file that became shorter gives zeros, and no entry is believed unless its record is there.
         self.read_bytes(entry, n * ENTRY_BYTES).map(drop)
     }
 
     /// Reads the file's bytes from `position` on, and gives how many there were: none where there is no file.
-    fn read_bytes(&self, buffer: &mut [u8], position: u64) -> Result<usize> {
+    fn read_bytes(&self, buffer: &mut [u8], position: u64) -> Thin<usize> {
         let Some(file) = &self.file else { return Ok(0) };
         read_full(file, buffer, position).map_err(|e| Error::io("read", &self.name, e))
     }
@@ -583,6 +591,7 @@ fn bytes_in_memory(entries: u64) -> usize {
 }
 
 /// Appends an entry as it stands in the file.
+#[inline]
 pub(crate) fn push_entry(entries: &mut Vec<u8>, offset: u32, position: u64) {
     entries.extend_from_slice(&encode_entry(offset, position));
 }

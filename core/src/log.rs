@@ -66,6 +66,7 @@ use crate::FsBackend;
 use crate::{
     AppendOptions, Backend, DefaultBackend, Error, NewRecord, Offset, Options, ProducerLast,
     Report, Result, SegmentSummary,
+    error::{Boxed, Thin},
     segment::{Segment, SegmentReader, remove_files},
 };
 
@@ -141,7 +142,7 @@ impl Log<FsBackend> {
     /// [`Error::InvalidArgument`] for options that make no sense. Damage is no error here: it is one
     /// when the damaged record is read.
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self> {
-        options.validate()?;
+        options.check()?;
         let log = Self::open_on(FsBackend::open(directory)?, options)?;
         log.employ_worker();
         Ok(log)
@@ -207,7 +208,7 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn open_on(backend: B, options: Options) -> Result<Self> {
-        Self::open_as(backend, options, false)
+        Ok(Self::open_as(backend, options, false)?)
     }
 
     /// Opens the log on a backend for reading only. Nothing is ever written. Beside a writer that truncates or
@@ -230,11 +231,11 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn open_read_only_on(backend: B, options: Options) -> Result<Self> {
-        Self::open_as(backend, options, true)
+        Ok(Self::open_as(backend, options, true)?)
     }
 
-    fn open_as(backend: B, options: Options, read_only: bool) -> Result<Self> {
-        options.validate()?;
+    fn open_as(backend: B, options: Options, read_only: bool) -> Thin<Self> {
+        options.check()?;
         let opened = if read_only {
             open_existing(&backend, &options)?
         } else {
@@ -333,7 +334,7 @@ impl<B: Backend> Log<B> {
         options: impl Into<AppendOptions>,
     ) -> Result<Offset> {
         let record = record.into();
-        self.shared.append(&record, options.into())
+        Ok(self.shared.append(&record, options.into())?)
     }
 
     /// Appends records as a batch and returns their offsets: all of them or none, also after a crash.
@@ -389,7 +390,7 @@ impl<B: Backend> Log<B> {
         options: impl Into<AppendOptions>,
     ) -> Result<Range<Offset>> {
         let records: Vec<NewRecord<'a>> = records.into_iter().map(Into::into).collect();
-        self.shared.append_batch(&records, options.into())
+        Ok(self.shared.append_batch(&records, options.into())?)
     }
 
     /// Appends the records that [`Drafts`](crate::Drafts) wrote into `drafts`, as [`Log::append_batch_with`] does.
@@ -419,7 +420,7 @@ impl<B: Backend> Log<B> {
         drafts: &mut [u8],
         options: impl Into<AppendOptions>,
     ) -> Result<Range<Offset>> {
-        self.shared.append_drafts(drafts, options.into())
+        Ok(self.shared.append_drafts(drafts, options.into())?)
     }
 
     /// The last record of a [producer](NewRecord::producer), once it is as durable as [`Options::durability`]
@@ -445,7 +446,7 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn producer_last(&self, id: impl AsRef<[u8]>) -> Result<Option<ProducerLast>> {
-        self.shared.producer_last(id.as_ref())
+        Ok(self.shared.producer_last(id.as_ref())?)
     }
 
     /// The first offset the log holds; the next offset if it holds none.
@@ -554,7 +555,7 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn sync(&self) -> Result<()> {
-        self.shared.sync()
+        Ok(self.shared.sync()?)
     }
 
     /// On a log opened read-only: takes in what a writer appended, synced or removed before the call. From then on
@@ -570,7 +571,7 @@ impl<B: Backend> Log<B> {
         if !self.shared.read_only {
             return Ok(());
         }
-        self.shared.refresh()
+        Ok(self.shared.refresh()?)
     }
 
     /// Whether it was opened for reading only.
@@ -599,7 +600,7 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn close(self) -> Result<()> {
-        self.shared.close_files()
+        Ok(self.shared.close_files()?)
     }
 
     /// Closes the log and removes its files, and the directory if nothing else is in it.
@@ -621,19 +622,19 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn remove(self) -> Result<()> {
-        self.shared.remove_all()
+        Ok(self.shared.remove_all()?)
     }
 }
 
 /// Opens a log that there is, or is again once a writer that begins it anew has done so.
-fn open_existing<B: Backend>(backend: &B, options: &Options) -> Result<open::OpenedLog<B>> {
+fn open_existing<B: Backend>(backend: &B, options: &Options) -> Thin<open::OpenedLog<B>> {
     let mut patience = Patience::for_reset();
     loop {
         if let Some(opened) = open_beside_writer(backend, options)? {
             return Ok(opened);
         }
         if !Listed::now(backend)?.is_log(backend) || !patience.wait() {
-            return Err(Error::InvalidArgument(format!(
+            return Err(Error::invalid(format!(
                 "there is no log in {}; append to it, or open it for writing, to make one",
                 backend.name()
             )));
@@ -653,23 +654,24 @@ impl<B: Backend> Shared<B> {
         Offset(self.durable.load(Acquire))
     }
 
-    fn check_poisoned(&self) -> Result<()> {
+    fn check_poisoned(&self) -> Thin<()> {
         match self.poison.get() {
             Some(cause) => Err(Error::Poisoned {
                 cause: cause.clone(),
-            }),
+            }
+            .into()),
             None => Ok(()),
         }
     }
 
     /// After a failed write or sync no one knows what the files hold, so nothing more is appended.
     #[inline]
-    fn poison_if_failed<T>(&self, done: Result<T>) -> Result<T> {
+    fn poison_if_failed<T>(&self, done: Thin<T>) -> Thin<T> {
         done.map_err(|e| self.poisoned_by(e))
     }
 
     #[cold]
-    fn poisoned_by(&self, e: Error) -> Error {
+    fn poisoned_by(&self, e: Boxed) -> Boxed {
         self.poison_with(e.to_string());
         e
     }
@@ -690,7 +692,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Closes it, once, whoever still reads: seals the last segment, and lets others have the directory.
-    fn close_files(&self) -> Result<()> {
+    fn close_files(&self) -> Thin<()> {
         if self.read_only {
             self.closed.store(true, Release);
             self.subscribers.wake_anyway();
@@ -713,17 +715,17 @@ impl<B: Backend> Shared<B> {
         sealed
     }
 
-    fn seal_last(&self, leading: &Leading<'_, B>, writer: &mut Writer<B>) -> Result<()> {
+    fn seal_last(&self, leading: &Leading<'_, B>, writer: &mut Writer<B>) -> Thin<()> {
         self.reserve.give_back(&self.backend);
         self.check_poisoned()?;
-        writer.active().flush()?;
+        writer.active().write_out()?;
         leading.seal_all()?;
         writer.active().seal()
     }
 
-    fn remove_all(&self) -> Result<()> {
+    fn remove_all(&self) -> Thin<()> {
         if self.read_only {
-            return Err(Error::ReadOnly);
+            return Err(Error::ReadOnly.into());
         }
         self.worker.stop();
         let _leading = self.lead();

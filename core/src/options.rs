@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Offset, Result, index::ENTRY_BYTES, record::RECORD_BYTES_LIMIT};
+use crate::{Error, Offset, Result, error::Thin, index::ENTRY_BYTES, record::RECORD_BYTES_LIMIT};
 
 /// How to open a log. Start from [`Options::new`] and change what matters.
 ///
@@ -145,7 +145,11 @@ impl Options {
     ///
     /// [`Error::InvalidArgument`], which says what to give instead.
     pub fn validate(&self) -> Result<()> {
-        let refuse = |what: String| Err(Error::InvalidArgument(what));
+        Ok(self.check()?)
+    }
+
+    pub(crate) fn check(&self) -> Thin<()> {
+        let refuse = |what: String| Err(Error::invalid(what));
         if self.index_entries_max() == 0 {
             return refuse(format!(
                 "index_bytes_max is {}, which holds no entry; give at least {ENTRY_BYTES}",

@@ -20,6 +20,7 @@ use crate::{
     Error, Gap, Offset, Result,
     backend::BackendFile,
     error::Damaged,
+    error::Thin,
     index::{Index, push_entry},
     record::{CHECKSUM_BYTES, Check, Framed, LENGTH_BYTES, frame_bytes, parse_frame, parse_framed},
     report::{Damage, Gaps, TornTail},
@@ -106,7 +107,7 @@ pub(crate) fn scan<F: BackendFile>(
     end: End,
     entries_max: u64,
     scanned: Scanned,
-) -> Result<Scanned> {
+) -> Thin<Scanned> {
     scan_to(store, index, base, end, entries_max, scanned, false)
 }
 
@@ -115,7 +116,7 @@ pub(crate) fn scan_appended<F: BackendFile>(
     store: &StoreReader<F>,
     base: Offset,
     scanned: Scanned,
-) -> Result<Scanned> {
+) -> Thin<Scanned> {
     let end = End::MayBeTorn {
         vouched: scanned.next,
     };
@@ -131,7 +132,7 @@ fn scan_to<F: BackendFile>(
     entries_max: u64,
     mut scanned: Scanned,
     to_zeros: bool,
-) -> Result<Scanned> {
+) -> Thin<Scanned> {
     let length = store.len();
     let budget_bytes = search_budget_bytes(length);
     let mut scan = Scan {
@@ -238,7 +239,7 @@ struct Scan<'a, F> {
 impl<F: BackendFile> Scan<'_, F> {
     /// Takes in the checked records in the window that follow one another as they should: nearly all there
     /// are. At any other it stops.
-    fn checked_records(&mut self, scanned: &mut Scanned, batches: &mut Batches) -> Result<()> {
+    fn checked_records(&mut self, scanned: &mut Scanned, batches: &mut Batches) -> Thin<()> {
         let mut rest = self.window.get_some(scanned.end)?;
         while let Some(bytes) = frame_bytes(rest, rest.len() as u64)
             && let Ok(layout) = parse_frame(&rest[..bytes], Check::Checksum)
@@ -262,7 +263,7 @@ impl<F: BackendFile> Scan<'_, F> {
         &mut self,
         position: u64,
         expected: Offset,
-    ) -> Result<Result<(Framed, u64), Damaged>> {
+    ) -> Thin<Result<(Framed, u64), Damaged>> {
         let found = self.any_frame_at(position)?;
         let (layout, bytes) = match found {
             Ok((Framed::Record(layout), bytes)) => (layout, bytes),
@@ -300,7 +301,7 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// The frame at `position`, whatever its offset.
-    fn any_frame_at(&mut self, position: u64) -> Result<Result<(Framed, u64), Damaged>> {
+    fn any_frame_at(&mut self, position: u64) -> Thin<Result<(Framed, u64), Damaged>> {
         let room = self.window.length() - position;
         let Some(bytes) = frame_bytes(self.window.get(position, LENGTH_BYTES)?, room) else {
             return Ok(Err(Damaged::Length));
@@ -310,13 +311,13 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// Whether zeros stand where a frame's length would.
-    fn has_no_length_at(&mut self, position: u64) -> Result<bool> {
+    fn has_no_length_at(&mut self, position: u64) -> Thin<bool> {
         Ok(self.window.get(position, LENGTH_BYTES)? == [0; LENGTH_BYTES])
     }
 
     /// Whether this unchecked frame is a checked one with a flipped bit in its length, so that its
     /// checksum is left out.
-    fn is_cut_short(&mut self, position: u64, bytes: u64) -> Result<bool> {
+    fn is_cut_short(&mut self, position: u64, bytes: u64) -> Thin<bool> {
         // The rest of its fields would follow. After a record of the book's comes the next one's length,
         // whose first byte is zero.
         match self.window.peek(position + bytes)? {
@@ -338,7 +339,7 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// Bad bytes at the end of what was scanned: a torn tail or damage.
-    fn bad_bytes(&mut self, scanned: &mut Scanned, reason: Damaged, end: End) -> Result<Bad> {
+    fn bad_bytes(&mut self, scanned: &mut Scanned, reason: Damaged, end: End) -> Thin<Bad> {
         let position = scanned.end;
         let first = scanned.next;
         let length = self.window.length();
@@ -423,7 +424,7 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// Where damage ends that no record follows. Space that was prepared and never written is none of it.
-    fn damage_end(&mut self, position: u64, end: End) -> Result<u64> {
+    fn damage_end(&mut self, position: u64, end: End) -> Thin<u64> {
         let length = self.window.length();
         let zeros_from = self.zeros_from()?;
         if matches!(end, End::Sealed { .. }) || position >= zeros_from {
@@ -449,7 +450,7 @@ impl<F: BackendFile> Scan<'_, F> {
 
     /// Whole records that continue a sealed segment past the base of the next: someone put the files
     /// of two logs together. Those of the next segment are read; these are damage, not lost silently.
-    fn overlap(&mut self, scanned: &mut Scanned) -> Result<()> {
+    fn overlap(&mut self, scanned: &mut Scanned) -> Thin<()> {
         let position = scanned.end;
         let records = self.misplaced_records(position)?.max(1);
         let length = self.window.length();
@@ -467,10 +468,10 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// Adds the entries of `records` records, all at the end of what was scanned.
-    fn push(&self, scanned: &mut Scanned, records: u64) -> Result<()> {
+    fn push(&self, scanned: &mut Scanned, records: u64) -> Thin<()> {
         for _ in 0..records {
             let Ok(relative) = u32::try_from(scanned.next.since(self.base)) else {
-                return Err(Error::InvalidArgument(format!(
+                return Err(Error::invalid(format!(
                     "{} holds more than 4,294,967,296 records, which no index can hold",
                     self.window.store().name()
                 )));

@@ -10,7 +10,7 @@ mod reach;
 mod reader;
 mod rewrite;
 
-use std::{io, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use self::files::{index_name, store_name};
@@ -29,9 +29,10 @@ pub(crate) use self::{
 pub use drafts::Drafts;
 
 use crate::{
-    Durability, Error, Gap, NewRecord, Offset, Options, Record, Result,
+    Durability, Gap, NewRecord, Offset, Options, Record, Result,
     backend::Backend,
     error::Damaged,
+    error::Thin,
     index::{ENTRY_BYTES, Index},
     record::{FRAME_BYTES_MIN, encode_gap, frame_bytes_max},
     store::{StoreReader, StoreWriter, out_of_memory},
@@ -74,14 +75,14 @@ impl<B: Backend> Segment<B> {
     /// [`Error::Io`]; [`Error::Corrupt`] when it ends in damage or in a batch that was cut, or has nothing but a
     /// [gap](crate::Gap) from before it on, so that appends have to go to the next segment.
     pub fn open(backend: &B, base: Offset, options: &Options) -> Result<Self> {
-        options.validate()?;
+        options.check()?;
         match Self::recover(backend, base, Place::Last, true, options) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(e) if e.is_not_found() => {
                 let segment = Self::create(backend, base, options)?;
                 sync_directory(backend)?;
                 Ok(segment)
             }
-            Err(e) => Err(e),
+            Err(e) => Err(e.into()),
             Ok(Opened {
                 segment,
                 takes_appends: true,
@@ -90,7 +91,7 @@ impl<B: Backend> Segment<B> {
             Ok(Opened { segment, .. }) => {
                 let last = Offset(segment.next.0.saturating_sub(1));
                 let end = segment.store_bytes();
-                Err(segment.reader.corrupt(last, end, Damaged::Malformed))
+                Err(segment.reader.corrupt(last, end, Damaged::Malformed).into())
             }
         }
     }
@@ -150,7 +151,7 @@ impl<B: Backend> Segment<B> {
     pub fn append_batch(&mut self, records: &[NewRecord<'_>]) -> Result<Range<Offset>> {
         let batch = self.batch(records)?;
         if self.room() < batch.records.len() as u64 {
-            return Err(self.reader.index.full());
+            return Err(self.reader.index.full().into());
         }
         let offsets = self.append_frames(&batch, Durability::Buffered, true)?;
         self.reader.show(offsets.end);
@@ -159,7 +160,7 @@ impl<B: Backend> Segment<B> {
 
     /// The batch that these records would be.
     #[cfg_attr(not(target_os = "unknown"), inline(always))]
-    pub(crate) fn batch<'a>(&self, records: &'a [NewRecord<'a>]) -> Result<Batch<'a>> {
+    pub(crate) fn batch<'a>(&self, records: &'a [NewRecord<'a>]) -> Thin<Batch<'a>> {
         let clock = self.options.clock;
         let batch = Batch::new(records, self.next, self.timestamp_ms_min, clock);
         batch.check(&self.options)?;
@@ -175,7 +176,7 @@ impl<B: Backend> Segment<B> {
         batch: &Batch<'_>,
         durability: Durability,
         mapped: bool,
-    ) -> Result<Range<Offset>> {
+    ) -> Thin<Range<Offset>> {
         debug_assert_eq!(batch.first, self.next);
         let Self { reader, writer, .. } = self;
         let (store, index) = (&reader.store, &reader.index);
@@ -233,7 +234,7 @@ impl<B: Backend> Segment<B> {
         &mut self,
         batch: &mut DraftedBatch<'_>,
         durability: Durability,
-    ) -> Result<Range<Offset>> {
+    ) -> Thin<Range<Offset>> {
         let Self { reader, writer, .. } = self;
         let (store, index) = (&reader.store, &reader.index);
         let mut position = writer.end();
@@ -266,7 +267,7 @@ impl<B: Backend> Segment<B> {
         gap: Gap,
         durability: Durability,
         mapped: bool,
-    ) -> Result<Range<Offset>> {
+    ) -> Thin<Range<Offset>> {
         debug_assert_eq!(gap.first, self.next);
         let Self { reader, writer, .. } = self;
         let (store, index) = (&reader.store, &reader.index);
@@ -302,7 +303,7 @@ impl<B: Backend> Segment<B> {
     ///
     /// [`Error::OffsetOutOfRange`], [`Error::Corrupt`], [`Error::Io`].
     pub fn read(&self, offset: Offset) -> Result<Record> {
-        self.reader.read(offset)
+        Ok(self.reader.read(offset)?)
     }
 
     /// Whether it has reached the most bytes or entries of a segment, so that the next record belongs
@@ -335,6 +336,10 @@ impl<B: Backend> Segment<B> {
     ///
     /// [`Error::Io`].
     pub fn flush(&mut self) -> Result<()> {
+        Ok(self.write_out()?)
+    }
+
+    pub(crate) fn write_out(&mut self) -> Thin<()> {
         self.writer.flush(&self.reader.store)
     }
 
@@ -344,36 +349,36 @@ impl<B: Backend> Segment<B> {
     ///
     /// [`Error::Io`].
     pub fn sync(&mut self) -> Result<()> {
-        self.flush()?;
-        self.reader.sync(self.next)
+        self.write_out()?;
+        Ok(self.reader.sync(self.next)?)
     }
 
     /// Cuts off the zeros after its frames, if there are any, and has no more written until
     /// [it is asked](Segment::prepare_again), so that other files have the space. Not where they are memory that frames
     /// are put into.
-    pub(crate) fn give_back_prepared(&mut self) -> Result<bool> {
+    pub(crate) fn give_back_prepared(&mut self) -> Thin<bool> {
         if self.writer.is_mapped() || !self.reader.has_prepared_space()? {
             return Ok(false);
         }
-        self.flush()?;
+        self.write_out()?;
         self.reader.give_back_prepared()?;
         Ok(true)
     }
 
     /// From now on zeros may be written after its frames, if none were to be.
-    pub(crate) fn prepare_again(&mut self) -> Result<()> {
+    pub(crate) fn prepare_again(&mut self) -> Thin<()> {
         self.writer.prepare_again(&self.reader.store)
     }
 
     /// Syncs, and cuts the files to what they hold: the segment then opens without a scan.
-    pub(crate) fn seal(&mut self) -> Result<()> {
-        self.flush()?;
+    pub(crate) fn seal(&mut self) -> Thin<()> {
+        self.write_out()?;
         self.reader.seal()
     }
 
     /// As [`Segment::seal`], but a disk without space for the rest of its index is no reason to fail.
-    pub(crate) fn seal_where_space(&mut self) -> Result<()> {
-        self.flush()?;
+    pub(crate) fn seal_where_space(&mut self) -> Thin<()> {
+        self.write_out()?;
         self.reader.seal_where_space()
     }
 
@@ -383,7 +388,7 @@ impl<B: Backend> Segment<B> {
     ///
     /// [`Error::Io`].
     pub fn close(mut self) -> Result<()> {
-        self.seal()
+        Ok(self.seal()?)
     }
 
     /// Closes it and removes its files.
@@ -394,7 +399,7 @@ impl<B: Backend> Segment<B> {
     pub fn remove(self, backend: &B) -> Result<()> {
         let base = self.base();
         drop(self);
-        remove_files(backend, [base])
+        Ok(remove_files(backend, [base])?)
     }
 
     /// Its base offset.
@@ -427,7 +432,7 @@ impl<B: Backend> Segment<B> {
 }
 
 /// So many bytes, all zero.
-fn zeros(bytes: usize, name: &str) -> Result<Vec<u8>> {
+fn zeros(bytes: usize, name: &str) -> Thin<Vec<u8>> {
     let mut zeros = Vec::new();
     let reserved = zeros.try_reserve_exact(bytes);
     reserved.map_err(|_| out_of_memory(name))?;

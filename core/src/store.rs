@@ -97,7 +97,7 @@ impl<F: BackendFile> Store<F> {
     ///
     /// [`Error::Io`].
     pub fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<usize> {
-        self.reader.read_at(buffer, position)
+        Ok(self.reader.read_at(buffer, position)?)
     }
 
     /// The bytes of its frames, those in the buffer included.
@@ -118,7 +118,7 @@ impl<F: BackendFile> Store<F> {
     ///
     /// [`Error::Io`].
     pub fn flush(&mut self) -> Result<()> {
-        self.writer.flush(&self.reader)
+        Ok(self.writer.flush(&self.reader)?)
     }
 
     /// Returns once all frames are on stable storage.
@@ -128,7 +128,7 @@ impl<F: BackendFile> Store<F> {
     /// [`Error::Io`]; it is then unknown which frames are.
     pub fn sync(&mut self) -> Result<()> {
         self.flush()?;
-        self.reader.sync()
+        Ok(self.reader.sync()?)
     }
 
     /// Flushes and syncs.

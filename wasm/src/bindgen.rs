@@ -276,13 +276,13 @@ impl Drop for Log {
 
 type Result<T, E = JsValue> = std::result::Result<T, E>;
 
-fn call<T>(call: impl FnOnce(&mut Session<Place>) -> Result<T, Failure>) -> Result<T> {
+fn call<T>(call: impl FnOnce(&mut Session<Place>) -> Result<T, Box<Failure>>) -> Result<T> {
     with_session(call)
         .unwrap_or_else(|| Err(invalid("a call is under way")))
-        .map_err(thrown)
+        .map_err(JsValue::from)
 }
 
-fn json(read: impl FnOnce(&mut Session<Place>) -> Result<&[u8], Failure>) -> Result<JsValue> {
+fn json(read: impl FnOnce(&mut Session<Place>) -> Result<&[u8], Box<Failure>>) -> Result<JsValue> {
     let text = call(|session| {
         let json = read(session)?;
         Ok(std::str::from_utf8(json).unwrap_or_default().to_owned())
@@ -290,24 +290,23 @@ fn json(read: impl FnOnce(&mut Session<Place>) -> Result<&[u8], Failure>) -> Res
     JSON::parse(&text)
 }
 
-fn thrown(failure: Failure) -> JsValue {
-    let error = Error::new(&failure.message);
-    // A new object takes any property.
-    let _ = Reflect::set(&error, &"kind".into(), &failure.status.name().into());
-    if let Some(conflict) = failure.conflict {
-        let [first, second] = conflict.numbers().map(BigInt::from);
-        let numbers = Array::of2(&first.into(), &second.into());
-        let _ = Reflect::set(&error, &"conflict".into(), &numbers);
+/// As it is thrown.
+impl From<Box<Failure>> for JsValue {
+    fn from(failure: Box<Failure>) -> Self {
+        let error = Error::new(&failure.message);
+        // A new object takes any property.
+        let _ = Reflect::set(&error, &"kind".into(), &failure.status.name().into());
+        if let Some(conflict) = failure.conflict {
+            let [first, second] = conflict.numbers().map(BigInt::from);
+            let numbers = Array::of2(&first.into(), &second.into());
+            let _ = Reflect::set(&error, &"conflict".into(), &numbers);
+        }
+        error.into()
     }
-    error.into()
 }
 
-fn invalid(message: impl Into<String>) -> Failure {
-    Failure {
-        status: Status::InvalidArgument,
-        message: message.into(),
-        conflict: None,
-    }
+fn invalid(message: impl Into<String>) -> Box<Failure> {
+    Failure::new(Status::InvalidArgument, message)
 }
 
 /// The options of a call.
@@ -325,7 +324,7 @@ impl Given {
         };
         value
             .as_bool()
-            .ok_or_else(|| thrown(invalid("readOnly is neither true nor false")))
+            .ok_or_else(|| JsValue::from(invalid("readOnly is neither true nor false")))
     }
 
     fn durability(&self) -> Result<Durability> {
@@ -336,7 +335,7 @@ impl Given {
             Some("synced") => Ok(Durability::Synced),
             Some("written") => Ok(Durability::Written),
             Some("buffered") => Ok(Durability::Buffered),
-            _ => Err(thrown(invalid(
+            _ => Err(JsValue::from(invalid(
                 "durability is none of \"synced\", \"written\", \"buffered\"",
             ))),
         }
@@ -358,7 +357,7 @@ impl Given {
         match (value.as_f64(), value.dyn_ref::<BigInt>()) {
             (Some(number), _) => whole(name, number),
             (_, Some(number)) => whole_bigint(name, number),
-            _ => Err(thrown(invalid(format!("{name} is no number")))),
+            _ => Err(JsValue::from(invalid(format!("{name} is no number")))),
         }
     }
 }
@@ -375,7 +374,7 @@ fn whole(name: &str, number: f64) -> Result<i64> {
         .to_string_with_radix(10)
         .map(String::from);
     let number = number.unwrap_or_default();
-    Err(thrown(invalid(format!(
+    Err(JsValue::from(invalid(format!(
         "{name} is {number}; give a whole number, 0 or more"
     ))))
 }
@@ -385,7 +384,7 @@ fn whole_bigint(name: &str, number: &BigInt) -> Result<i64> {
         .ok()
         .filter(|&number| number >= 0);
     in_range.ok_or_else(|| {
-        thrown(invalid(format!(
+        JsValue::from(invalid(format!(
             "{name} is out of range; give 0 to 2^63 - 1"
         )))
     })

@@ -31,7 +31,7 @@ pub(crate) fn with_session<T>(call: impl FnOnce(&mut Session<Place>) -> T) -> Op
     })
 }
 
-fn number<T: From<i32>>(call: impl FnOnce(&mut Session<Place>) -> Result<T, Failure>) -> T {
+fn number<T: From<i32>>(call: impl FnOnce(&mut Session<Place>) -> Result<T, Box<Failure>>) -> T {
     let result = with_session(|session| match call(session) {
         Ok(number) => number,
         Err(failure) => session.fail(failure).code().into(),
@@ -39,22 +39,21 @@ fn number<T: From<i32>>(call: impl FnOnce(&mut Session<Place>) -> Result<T, Fail
     result.unwrap_or_else(|| Status::InvalidArgument.code().into())
 }
 
-fn status(call: impl FnOnce(&mut Session<Place>) -> Result<(), Failure>) -> i32 {
+fn status(call: impl FnOnce(&mut Session<Place>) -> Result<(), Box<Failure>>) -> i32 {
     number(|session| call(session).map(|()| 0))
 }
 
-fn packed(call: impl FnOnce(&mut Session<Place>) -> Result<&[u8], Failure>) -> i64 {
+fn packed(call: impl FnOnce(&mut Session<Place>) -> Result<&[u8], Box<Failure>>) -> i64 {
     number(|session| call(session).and_then(pack))
 }
 
-fn pack(bytes: &[u8]) -> Result<i64, Failure> {
+fn pack(bytes: &[u8]) -> Result<i64, Box<Failure>> {
     let ptr = u32::try_from(bytes.as_ptr().addr());
     let len = u32::try_from(bytes.len());
     let span = ptr.ok().zip(len.ok()).map(|(ptr, len)| Span { ptr, len });
-    span.and_then(Span::pack).ok_or_else(|| Failure {
-        status: Status::TooLarge,
-        message: format!("a result of {} bytes cannot be returned", bytes.len()),
-        conflict: None,
+    span.and_then(Span::pack).ok_or_else(|| {
+        let message = format!("a result of {} bytes cannot be returned", bytes.len());
+        Failure::new(Status::TooLarge, message)
     })
 }
 

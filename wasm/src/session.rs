@@ -34,7 +34,7 @@ pub struct Session<S: Storage> {
     result: Held,
     /// What the last batch was read into, for the next.
     block: Vec<u8>,
-    last_error: String,
+    last_failure: Option<Box<Failure>>,
     last_conflict: [u8; 16],
 }
 
@@ -61,7 +61,7 @@ pub enum Input<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Why a call failed.
+/// Why a call failed. What functions return is a box of it: one word, where all of it would be copied at every return.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What it returns.
@@ -82,7 +82,7 @@ impl<S: Storage> Session<S> {
             buffers: Buffers::default(),
             result: Held::Bytes(Vec::new()),
             block: Vec::new(),
-            last_error: String::new(),
+            last_failure: None,
             last_conflict: [0; 16],
         }
     }
@@ -102,7 +102,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// It is none.
-    pub fn dealloc(&mut self, buffer: Span) -> Result<(), Failure> {
+    pub fn dealloc(&mut self, buffer: Span) -> Result<(), Box<Failure>> {
         if self.buffers.dealloc(buffer) {
             Ok(())
         } else {
@@ -123,7 +123,7 @@ impl<S: Storage> Session<S> {
         index_bytes_max: i64,
         record_bytes_max: i64,
         initial_offset: i64,
-    ) -> Result<i32, Failure> {
+    ) -> Result<i32, Box<Failure>> {
         let name = std::str::from_utf8(bytes_of(name, &self.buffers)?)
             .map_err(|_| invalid("the log's name is not UTF-8"))?
             .to_owned();
@@ -189,7 +189,7 @@ impl<S: Storage> Session<S> {
         timestamp_ms: i64,
         promise: i32,
         expected: i64,
-    ) -> Result<i64, Failure> {
+    ) -> Result<i64, Box<Failure>> {
         let open = open_log(&self.logs, handle)?;
         require_room(&open.log, 1)?;
         let value = bytes_of(value, &self.buffers)?;
@@ -211,7 +211,7 @@ impl<S: Storage> Session<S> {
         request: Input<'_>,
         promise: i32,
         expected: i64,
-    ) -> Result<i64, Failure> {
+    ) -> Result<i64, Box<Failure>> {
         let open = open_log(&self.logs, handle)?;
         let request = bytes_of(request, &self.buffers)?;
         let entries = abi::entries(request).map_err(invalid)?;
@@ -233,7 +233,7 @@ impl<S: Storage> Session<S> {
         drafts: Span,
         promise: i32,
         expected: i64,
-    ) -> Result<i64, Failure> {
+    ) -> Result<i64, Box<Failure>> {
         let open = open_log(&self.logs, handle)?;
         let options = open.append_options(promise, expected)?;
         let drafts = self
@@ -252,7 +252,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// An argument is refused, or the log's error.
-    pub fn producer_last(&mut self, handle: i32, id: Input<'_>) -> Result<&[u8], Failure> {
+    pub fn producer_last(&mut self, handle: i32, id: Input<'_>) -> Result<&[u8], Box<Failure>> {
         let id = bytes_of(id, &self.buffers)?;
         let last = log(&self.logs, handle)?.producer_last(id)?;
         let bytes = last.map_or(Vec::new(), |last| {
@@ -266,7 +266,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// An argument is refused, or the log's error.
-    pub fn read(&mut self, handle: i32, offset: i64) -> Result<&[u8], Failure> {
+    pub fn read(&mut self, handle: i32, offset: i64) -> Result<&[u8], Box<Failure>> {
         let record = log(&self.logs, handle)?.read(offset_arg(offset)?)?;
         Ok(self.hold(Held::Record(record)))
     }
@@ -276,7 +276,12 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// An argument is refused, or the log's error.
-    pub fn read_batch(&mut self, handle: i32, from: i64, bytes_max: i32) -> Result<&[u8], Failure> {
+    pub fn read_batch(
+        &mut self,
+        handle: i32,
+        from: i64,
+        bytes_max: i32,
+    ) -> Result<&[u8], Box<Failure>> {
         let bytes_max = usize::try_from(bytes_max)
             .map_err(|_| invalid(format_args!("bytes_max is {bytes_max}; give 0 or more")))?;
         self.result = Held::Bytes(Vec::new());
@@ -293,7 +298,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// An argument is refused, or the log's error.
-    pub fn truncate_before(&mut self, handle: i32, offset: i64) -> Result<(), Failure> {
+    pub fn truncate_before(&mut self, handle: i32, offset: i64) -> Result<(), Box<Failure>> {
         Ok(log(&self.logs, handle)?.truncate_before(offset_arg(offset)?)?)
     }
 
@@ -302,7 +307,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// An argument is refused, or the log's error.
-    pub fn truncate_after(&mut self, handle: i32, offset: i64) -> Result<(), Failure> {
+    pub fn truncate_after(&mut self, handle: i32, offset: i64) -> Result<(), Box<Failure>> {
         Ok(log(&self.logs, handle)?.truncate_after(offset_arg(offset)?)?)
     }
 
@@ -311,7 +316,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// The log's.
-    pub fn reset(&mut self, handle: i32) -> Result<(), Failure> {
+    pub fn reset(&mut self, handle: i32) -> Result<(), Box<Failure>> {
         Ok(log(&self.logs, handle)?.reset()?)
     }
 
@@ -320,7 +325,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// An argument is refused, or the log's error.
-    pub fn skip_to(&mut self, handle: i32, next: i64, cause: i32) -> Result<(), Failure> {
+    pub fn skip_to(&mut self, handle: i32, next: i64, cause: i32) -> Result<(), Box<Failure>> {
         let next = Offset(unsigned("next", next)?);
         let cause = GapCause::of(cause.cast_unsigned());
         Ok(log(&self.logs, handle)?.skip_to_because(next, cause)?)
@@ -337,7 +342,7 @@ impl<S: Storage> Session<S> {
         memory_bytes_max: i64,
         tombstones_kept_ms: i64,
         now_ms: i64,
-    ) -> Result<&[u8], Failure> {
+    ) -> Result<&[u8], Box<Failure>> {
         let log = log(&self.logs, handle)?;
         let kept_ms = unsigned("tombstones_kept_ms", tombstones_kept_ms)?;
         let mut compaction = Compaction::new().tombstones_kept(Duration::from_millis(kept_ms));
@@ -360,7 +365,7 @@ impl<S: Storage> Session<S> {
         bytes_max: i64,
         age_max_ms: i64,
         now_ms: i64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Box<Failure>> {
         let log = log(&self.logs, handle)?;
         let mut retention = Retention::new();
         retention.bytes_max = set("bytes_max", bytes_max)?;
@@ -373,7 +378,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// The log's.
-    pub fn sync(&mut self, handle: i32) -> Result<(), Failure> {
+    pub fn sync(&mut self, handle: i32) -> Result<(), Box<Failure>> {
         Ok(log(&self.logs, handle)?.sync()?)
     }
 
@@ -382,7 +387,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// The log's.
-    pub fn refresh(&mut self, handle: i32) -> Result<(), Failure> {
+    pub fn refresh(&mut self, handle: i32) -> Result<(), Box<Failure>> {
         Ok(log(&self.logs, handle)?.refresh()?)
     }
 
@@ -391,7 +396,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// The log's.
-    pub fn close(&mut self, handle: i32) -> Result<(), Failure> {
+    pub fn close(&mut self, handle: i32) -> Result<(), Box<Failure>> {
         let place = self.logs.iter().position(|open| open.handle == handle);
         let place = place.ok_or_else(|| not_open(handle))?;
         Ok(self.logs.swap_remove(place).log.close()?)
@@ -402,7 +407,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// The handle is refused.
-    pub fn lowest_offset(&self, handle: i32) -> Result<i64, Failure> {
+    pub fn lowest_offset(&self, handle: i32) -> Result<i64, Box<Failure>> {
         result(log(&self.logs, handle)?.lowest_offset())
     }
 
@@ -411,7 +416,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// The handle is refused.
-    pub fn next_offset(&self, handle: i32) -> Result<i64, Failure> {
+    pub fn next_offset(&self, handle: i32) -> Result<i64, Box<Failure>> {
         result(log(&self.logs, handle)?.next_offset())
     }
 
@@ -420,7 +425,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// The handle is refused.
-    pub fn durable_offset(&self, handle: i32) -> Result<i64, Failure> {
+    pub fn durable_offset(&self, handle: i32) -> Result<i64, Box<Failure>> {
         result(log(&self.logs, handle)?.durable_offset())
     }
 
@@ -429,7 +434,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// An argument is refused, or the log's error.
-    pub fn locate(&mut self, handle: i32, offset: i64) -> Result<&[u8], Failure> {
+    pub fn locate(&mut self, handle: i32, offset: i64) -> Result<&[u8], Box<Failure>> {
         let place = log(&self.logs, handle)?.locate(offset_arg(offset)?)?;
         Ok(self.hold(Held::Bytes(abi::place_bytes(place))))
     }
@@ -439,7 +444,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// The handle is refused.
-    pub fn recovery_report(&mut self, handle: i32) -> Result<&[u8], Failure> {
+    pub fn recovery_report(&mut self, handle: i32) -> Result<&[u8], Box<Failure>> {
         let report = log(&self.logs, handle)?.recovery_report();
         self.hold_json(&report)
     }
@@ -449,7 +454,7 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// The log's.
-    pub fn verify(&mut self, handle: i32) -> Result<&[u8], Failure> {
+    pub fn verify(&mut self, handle: i32) -> Result<&[u8], Box<Failure>> {
         let report = log(&self.logs, handle)?.verify()?;
         self.hold_json(&report)
     }
@@ -459,23 +464,26 @@ impl<S: Storage> Session<S> {
     /// # Errors
     ///
     /// The handle is refused.
-    pub fn segments(&mut self, handle: i32) -> Result<&[u8], Failure> {
+    pub fn segments(&mut self, handle: i32) -> Result<&[u8], Box<Failure>> {
         let segments = log(&self.logs, handle)?.segments();
         self.hold_json(&segments)
     }
 
     /// Remembers the message of a failed call and gives its status.
-    pub fn fail(&mut self, failure: Failure) -> Status {
-        self.last_error = failure.message;
-        if let Some(conflict) = failure.conflict {
+    pub fn fail(&mut self, failure: Box<Failure>) -> Status {
+        let status = failure.status;
+        if let Some(conflict) = &failure.conflict {
             self.last_conflict = conflict.encode();
         }
-        failure.status
+        self.last_failure = Some(failure);
+        status
     }
 
     /// The message of the last call that failed.
     pub fn last_error(&self) -> &str {
-        &self.last_error
+        self.last_failure
+            .as_ref()
+            .map_or("", |failure| &failure.message)
     }
 
     /// The numbers of the last call that failed because of a [`Conflict`].
@@ -483,13 +491,10 @@ impl<S: Storage> Session<S> {
         &self.last_conflict
     }
 
-    fn hold_json(&mut self, value: &impl Serialize) -> Result<&[u8], Failure> {
+    fn hold_json(&mut self, value: &impl Serialize) -> Result<&[u8], Box<Failure>> {
         // What is written to memory, of maps with keys that are text, does not fail.
-        let json = serde_json::to_vec(value).map_err(|_| Failure {
-            status: Status::Io,
-            message: "the answer is no JSON".to_owned(),
-            conflict: None,
-        })?;
+        let json = serde_json::to_vec(value)
+            .map_err(|_| Failure::new(Status::Io, "the answer is no JSON"))?;
         Ok(self.hold(Held::Bytes(json)))
     }
 
@@ -502,35 +507,48 @@ impl<S: Storage> Session<S> {
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self {
-            status: Status::of(&error),
-            message: error.to_string(),
-            conflict: Conflict::of(&error),
-        }
+impl Failure {
+    /// One that is no [`Conflict`].
+    #[cold]
+    pub(crate) fn new(status: Status, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self {
+            status,
+            message: message.into(),
+            conflict: None,
+        })
     }
 }
 
-fn bytes_of<'a>(input: Input<'a>, buffers: &'a Buffers) -> Result<&'a [u8], Failure> {
+impl From<Error> for Box<Failure> {
+    #[cold]
+    fn from(error: Error) -> Self {
+        Box::new(Failure {
+            status: Status::of(&error),
+            message: error.to_string(),
+            conflict: Conflict::of(&error),
+        })
+    }
+}
+
+fn bytes_of<'a>(input: Input<'a>, buffers: &'a Buffers) -> Result<&'a [u8], Box<Failure>> {
     match input {
         Input::Bytes(bytes) => Ok(bytes),
         Input::Buffer(span) => buffers.get(span).ok_or_else(|| not_a_buffer(span)),
     }
 }
 
-fn log<S: Storage>(logs: &[OpenLog<S>], handle: i32) -> Result<&Log<S::Backend>, Failure> {
+fn log<S: Storage>(logs: &[OpenLog<S>], handle: i32) -> Result<&Log<S::Backend>, Box<Failure>> {
     open_log(logs, handle).map(|open| &open.log)
 }
 
-fn open_log<S: Storage>(logs: &[OpenLog<S>], handle: i32) -> Result<&OpenLog<S>, Failure> {
+fn open_log<S: Storage>(logs: &[OpenLog<S>], handle: i32) -> Result<&OpenLog<S>, Box<Failure>> {
     let open = logs.iter().find(|open| open.handle == handle);
     open.ok_or_else(|| not_open(handle))
 }
 
 impl<S: Storage> OpenLog<S> {
     /// What an append with these arguments promises and expects.
-    fn append_options(&self, promise: i32, expected: i64) -> Result<AppendOptions, Failure> {
+    fn append_options(&self, promise: i32, expected: i64) -> Result<AppendOptions, Box<Failure>> {
         let promise = Promise::decode(promise)
             .ok_or_else(|| invalid(format_args!("promise {promise} means nothing; give 0 to 7")))?;
         let expected = Expected::decode(expected).ok_or_else(|| {
@@ -546,7 +564,7 @@ impl<S: Storage> OpenLog<S> {
 }
 
 /// Refuses records after which the log's next offset could not be a result.
-fn require_room<B: Backend>(log: &Log<B>, records: u64) -> Result<(), Failure> {
+fn require_room<B: Backend>(log: &Log<B>, records: u64) -> Result<(), Box<Failure>> {
     let next = log.next_offset();
     match next.0.checked_add(records).map(Offset).map(result) {
         Some(Ok(_)) => Ok(()),
@@ -557,20 +575,20 @@ fn require_room<B: Backend>(log: &Log<B>, records: u64) -> Result<(), Failure> {
     }
 }
 
-fn offset_arg(offset: i64) -> Result<Offset, Failure> {
+fn offset_arg(offset: i64) -> Result<Offset, Box<Failure>> {
     Ok(Offset(unsigned("offset", offset)?))
 }
 
-fn unsigned(name: &str, number: i64) -> Result<u64, Failure> {
+fn unsigned(name: &str, number: i64) -> Result<u64, Box<Failure>> {
     u64::try_from(number).map_err(|_| invalid(format_args!("{name} is {number}; give 0 or more")))
 }
 
 /// A number of which 0 is the default, or none.
-fn set(name: &str, number: i64) -> Result<Option<u64>, Failure> {
+fn set(name: &str, number: i64) -> Result<Option<u64>, Box<Failure>> {
     Ok(Some(unsigned(name, number)?).filter(|&number| number != 0))
 }
 
-fn result(offset: Offset) -> Result<i64, Failure> {
+fn result(offset: Offset) -> Result<i64, Box<Failure>> {
     i64::try_from(offset.0).map_err(|_| {
         invalid(format_args!(
             "offset {offset} is beyond {}, the last that the wasm engine knows; use the native engine \
@@ -580,19 +598,16 @@ fn result(offset: Offset) -> Result<i64, Failure> {
     })
 }
 
-fn invalid(message: impl Display) -> Failure {
-    Failure {
-        status: Status::InvalidArgument,
-        message: message.to_string(),
-        conflict: None,
-    }
+#[cold]
+fn invalid(message: impl Display) -> Box<Failure> {
+    Failure::new(Status::InvalidArgument, message.to_string())
 }
 
-fn not_open(handle: i32) -> Failure {
+fn not_open(handle: i32) -> Box<Failure> {
     invalid(format_args!("{handle} is no open log's handle"))
 }
 
-fn not_a_buffer(span: Span) -> Failure {
+fn not_a_buffer(span: Span) -> Box<Failure> {
     invalid(format_args!(
         "{} bytes at {:#x} do not lie in a buffer of alloc",
         span.len, span.ptr

@@ -104,7 +104,7 @@ impl FsBackend {
 
     /// Makes a directory and those above it, each durably.
     #[cfg(not(target_family = "wasm"))]
-    pub(crate) fn make_directory(directory: &Path) -> Result<()> {
+    pub(crate) fn make_directory(directory: &Path) -> crate::error::Thin<()> {
         make_directory(directory).map_err(|e| Error::io("make directory", show(directory), e))
     }
 

@@ -41,8 +41,9 @@ impl Positions {
         let (stretch, at) = place(n);
         let numbers = self.stretches.get(stretch).and_then(OnceLock::get);
         let numbers = numbers.and_then(|numbers| numbers.get(at..));
-        let numbers = numbers.unwrap_or_default().iter().take(count);
-        numbers.map(|number| number.load(Relaxed))
+        let numbers = numbers.unwrap_or_default();
+        let numbers = &numbers[..count.min(numbers.len())];
+        numbers.iter().map(|number| number.load(Relaxed))
     }
 
     /// Adds one. By one thread at a time; `false` if there is no room for so many.

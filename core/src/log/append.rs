@@ -15,7 +15,7 @@ use super::{
     producers::{Admitted, Numbered, Producers},
 };
 use crate::{
-    AppendOptions, Backend, Durability, Error, Gap, NewRecord, Offset, Result,
+    AppendOptions, Backend, Durability, Error, Gap, NewRecord, Offset, error::Thin,
     segment::DraftedBatch,
 };
 
@@ -116,7 +116,7 @@ impl<B: Backend> Shared<B> {
         self: &Arc<Self>,
         record: &NewRecord<'_>,
         options: AppendOptions,
-    ) -> Result<Offset> {
+    ) -> Thin<Offset> {
         let offsets = self.append_all(slice::from_ref(record), options)?;
         Ok(offsets.start)
     }
@@ -128,7 +128,7 @@ impl<B: Backend> Shared<B> {
         self: &Arc<Self>,
         records: &[NewRecord<'_>],
         options: AppendOptions,
-    ) -> Result<Range<Offset>> {
+    ) -> Thin<Range<Offset>> {
         self.append_all(records, options)
     }
 
@@ -138,7 +138,7 @@ impl<B: Backend> Shared<B> {
         self: &Arc<Self>,
         records: &[NewRecord<'_>],
         options: AppendOptions,
-    ) -> Result<Range<Offset>> {
+    ) -> Thin<Range<Offset>> {
         if options.expected_next_offset.is_some()
             || records.iter().any(|record| record.producer.is_some())
         {
@@ -160,7 +160,7 @@ impl<B: Backend> Shared<B> {
         self: &Arc<Self>,
         records: &[NewRecord<'_>],
         options: AppendOptions,
-    ) -> Result<Range<Offset>> {
+    ) -> Thin<Range<Offset>> {
         let numbered = Numbered::of(records.iter().map(|record| record.producer))?;
         let durability = options.durability.unwrap_or(self.options.durability);
         loop {
@@ -184,7 +184,7 @@ impl<B: Backend> Shared<B> {
         mut writer: MutexGuard<'a, Writer<B>>,
         records: &[NewRecord<'_>],
         durability: Durability,
-    ) -> Result<Option<Appended<'a, B>>> {
+    ) -> Thin<Option<Appended<'a, B>>> {
         let batch = writer.active.batch(records)?;
         if records.is_empty() {
             return Ok(Some((writer, batch.first..batch.first, 0)));
@@ -208,7 +208,7 @@ impl<B: Backend> Shared<B> {
         self: &Arc<Self>,
         drafts: &mut [u8],
         options: AppendOptions,
-    ) -> Result<Range<Offset>> {
+    ) -> Thin<Range<Offset>> {
         let durability = options.durability.unwrap_or(self.options.durability);
         let mut writer = self.writer()?;
         if drafts.is_empty() {
@@ -251,7 +251,7 @@ impl<B: Backend> Shared<B> {
         mut writer: MutexGuard<'a, Writer<B>>,
         records: u64,
         bytes: u64,
-    ) -> Result<Option<MutexGuard<'a, Writer<B>>>> {
+    ) -> Thin<Option<MutexGuard<'a, Writer<B>>>> {
         self.check_fits_index(records)?;
         let active = &writer.active;
         if active.has_room_for(records, bytes) || active.next_offset() == active.base() {
@@ -282,7 +282,7 @@ impl<B: Backend> Shared<B> {
         offsets: Range<Offset>,
         bytes: u64,
         durability: Durability,
-    ) -> Result<Range<Offset>> {
+    ) -> Thin<Range<Offset>> {
         self.commit.appended(offsets.end);
         if let Some(unsynced) = &mut writer.unsynced_bytes {
             *unsynced += bytes;
@@ -329,7 +329,7 @@ impl<B: Backend> Shared<B> {
         mut writer: MutexGuard<'_, Writer<B>>,
         end: Offset,
         durability: Durability,
-    ) -> Result<()> {
+    ) -> Thin<()> {
         let segment = Arc::clone(writer.active.reader());
         match durability {
             Durability::Synced => {
@@ -337,7 +337,7 @@ impl<B: Backend> Shared<B> {
                 self.commit(end)?;
             }
             Durability::Written => {
-                let flushed = writer.active.flush();
+                let flushed = writer.active.write_out();
                 self.poison_if_failed(flushed)?;
             }
             Durability::Buffered => {}
@@ -346,27 +346,27 @@ impl<B: Backend> Shared<B> {
         Ok(())
     }
 
-    fn check_fits_index(&self, records: u64) -> Result<()> {
+    fn check_fits_index(&self, records: u64) -> Thin<()> {
         let entries = self.options.index_entries_max();
         if records <= entries {
             return Ok(());
         }
-        Err(Error::InvalidArgument(format!(
+        Err(Error::invalid(format!(
             "a batch of {records} records is more than an index of {entries} entries holds; \
              append it in parts, or raise index_bytes_max"
         )))
     }
 
     /// Leaves the active segment to be sealed and begins the next.
-    pub(super) fn roll(&self, writer: &mut Writer<B>) -> Result<()> {
+    pub(super) fn roll(&self, writer: &mut Writer<B>) -> Thin<()> {
         self.roll_past(writer, None)
     }
 
     /// As [`Shared::roll`], past a gap of which a segment between the two was made to tell.
-    pub(super) fn roll_past(&self, writer: &mut Writer<B>, gap: Option<Gap>) -> Result<()> {
+    pub(super) fn roll_past(&self, writer: &mut Writer<B>, gap: Option<Gap>) -> Thin<()> {
         let base = gap.map_or(writer.active.next_offset(), |gap| gap.next());
         let prepared = self.reserve.take();
-        writer.active.flush()?;
+        writer.active.write_out()?;
         let mut next = self
             .make_new_files(|| Segment::create_in(&self.backend, base, prepared, &self.options))?;
         next.not_before(writer.active.timestamp_ms_min());
@@ -384,7 +384,7 @@ impl<B: Backend> Shared<B> {
 
     /// Finds the timestamp of the last record, than which the next one's may not be earlier. Records
     /// without one are passed over, though not for ever.
-    pub(super) fn continue_timestamps(&self, writer: &mut Writer<B>) -> Result<()> {
+    pub(super) fn continue_timestamps(&self, writer: &mut Writer<B>) -> Thin<()> {
         const RECORDS_READ_MAX: u64 = 64;
         let view = self.view.load();
         let (lowest, mut end) = (view.lowest(), view.next_offset());
@@ -401,7 +401,7 @@ impl<B: Backend> Shared<B> {
                     }
                     None => last,
                 },
-                Err(Error::Gap { first, .. }) => first,
+                Err(e) if let Error::Gap { first, .. } = *e => first,
                 Err(e) if e.is_not_yet() => return Err(e),
                 Err(_) => last,
             };
@@ -437,7 +437,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// The offset before which a sync makes all durable that there is now.
-    pub(super) fn next_to_sync(&self) -> Result<Offset> {
+    pub(super) fn next_to_sync(&self) -> Thin<Offset> {
         let mut writer = self.writer()?;
         // Also if it turns out that all is durable already.
         writer.unsynced_since = None;
@@ -445,9 +445,9 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Flushes, and tells what a sync then makes durable.
-    pub(super) fn flush_for_sync(&self) -> Result<(Arc<SegmentReader<B::File>>, Offset)> {
+    pub(super) fn flush_for_sync(&self) -> Thin<(Arc<SegmentReader<B::File>>, Offset)> {
         let mut writer = self.writer()?;
-        writer.active.flush()?;
+        writer.active.write_out()?;
         writer.unsynced_since = None;
         writer.unsynced_bytes = Some(0);
         let next = writer.active.next_offset();
@@ -455,16 +455,16 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Has the disk take back some of what was prepared, if there is any: in the active segment, or else a file.
-    pub(super) fn give_back_prepared(&self) -> Result<bool> {
+    pub(super) fn give_back_prepared(&self) -> Thin<bool> {
         let is_given_back = self.writer()?.active.give_back_prepared()?;
         Ok(is_given_back || self.reserve.give_back_last(&self.backend))
     }
 
     /// The writer, if there is nothing against appending.
     #[cfg_attr(not(target_os = "unknown"), inline(always))]
-    pub(super) fn writer(&self) -> Result<MutexGuard<'_, Writer<B>>> {
+    pub(super) fn writer(&self) -> Thin<MutexGuard<'_, Writer<B>>> {
         if self.read_only {
-            return Err(Error::ReadOnly);
+            return Err(Error::ReadOnly.into());
         }
         let writer = self.writer.lock().unwrap_or_else(|poisoned| {
             self.appender_panicked();
@@ -472,7 +472,7 @@ impl<B: Backend> Shared<B> {
         });
         self.check_poisoned()?;
         if self.closed.load(Acquire) {
-            return Err(Error::Closed);
+            return Err(Error::Closed.into());
         }
         Ok(writer)
     }

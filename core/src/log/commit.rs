@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{Segment, SegmentReader, Shared, gather::Gathering, view::Slot};
-use crate::{Backend, Error, Offset, Result, segment::sync_directory};
+use crate::{Backend, Error, Offset, error::Thin, segment::sync_directory};
 
 /// Who comes while a sync is running waits for that one and for the next.
 const SYNCS_AWAKE: u32 = 2;
@@ -197,7 +197,7 @@ impl<B: Backend> Commit<B> {
 
 impl<B: Backend> Shared<B> {
     /// Returns once all records before `end` are on stable storage.
-    pub(super) fn commit(self: &Arc<Self>, end: Offset) -> Result<()> {
+    pub(super) fn commit(self: &Arc<Self>, end: Offset) -> Thin<()> {
         self.commit.arrived.fetch_add(1, Relaxed);
         let mut state = self.commit.lock();
         let mut stayed_awake = 0;
@@ -260,13 +260,13 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Returns once every record is on stable storage.
-    pub(super) fn sync(self: &Arc<Self>) -> Result<()> {
+    pub(super) fn sync(self: &Arc<Self>) -> Thin<()> {
         let next = self.next_to_sync()?;
         self.commit(next)
     }
 
     /// Seals what waits for it: by the worker if there is one, now otherwise.
-    pub(super) fn seal_soon(self: &Arc<Self>) -> Result<()> {
+    pub(super) fn seal_soon(self: &Arc<Self>) -> Thin<()> {
         if self.wake_worker(|wanted| wanted.seal = true) {
             return Ok(());
         }
@@ -279,7 +279,7 @@ impl<B: Backend> Shared<B> {
         reader: &Arc<SegmentReader<B::File>>,
         end: u64,
         synced: Synced,
-    ) -> Result<()> {
+    ) -> Thin<()> {
         let bytes_max = self.backend.prepare_bytes();
         if bytes_max == 0 || synced.syncs < SYNCS_BEFORE_PREPARING && self.worker.can_be_employed()
         {
@@ -318,16 +318,12 @@ impl<B: Backend> Shared<B> {
 
 impl<B: Backend> Leading<'_, B> {
     /// Syncs all that was appended, in order. Gives the segment that is active and the end of what it has.
-    pub(super) fn sync(&self) -> Result<(Arc<SegmentReader<B::File>>, u64)> {
+    pub(super) fn sync(&self) -> Thin<(Arc<SegmentReader<B::File>>, u64)> {
         loop {
             match self.sync_in_order() {
                 // The index may have what was prepared for records to come. A sync that failed is none that can be made
                 // again.
-                Err(
-                    e @ Error::Io {
-                        action: "write", ..
-                    },
-                ) if e.is_for_want_of_space() => {
+                Err(e) if e.is_of("write") && e.is_for_want_of_space() => {
                     if !self.shared.give_back_prepared()? {
                         return Err(e);
                     }
@@ -337,7 +333,7 @@ impl<B: Backend> Leading<'_, B> {
         }
     }
 
-    fn sync_in_order(&self) -> Result<(Arc<SegmentReader<B::File>>, u64)> {
+    fn sync_in_order(&self) -> Thin<(Arc<SegmentReader<B::File>>, u64)> {
         let shared = self.shared;
         let (reader, next) = shared.flush_for_sync()?;
         let end = reader.store_bytes();
@@ -351,13 +347,13 @@ impl<B: Backend> Leading<'_, B> {
     }
 
     /// Seals all segments before the active one.
-    pub(super) fn seal_all(&self) -> Result<()> {
+    pub(super) fn seal_all(&self) -> Thin<()> {
         self.shared.check_poisoned()?;
         let sealed = self.seal_unsealed();
         self.shared.poison_if_failed(sealed)
     }
 
-    fn seal_unsealed(&self) -> Result<()> {
+    fn seal_unsealed(&self) -> Thin<()> {
         let shared = self.shared;
         loop {
             let Some((slot, reader, next)) = shared.commit.lock_unsealed().front().map(|first| {
@@ -396,17 +392,17 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Returns once the directory has durably what files were made.
-    pub(super) fn sync_new_files(&self) -> Result<()> {
+    pub(super) fn sync_new_files(&self) -> Thin<()> {
         self.make_files(|| Ok(()), false)
     }
 
     /// Makes files once those made before are durable: so only the newest segment can lose its names in a power
     /// cut, and never one before it.
-    pub(super) fn make_new_files<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(super) fn make_new_files<T>(&self, make: impl FnOnce() -> Thin<T>) -> Thin<T> {
         self.make_files(make, true)
     }
 
-    fn make_files<T>(&self, make: impl FnOnce() -> Result<T>, unsynced_after: bool) -> Result<T> {
+    fn make_files<T>(&self, make: impl FnOnce() -> Thin<T>, unsynced_after: bool) -> Thin<T> {
         // Held meanwhile: who finds it synced may rely on that.
         let mut unsynced = self
             .commit
@@ -423,9 +419,9 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Refuses what a read-only log cannot do.
-    pub(super) fn check_writable(&self) -> Result<()> {
+    pub(super) fn check_writable(&self) -> Thin<()> {
         if self.read_only {
-            return Err(Error::ReadOnly);
+            return Err(Error::ReadOnly.into());
         }
         Ok(())
     }

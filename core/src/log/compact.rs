@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Log, view::Slot};
 #[cfg(doc)]
 use crate::NewRecord;
-use crate::{Backend, Error, GapCause, Offset, Record, Result};
+use crate::{Backend, Error, GapCause, Offset, Record, Result, error::Thin};
 
 /// How to [compact](Log::compact) a log.
 ///
@@ -177,7 +177,7 @@ impl<B: Backend> Log<B> {
         let kept = Kept(shared.last_batches()?);
         let end = self.next_offset();
         // What makes a record obsolete is on stable storage before that goes.
-        self.sync()?;
+        shared.sync()?;
         shared.lead().seal_all()?;
         let view = shared.view.load_full();
         let sealed = view.slots().iter().take_while(|slot| {
@@ -186,7 +186,7 @@ impl<B: Backend> Log<B> {
         });
         let mut marks = Marks::of(sealed);
         self.mark_obsolete(compaction, end, &kept, &mut marks)?;
-        self.rewrite_marked(marks)
+        Ok(self.rewrite_marked(marks)?)
     }
 
     /// Finds what is to go: by the keys, as many at a time as there is memory for.
@@ -196,7 +196,7 @@ impl<B: Backend> Log<B> {
         end: Offset,
         kept: &Kept,
         marks: &mut Marks<B>,
-    ) -> Result<()> {
+    ) -> Thin<()> {
         let now_ms = compaction
             .now_ms
             .or_else(|| self.shared.options.clock.now_ms());
@@ -218,7 +218,7 @@ impl<B: Backend> Log<B> {
                             marks.damaged.insert(at, segment);
                         }
                     }
-                    Err(e) => return Err(e),
+                    Err(e) => return Err(e.into()),
                 }
             }
             for latest in keys.latest.into_values() {
@@ -231,7 +231,7 @@ impl<B: Backend> Log<B> {
         Ok(())
     }
 
-    fn rewrite_marked(&self, marks: Marks<B>) -> Result<Compacted> {
+    fn rewrite_marked(&self, marks: Marks<B>) -> Thin<Compacted> {
         let mut compacted = Compacted::default();
         let segments = marks.segments.iter();
         let bases: Vec<Offset> = segments.map(|segment| segment.slot.base).collect();
@@ -267,8 +267,10 @@ impl<B: Backend> Log<B> {
                         continue;
                     }
                     Ok(None) => LeftAloneReason::Truncated,
-                    Err(Error::Corrupt { .. }) => LeftAloneReason::Damaged,
-                    Err(e @ (Error::Closed | Error::Poisoned { .. })) => return Err(e),
+                    Err(e) if e.is_corrupt() => LeftAloneReason::Damaged,
+                    Err(e) if matches!(*e, Error::Closed | Error::Poisoned { .. }) => {
+                        return Err(e);
+                    }
                     Err(e) if e.is_not_yet() => return Err(e),
                     Err(e) => {
                         self.shared.check_poisoned()?;

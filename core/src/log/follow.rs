@@ -17,7 +17,7 @@ use super::{
     open::{Listed, open_beside_writer},
     view::View,
 };
-use crate::{Backend, Error, Offset, Result};
+use crate::{Backend, Error, Offset, error::Thin};
 
 /// How often a reader tries again what a writer beside it is in the middle of, a millisecond apart where it can wait.
 /// In a browser no one else writes.
@@ -80,7 +80,7 @@ pub(super) fn may_pass(e: &Error) -> bool {
 
 impl<B: Backend> Shared<B> {
     /// Takes in what the writer appended or removed.
-    pub(super) fn refresh(&self) -> Result<()> {
+    pub(super) fn refresh(&self) -> Thin<()> {
         // One at a time.
         let mut writer = self.writer_anyway();
         let view = self.view.load_full();
@@ -108,7 +108,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Shows readers what there is now.
-    fn open_anew(&self, writer: &mut MutexGuard<'_, Writer<B>>, old: &Arc<View<B>>) -> Result<()> {
+    fn open_anew(&self, writer: &mut MutexGuard<'_, Writer<B>>, old: &Arc<View<B>>) -> Thin<()> {
         let Some(opened) = open_beside_writer(&self.backend, &self.options)? else {
             // A writer that begins anew has removed the last segment and not made the first.
             let last = writer.active().reader();
@@ -168,7 +168,7 @@ impl<B: Backend> Shared<B> {
         }
     }
 
-    fn vouched_to(&self, view: &View<B>, active: &SegmentReader<B::File>) -> Result<Offset> {
+    fn vouched_to(&self, view: &View<B>, active: &SegmentReader<B::File>) -> Thin<Offset> {
         let known = self.durable();
         let vouched = active.vouched_to(known)?;
         if vouched > active.base() || known >= active.base() {
@@ -181,7 +181,7 @@ impl<B: Backend> Shared<B> {
                 Ok(vouched) if vouched > slot.base => return Ok(vouched.min(sealed_to)),
                 Ok(_) => sealed_to = slot.base,
                 // Those that are removed from the beginning were sealed before.
-                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(e) if e.is_not_found() => {
                     return Ok(sealed_to);
                 }
                 Err(e) => return Err(e),
@@ -197,7 +197,7 @@ impl<B: Backend> Shared<B> {
         view: &Arc<View<B>>,
         failure: Option<&Error>,
         patience: &mut Patience,
-    ) -> Result<bool> {
+    ) -> Thin<bool> {
         let mut writer = self.writer_anyway();
         if !Arc::ptr_eq(view, &self.view.load()) {
             return Ok(true);
@@ -216,7 +216,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Whether the segments of a view are those that there are, or the first of these.
-    fn is_as_listed(&self, view: &View<B>, active: &SegmentReader<B::File>) -> Result<bool> {
+    fn is_as_listed(&self, view: &View<B>, active: &SegmentReader<B::File>) -> Thin<bool> {
         let listed = Listed::now(&self.backend)?;
         Ok(listed.bases_to(active.base()) == view.bases() && !active.is_removed()?)
     }

@@ -3,7 +3,8 @@
 use std::{collections::BinaryHeap, io, ops::RangeInclusive};
 
 use crate::{
-    Access, Backend, BackendFile, Error, Offset, Options, Report, Result,
+    Access, Backend, BackendFile, Error, Offset, Options, Report,
+    error::Thin,
     segment::{
         Opened, Place, Segment, cut_name, index_base, is_prepared, remove_files, rewritten_to,
         store_base, sync_directory,
@@ -32,7 +33,7 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    pub(super) fn now<B: Backend>(backend: &B) -> Result<Self> {
+    pub(super) fn now<B: Backend>(backend: &B) -> Thin<Self> {
         let names = backend.list();
         let names = names.map_err(|e| Error::io("list", backend.name(), e))?;
         // A heap takes a tenth of the code of a sort, which a browser would have to load.
@@ -80,7 +81,7 @@ impl Listed {
 pub(super) fn open_beside_writer<B: Backend>(
     backend: &B,
     options: &Options,
-) -> Result<Option<OpenedLog<B>>> {
+) -> Thin<Option<OpenedLog<B>>> {
     let mut patience = Patience::default();
     loop {
         let listed = Listed::now(backend)?;
@@ -102,7 +103,7 @@ fn still_there<B: Backend>(
     backend: &B,
     listed: &Listed,
     mut opened: OpenedLog<B>,
-) -> Result<OpenedLog<B>> {
+) -> Thin<OpenedLog<B>> {
     let active = opened.active.base();
     let now = Listed::now(backend)?;
     let lowest = now.bases.first().copied().unwrap_or(active.next());
@@ -121,7 +122,7 @@ fn still_there<B: Backend>(
 }
 
 /// Opens the segments of a directory for writing.
-pub(super) fn open_to_write<B: Backend>(backend: &B, options: &Options) -> Result<OpenedLog<B>> {
+pub(super) fn open_to_write<B: Backend>(backend: &B, options: &Options) -> Thin<OpenedLog<B>> {
     // A killed process may have made or removed files and not synced the directory.
     sync_directory(backend)?;
     let listed = Listed::now(backend)?;
@@ -133,7 +134,7 @@ pub(super) fn open_to_write<B: Backend>(backend: &B, options: &Options) -> Resul
 pub(super) fn open_to_look<B: Backend>(
     backend: &B,
     options: &Options,
-) -> Result<Option<OpenedLog<B>>> {
+) -> Thin<Option<OpenedLog<B>>> {
     let listed = Listed::now(backend)?;
     if listed.bases.is_empty() {
         return Ok(None);
@@ -146,7 +147,7 @@ fn open_listed<B: Backend>(
     listed: &Listed,
     options: &Options,
     writable: bool,
-) -> Result<OpenedLog<B>> {
+) -> Thin<OpenedLog<B>> {
     let names = &listed.names;
     let mut sealed = listed.bases.clone();
     let Some(last) = sealed.pop() else {
@@ -201,7 +202,7 @@ fn heal_rewritten<B: Backend>(
     sealed: &[Offset],
     active: Offset,
     options: &Options,
-) -> Result<()> {
+) -> Thin<()> {
     let left = names
         .iter()
         .filter_map(|name| store_base(rewritten_to(name)?));
@@ -228,7 +229,7 @@ fn open_unsealed<B: Backend>(
     writable: bool,
     options: &Options,
     report: &mut Report,
-) -> Result<Opened<B>> {
+) -> Thin<Opened<B>> {
     let has_index = |base| names.iter().any(|name| index_base(name) == Some(base));
     let first_unsealed = first_unsealed(backend, sealed, last, has_index, options)?;
     let unsealed = sealed.split_off(first_unsealed);
@@ -286,7 +287,7 @@ fn keep_sealed<B: Backend>(
     sealed: &[Offset],
     last: Offset,
     options: &Options,
-) -> Result<()> {
+) -> Thin<()> {
     let Some(&before) = sealed.last() else {
         return Ok(());
     };
@@ -311,7 +312,7 @@ fn first_unsealed<B: Backend>(
     last: Offset,
     has_index: impl Fn(Offset) -> bool,
     options: &Options,
-) -> Result<usize> {
+) -> Thin<usize> {
     let mut first = sealed.len();
     let mut later = last;
     while first > 0
@@ -341,7 +342,7 @@ fn remove_leftovers<B: Backend>(
     backend: &B,
     names: &[String],
     held: RangeInclusive<Offset>,
-) -> Result<()> {
+) -> Thin<()> {
     let mut removed = false;
     for name in names {
         if index_base(name).is_some_and(|base| !held.contains(&base))

@@ -14,8 +14,7 @@ use std::{
 use self::window::{WINDOW, first_in};
 use super::{Shared, append::Writer};
 use crate::{
-    AppendOptions, Backend, Damaged, Durability, Error, Offset, Producer, ProducerLast, Record,
-    Result,
+    AppendOptions, Backend, Durability, Error, Offset, Producer, ProducerLast, Record, error::Thin,
 };
 
 /// So many producers are remembered: those that appended last.
@@ -39,12 +38,12 @@ impl Id {
     }
 
     /// That of one who appends, or asks.
-    pub(super) fn checked(id: &[u8]) -> Result<Self> {
+    pub(super) fn checked(id: &[u8]) -> Thin<Self> {
         Self::of(id).filter(|_| !id.is_empty()).ok_or_else(|| {
-            Error::InvalidArgument(format!(
-                "a producer's id has {} bytes; give 1 to {}",
-                id.len(),
-                Producer::ID_BYTES_MAX
+            let bytes = id.len();
+            let bytes_max = Producer::ID_BYTES_MAX;
+            Error::invalid(format!(
+                "a producer's id has {bytes} bytes; give 1 to {bytes_max}"
             ))
         })
     }
@@ -87,8 +86,8 @@ impl Numbered {
     /// Of records with these producers: `None` if they have none.
     pub(super) fn of<'a>(
         mut producers: impl Iterator<Item = Option<Producer<'a>>>,
-    ) -> Result<Option<Self>> {
-        let refuse = |what: &str| Err(Error::InvalidArgument(what.to_owned()));
+    ) -> Thin<Option<Self>> {
+        let refuse = |what: &str| Err(Error::invalid(what.to_owned()));
         let mixed = "the records of the batch are not all of one producer; append those of each by themselves";
         let Some(Some(first)) = producers.next() else {
             return if producers.all(|producer| producer.is_none()) {
@@ -249,7 +248,7 @@ impl<B: Backend> Shared<B> {
         numbered: Option<&Numbered>,
         options: AppendOptions,
         durability: Durability,
-    ) -> Result<Admitted<'_, B>> {
+    ) -> Thin<Admitted<'_, B>> {
         let mut writer = match numbered {
             Some(_) => self.writer_with_producers()?,
             None => self.writer()?,
@@ -271,7 +270,8 @@ impl<B: Backend> Shared<B> {
                         sequence: numbered.sequences.first,
                         last_sequence: last.sequence,
                         last_offset: last.offset,
-                    });
+                    }
+                    .into());
                 }
             }
         }
@@ -282,14 +282,15 @@ impl<B: Backend> Shared<B> {
                 Err(Error::Conflict {
                     expected,
                     next_offset,
-                })
+                }
+                .into())
             }
             _ => Ok(Admitted::Now(writer)),
         }
     }
 
     /// The last record of a producer, once it is as durable as the log promises.
-    pub(super) fn producer_last(self: &Arc<Self>, id: &[u8]) -> Result<Option<ProducerLast>> {
+    pub(super) fn producer_last(self: &Arc<Self>, id: &[u8]) -> Thin<Option<ProducerLast>> {
         let id = Id::checked(id)?;
         if self.read_only {
             return Ok(self.find_producers()?.last(id));
@@ -303,7 +304,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// What each producer appended last that is found in the log, lowest first.
-    pub(super) fn last_batches(&self) -> Result<Vec<Range<Offset>>> {
+    pub(super) fn last_batches(&self) -> Thin<Vec<Range<Offset>>> {
         let known = self.writer()?.producers().map(|found| found.last_batches());
         match known {
             Some(last) => Ok(last),
@@ -312,7 +313,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// The writer, once it knows who appended what.
-    fn writer_with_producers(&self) -> Result<MutexGuard<'_, Writer<B>>> {
+    fn writer_with_producers(&self) -> Thin<MutexGuard<'_, Writer<B>>> {
         loop {
             let mut writer = self.writer()?;
             if writer.producers().is_some() {
@@ -337,7 +338,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Reads who appended what from the end of the log. Damaged records are stepped over.
-    fn find_producers(&self) -> Result<Producers> {
+    fn find_producers(&self) -> Thin<Producers> {
         let next = self.view.load().next_offset();
         let mut found = Finding::default();
         let mut at = self.window_start(next, WINDOW)?;
@@ -362,27 +363,27 @@ impl<B: Backend> Shared<B> {
                         at = at.next();
                     }
                 }
-                Err(
-                    e @ Error::Corrupt {
-                        reason: Damaged::Missing,
-                        ..
-                    },
-                ) => {
+                Err(e) if e.is_missing() => {
                     let after = self.after_damage(&e).unwrap_or(next);
                     at = after.max(at.next());
                 }
-                Err(Error::Corrupt { position, .. }) => {
+                Err(e) if let Error::Corrupt { position, .. } = *e => {
                     // It may be one of many.
                     read_bytes = 0;
                     at = self.after_bad_bytes(at, position)?;
                 }
-                Err(Error::Gap { next, .. }) => {
+                Err(e) if let Error::Gap { next, .. } = *e => {
                     found.end_batch();
                     at = next;
                 }
                 // They were truncated meanwhile.
-                Err(Error::OffsetOutOfRange { lowest, .. }) if at < lowest => at = lowest,
-                Err(Error::OffsetOutOfRange { .. }) => break,
+                Err(e)
+                    if let Error::OffsetOutOfRange { lowest, .. } = *e
+                        && at < lowest =>
+                {
+                    at = lowest
+                }
+                Err(e) if e.is_out_of_range() => break,
                 Err(e) => return Err(e),
             }
         }
@@ -391,7 +392,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// The record after a damaged one that is not a part of the same bad bytes.
-    fn after_bad_bytes(&self, damaged: Offset, bad_position: u64) -> Result<Offset> {
+    fn after_bad_bytes(&self, damaged: Offset, bad_position: u64) -> Thin<Offset> {
         let view = self.view.load_full();
         let Some(slot) = view.slot_of(damaged) else {
             return Ok(damaged.next());

@@ -14,7 +14,8 @@ use super::{
 #[cfg(doc)]
 use crate::Options;
 use crate::{
-    Backend, Damaged, Error, Frames, Gap, Location, Offset, Record, Result, SegmentSummary,
+    Backend, Damaged, Error, Frames, Location, Offset, Record, Result, SegmentSummary,
+    error::{Boxed, Thin},
     segment::Place,
 };
 
@@ -39,7 +40,7 @@ impl<B: Backend> Log<B> {
     /// ```
     #[inline]
     pub fn read(&self, offset: Offset) -> Result<Record> {
-        self.shared.read(offset)
+        Ok(self.shared.read(offset)?)
     }
 
     /// Reads consecutive records from `from` on in one go: at least one, more as long as all are within
@@ -119,11 +120,9 @@ impl<B: Backend> Log<B> {
         let found = self.shared.in_segment(offset, |segment| {
             // Read first: only a record that was seen proves its entry.
             let gap = match segment.read(offset) {
-                Err(e @ Error::Corrupt { .. }) if !segment.is_proven() => return Err(e),
-                Err(Error::Gap {
-                    cause, first, next, ..
-                }) => Some(Gap::new(first, next, cause)),
-                _ => None,
+                Err(e) if e.is_corrupt() && !segment.is_proven() => return Err(e),
+                Err(e) => e.gap(),
+                Ok(_) => None,
             };
             Ok(Location {
                 segment: segment.base(),
@@ -133,28 +132,28 @@ impl<B: Backend> Log<B> {
         });
         match found {
             // The segment after it begins with that.
-            Err(Error::Gap {
-                cause, first, next, ..
-            }) => {
+            Err(e) if let Some(gap) = e.gap() => {
                 let view = self.shared.view.load();
                 let after = view.slot_after(offset);
                 Ok(Location {
-                    segment: after.map_or(next, |slot| slot.base),
+                    segment: after.map_or(gap.next(), |slot| slot.base),
                     position: 0,
-                    gap: Some(Gap::new(first, next, cause)),
+                    gap: Some(gap),
                 })
             }
-            found => found,
+            found => Ok(found?),
         }
     }
 }
 
 impl<B: Backend> Shared<B> {
     #[inline]
-    pub(super) fn read(&self, offset: Offset) -> Result<Record> {
+    pub(super) fn read(&self, offset: Offset) -> Thin<Record> {
         let view = self.view.load();
         if let Some(slot) = view.slot_of(offset)
             && let Some(segment) = &*slot.reading()
+            // Who asks whether there is more may do so often: one error is enough.
+            && offset < segment.next_offset()
             && let Ok(record) = segment.read(offset)
         {
             return Ok(record);
@@ -170,8 +169,8 @@ impl<B: Backend> Shared<B> {
     pub(super) fn in_segment<T>(
         &self,
         offset: Offset,
-        mut read: impl FnMut(&SegmentReader<B::File>) -> Result<T>,
-    ) -> Result<T> {
+        mut read: impl FnMut(&SegmentReader<B::File>) -> Thin<T>,
+    ) -> Thin<T> {
         let mut patience = Patience::default();
         loop {
             let view = self.view.load_full();
@@ -195,14 +194,14 @@ impl<B: Backend> Shared<B> {
     pub(super) fn batch_from<T>(
         &self,
         mut from: Offset,
-        mut read: impl FnMut(&SegmentReader<B::File>, Offset) -> Result<T>,
-    ) -> Result<Option<T>> {
+        mut read: impl FnMut(&SegmentReader<B::File>, Offset) -> Thin<T>,
+    ) -> Thin<Option<T>> {
         if from == self.view.load().next_offset() {
             return Ok(None);
         }
         loop {
             match self.in_segment(from, |segment| read(segment, from)) {
-                Err(Error::Gap { next, .. }) => from = next,
+                Err(e) if let Error::Gap { next, .. } = *e => from = next,
                 read => return read.map(Some),
             }
             if from >= self.view.load().next_offset() {
@@ -243,8 +242,8 @@ impl<B: Backend> Shared<B> {
         &self,
         view: &View<B>,
         offset: Offset,
-        read: &mut impl FnMut(&SegmentReader<B::File>) -> Result<T>,
-    ) -> Result<T> {
+        read: &mut impl FnMut(&SegmentReader<B::File>) -> Thin<T>,
+    ) -> Thin<T> {
         let Some(slot) = view.slot_of(offset).filter(|_| offset < view.next_offset()) else {
             return Err(view.out_of_range(offset));
         };
@@ -253,7 +252,7 @@ impl<B: Backend> Shared<B> {
             return Err(self.between(view, &segment, offset)?);
         }
         match read(&segment) {
-            Err(Error::Corrupt { .. }) if !segment.is_proven() => {
+            Err(e) if e.is_corrupt() && !segment.is_proven() => {
                 read(&*self.open_segment(slot, true)?)
             }
             found => found,
@@ -267,23 +266,18 @@ impl<B: Backend> Shared<B> {
         view: &View<B>,
         segment: &SegmentReader<B::File>,
         offset: Offset,
-    ) -> Result<Error> {
+    ) -> Thin<Boxed> {
         if let Some(after) = view.slot_after(offset) {
             let after = self.open_segment(after, false)?;
             if let Some(gap) = after.leading_gap()?.filter(|gap| gap.contains(offset)) {
                 return Ok(gap.error(offset));
             }
         }
-        Ok(Error::Corrupt {
-            segment: segment.base(),
-            offset,
-            position: segment.store_bytes(),
-            reason: Damaged::Missing,
-        })
+        Ok(segment.corrupt(offset, segment.store_bytes(), Damaged::Missing))
     }
 
     /// Reads a record with the indexes as they are, for who keeps others from making them anew.
-    pub(super) fn read_as_it_is(&self, view: &View<B>, offset: Offset) -> Result<Record> {
+    pub(super) fn read_as_it_is(&self, view: &View<B>, offset: Offset) -> Thin<Record> {
         let slot = view.slot_of(offset);
         let slot = slot.ok_or_else(|| view.out_of_range(offset))?;
         let segment = self.open_segment(slot, false)?;
@@ -299,7 +293,7 @@ impl<B: Backend> Shared<B> {
         &self,
         slot: &Arc<Slot<B>>,
         proven: bool,
-    ) -> Result<Arc<SegmentReader<B::File>>> {
+    ) -> Thin<Arc<SegmentReader<B::File>>> {
         if let Some(segment) = &*slot.reading()
             && (segment.is_proven() || !proven)
         {
@@ -328,7 +322,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Makes the index of the active segment anew.
-    fn prove_active(&self, slot: &Arc<Slot<B>>) -> Result<Arc<SegmentReader<B::File>>> {
+    fn prove_active(&self, slot: &Arc<Slot<B>>) -> Thin<Arc<SegmentReader<B::File>>> {
         let _leading = (!self.read_only).then(|| self.lead());
         let mut writer = self.writer_anyway();
         if writer.active().base() != slot.base {
@@ -338,10 +332,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Makes the index of the active segment anew, unless it is known to be right.
-    pub(super) fn prove_writer(
-        &self,
-        writer: &mut Writer<B>,
-    ) -> Result<Arc<SegmentReader<B::File>>> {
+    pub(super) fn prove_writer(&self, writer: &mut Writer<B>) -> Thin<Arc<SegmentReader<B::File>>> {
         let active = writer.active();
         if active.reader().is_proven() {
             return Ok(Arc::clone(active.reader()));
@@ -378,7 +369,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// The first offset whose record's timestamp is not before `timestamp_ms`.
-    pub(super) fn first_since(&self, timestamp_ms: u64) -> Result<Offset> {
+    pub(super) fn first_since(&self, timestamp_ms: u64) -> Thin<Offset> {
         let view = self.view.load_full();
         let (lowest, next) = (view.lowest(), view.next_offset());
         // The segment in which it must be: the last one that begins before it.
@@ -414,7 +405,7 @@ impl<B: Backend> Shared<B> {
 
     /// The first record from `from` on and before `end` that has a timestamp, and that. Damaged ones are
     /// passed over.
-    fn timestamp_from(&self, from: Offset, end: Offset) -> Result<Option<(Offset, u64)>> {
+    fn timestamp_from(&self, from: Offset, end: Offset) -> Thin<Option<(Offset, u64)>> {
         let mut offset = from;
         while offset < end {
             match self.read(offset) {
@@ -423,13 +414,13 @@ impl<B: Backend> Shared<B> {
                         return Ok(Some((offset, timestamp_ms)));
                     }
                 }
-                Err(Error::Corrupt { .. }) => {}
-                Err(Error::Gap { next, .. }) => {
+                Err(e) if e.is_corrupt() => {}
+                Err(e) if let Error::Gap { next, .. } = *e => {
                     offset = next;
                     continue;
                 }
                 // It was truncated meanwhile.
-                Err(Error::OffsetOutOfRange { .. }) => return Ok(None),
+                Err(e) if e.is_out_of_range() => return Ok(None),
                 Err(e) => return Err(e),
             }
             offset = offset.next();

@@ -15,6 +15,7 @@ use crate::FsBackend;
 use crate::{
     Access, Backend, Damage, Damaged, Error, Gap, GapCause, IndexState, Offset, Options, Report,
     Result, SegmentReport,
+    error::Thin,
     recovery::GAP_ENTRIES_MAX,
     segment::{Place, Rewritten, Segment, damaged_name, make_of_gap, set_aside, sync_directory},
 };
@@ -246,8 +247,8 @@ struct Repairing<'a, B> {
 }
 
 impl<'a, B: Backend> Repairing<'a, B> {
-    fn begin(backend: &'a B, options: &'a Options) -> Result<Self> {
-        options.validate()?;
+    fn begin(backend: &'a B, options: &'a Options) -> Thin<Self> {
+        options.check()?;
         Ok(Self {
             backend,
             options,
@@ -259,15 +260,15 @@ impl<'a, B: Backend> Repairing<'a, B> {
     }
 
     /// What there is, before anything is changed.
-    fn look(&self) -> Result<OpenedLog<B>> {
+    fn look(&self) -> Thin<OpenedLog<B>> {
         open_to_look(self.backend, self.options)?.ok_or_else(|| {
             let name = self.backend.name();
-            Error::InvalidArgument(format!("there is no log in {name}; give its directory"))
+            Error::invalid(format!("there is no log in {name}; give its directory"))
         })
     }
 
     /// Takes in what is to be done.
-    fn plan(&mut self, found: &OpenedLog<B>) -> Result<&Repair> {
+    fn plan(&mut self, found: &OpenedLog<B>) -> Thin<&Repair> {
         self.take_torn_tails(&found.report);
         let last = found.active.base();
         self.each(&found.sealed, last, |repairing, base, next| {
@@ -288,7 +289,7 @@ impl<'a, B: Backend> Repairing<'a, B> {
     }
 
     /// Whether the last segment is.
-    fn is_damaged(&self, opened: &OpenedLog<B>) -> Result<bool> {
+    fn is_damaged(&self, opened: &OpenedLog<B>) -> Thin<bool> {
         let found = self.verify(opened.active.base(), Place::Last)?;
         Ok(!found.damage.is_empty())
     }
@@ -307,7 +308,7 @@ impl<'a, B: Backend> Repairing<'a, B> {
     }
 
     /// Opening cuts them off.
-    fn keep_torn_tails(&mut self, report: &Report) -> Result<()> {
+    fn keep_torn_tails(&mut self, report: &Report) -> Thin<()> {
         self.take_torn_tails(report);
         let torn = self.repair.set_aside.iter();
         let torn: Vec<Offset> = torn.map(|tail| tail.segment).collect();
@@ -315,7 +316,7 @@ impl<'a, B: Backend> Repairing<'a, B> {
     }
 
     /// Keeps a copy of a segment's store, beside those that were kept before.
-    fn keep(&mut self, base: Offset) -> Result<()> {
+    fn keep(&mut self, base: Offset) -> Thin<()> {
         let names = self.backend.list();
         let names = names.map_err(|e| Error::io("list", self.backend.name(), e))?;
         let mut n = 1;
@@ -336,8 +337,8 @@ impl<'a, B: Backend> Repairing<'a, B> {
         &mut self,
         sealed: &[Offset],
         end: Offset,
-        mut repair: impl FnMut(&mut Self, Offset, Offset) -> Result<()>,
-    ) -> Result<()> {
+        mut repair: impl FnMut(&mut Self, Offset, Offset) -> Thin<()>,
+    ) -> Thin<()> {
         let nexts = sealed.iter().skip(1).copied().chain([end]);
         for (&base, next) in sealed.iter().zip(nexts) {
             repair(self, base, next)?;
@@ -355,11 +356,11 @@ impl<'a, B: Backend> Repairing<'a, B> {
         }
     }
 
-    fn verify(&self, base: Offset, place: Place) -> Result<SegmentReport> {
+    fn verify(&self, base: Offset, place: Place) -> Thin<SegmentReport> {
         Segment::verify(self.backend, base, place, false, self.options)
     }
 
-    fn repair_segment(&mut self, base: Offset, mut next: Offset) -> Result<()> {
+    fn repair_segment(&mut self, base: Offset, mut next: Offset) -> Thin<()> {
         if self.sound.get(&base) == Some(&next) {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Log, SegmentReader, Shared};
-use crate::{Backend, Error, Result, segment::PreparedStore};
+use crate::{Backend, Error, Result, error::Thin, segment::PreparedStore};
 
 /// No file is made for less: it is a segment that begins in it.
 const FILE_BYTES_MIN: u64 = 64 << 10;
@@ -161,7 +161,7 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reserve(&self, bytes: u64) -> Result<()> {
-        self.shared.reserve(bytes)
+        Ok(self.shared.reserve(bytes)?)
     }
 }
 
@@ -173,7 +173,7 @@ impl<B: Backend> Shared<B> {
         segment: &SegmentReader<B::File>,
         to: u64,
         go_on: impl FnMut() -> bool,
-    ) -> Result<()> {
+    ) -> Thin<()> {
         // Who reserves makes space as well, and may be at it for long.
         let Some(mut filling) = self.reserve.try_filling() else {
             return Ok(());
@@ -197,7 +197,7 @@ impl<B: Backend> Shared<B> {
         segment: &SegmentReader<B::File>,
         to: u64,
         mut go_on: impl FnMut() -> bool,
-    ) -> Result<Option<io::Error>> {
+    ) -> Thin<Option<io::Error>> {
         let file_bytes = self.options.segment_bytes_max;
         let segment_end = self.end_of(segment);
         let short = self.poison_if_failed(segment.prepare(to.min(segment_end), &mut go_on))?;
@@ -213,7 +213,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Makes space ready for `bytes` bytes of frames, before it returns.
-    pub(super) fn reserve(&self, bytes: u64) -> Result<()> {
+    pub(super) fn reserve(&self, bytes: u64) -> Thin<()> {
         let (segment, end) = {
             let mut writer = self.writer()?;
             if self.backend.prepare_bytes() == 0 {

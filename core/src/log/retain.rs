@@ -1,7 +1,6 @@
 //! Retention: the oldest segments go once the log is too large, or they are too old.
 
 use std::{
-    io::ErrorKind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,7 +11,7 @@ use super::{
 };
 #[cfg(doc)]
 use crate::Options;
-use crate::{Backend, Error, Offset, Result, Retention};
+use crate::{Backend, Error, Offset, Result, Retention, error::Thin};
 
 /// What retention has to know of a sealed segment, once it was looked up.
 #[derive(Debug, Default)]
@@ -69,7 +68,7 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn enforce_retention(&self) -> Result<()> {
-        self.shared.enforce_retention()
+        Ok(self.shared.enforce_retention()?)
     }
 
     /// As [`Log::enforce_retention`], with another retention than [`Options::retention`], and the time in milliseconds
@@ -94,13 +93,13 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn enforce_retention_with(&self, retention: &Retention, now_ms: Option<u64>) -> Result<()> {
-        self.shared.enforce_retention_with(retention, now_ms)
+        Ok(self.shared.enforce_retention_with(retention, now_ms)?)
     }
 }
 
 impl<B: Backend> Shared<B> {
     /// Has what is to go removed: by the worker if there is one, now otherwise.
-    pub(super) fn retain_soon(self: &Arc<Self>) -> Result<()> {
+    pub(super) fn retain_soon(self: &Arc<Self>) -> Thin<()> {
         if self.options.retention.is_unlimited() || self.wake_worker(|wanted| wanted.retain = true)
         {
             return Ok(());
@@ -109,7 +108,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Removes the segments that are not to be kept.
-    pub(super) fn enforce_retention(&self) -> Result<()> {
+    pub(super) fn enforce_retention(&self) -> Thin<()> {
         self.enforce_retention_with(&self.options.retention, None)
     }
 
@@ -118,7 +117,7 @@ impl<B: Backend> Shared<B> {
         &self,
         retention: &Retention,
         now_ms: Option<u64>,
-    ) -> Result<()> {
+    ) -> Thin<()> {
         self.check_writable()?;
         if retention.is_unlimited() {
             return Ok(());
@@ -146,7 +145,7 @@ impl<B: Backend> Shared<B> {
         view: &View<B>,
         retention: &Retention,
         now_ms: Option<u64>,
-    ) -> Result<Offset> {
+    ) -> Thin<Offset> {
         let slots = view.slots();
         let (active, sealed) = (slots.len() - 1, &slots[..slots.len() - 1]);
         let mut first = 0;
@@ -181,7 +180,7 @@ impl<B: Backend> Shared<B> {
         Ok(slots[first].base)
     }
 
-    fn store_bytes(&self, slot: &Arc<Slot<B>>) -> Result<u64> {
+    fn store_bytes(&self, slot: &Arc<Slot<B>>) -> Thin<u64> {
         if let Some(known) = slot.facts.known().store_bytes {
             return Ok(known);
         }
@@ -190,7 +189,7 @@ impl<B: Backend> Shared<B> {
         Ok(found.unwrap_or(0))
     }
 
-    fn last(&self, slot: &Arc<Slot<B>>) -> Result<Last> {
+    fn last(&self, slot: &Arc<Slot<B>>) -> Thin<Last> {
         if let Some(known) = slot.facts.known().last {
             return Ok(known);
         }
@@ -202,15 +201,15 @@ impl<B: Backend> Shared<B> {
     fn ask<T>(
         &self,
         slot: &Arc<Slot<B>>,
-        ask: impl FnOnce(&SegmentReader<B::File>) -> Result<T>,
+        ask: impl FnOnce(&SegmentReader<B::File>) -> Thin<T>,
         keep: impl FnOnce(&mut Known, &T),
-    ) -> Result<Option<T>> {
+    ) -> Thin<Option<T>> {
         let asked = self.open_segment(slot, false).and_then(|segment| {
             let found = ask(&segment)?;
             Ok((segment, found))
         });
         let (segment, found) = match asked {
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            Err(e) if e.is_not_found() => {
                 return Ok(None);
             }
             asked => asked?,
@@ -229,7 +228,7 @@ impl<B: Backend> Shared<B> {
 }
 
 /// The timestamp of a segment's last record that has one. They never decrease, so it is the latest.
-fn last_of<F: crate::BackendFile>(segment: &SegmentReader<F>) -> Result<Last> {
+fn last_of<F: crate::BackendFile>(segment: &SegmentReader<F>) -> Thin<Last> {
     let mut end = segment.next_offset();
     let mut if_none = Last::None;
     for _ in 0..RECORDS_READ_MAX {
@@ -239,12 +238,12 @@ fn last_of<F: crate::BackendFile>(segment: &SegmentReader<F>) -> Result<Last> {
         let last = Offset(end.0 - 1);
         end = match segment.read(last).map(|record| record.timestamp_ms()) {
             Ok(Some(last_ms)) => return Ok(Last::Ms(last_ms)),
-            Err(Error::Gap { first, .. }) => first,
-            Ok(None) | Err(Error::Corrupt { .. }) => {
+            Err(e) if let Error::Gap { first, .. } = *e => first,
+            Err(e) if !e.is_corrupt() => return Err(e),
+            Ok(None) | Err(_) => {
                 if_none = Last::Unknown;
                 last
             }
-            Err(e) => return Err(e),
         };
     }
     Ok(Last::Unknown)

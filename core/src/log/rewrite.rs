@@ -4,7 +4,8 @@ use std::sync::{Arc, atomic::Ordering::Acquire};
 
 use super::{Shared, view::Slot};
 use crate::{
-    Backend, Damage, Error, Result,
+    Backend, Damage, Error,
+    error::Thin,
     segment::{Goes, Removed, Rewritten},
 };
 
@@ -19,7 +20,7 @@ impl<B: Backend> Shared<B> {
         slot: &Arc<Slot<B>>,
         damage: &[Damage],
         goes: &mut impl Goes,
-    ) -> Result<Option<Removed>> {
+    ) -> Thin<Option<Removed>> {
         let written = self
             .open_segment(slot, false)
             .and_then(|segment| Rewritten::write(&self.backend, &segment, damage, goes));
@@ -34,7 +35,7 @@ impl<B: Backend> Shared<B> {
         let may = self
             .check_poisoned()
             .and_then(|()| match self.closed.load(Acquire) {
-                true => Err(Error::Closed),
+                true => Err(Error::Closed.into()),
                 false => Ok(()),
             });
         if let Err(e) = may {

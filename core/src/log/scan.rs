@@ -11,7 +11,9 @@ use super::{Log, Shared};
 #[cfg(doc)]
 use crate::Gap;
 use crate::{
-    Backend, Damaged, DefaultBackend, Error, Offset, Record, Result, record::Layout,
+    Backend, Damaged, DefaultBackend, Error, Offset, Record, Result,
+    error::{Boxed, Thin},
+    record::Layout,
     segment::SegmentReader,
 };
 
@@ -184,17 +186,17 @@ impl<'a, B: Backend> Scan<'a, B> {
                     self.chunk = self.log.shared.chunk(self.next, SCAN_BYTES).ok();
                     Some(Ok(record))
                 }
-                Err(Error::Gap { next, .. }) => {
+                Err(e) if let Error::Gap { next, .. } = *e => {
                     self.next = next;
                     continue;
                 }
-                Err(Error::OffsetOutOfRange { .. }) if self.next < self.log.lowest_offset() => {
+                Err(e) if e.is_out_of_range() && self.next < self.log.lowest_offset() => {
                     self.next = self.log.lowest_offset();
                     continue;
                 }
                 // What it was about to give was truncated meanwhile.
-                Err(Error::OffsetOutOfRange { .. }) if self.next >= self.log.next_offset() => None,
-                Err(e) => Some(Err(self.pass_over(e))),
+                Err(e) if e.is_out_of_range() && self.next >= self.log.next_offset() => None,
+                Err(e) => Some(Err(self.pass_over(e).into())),
             };
         }
     }
@@ -209,7 +211,7 @@ impl<'a, B: Backend> Scan<'a, B> {
     }
 
     /// After a damaged record the scan goes on.
-    fn pass_over(&mut self, e: Error) -> Error {
+    fn pass_over(&mut self, e: Boxed) -> Boxed {
         match self.log.shared.after_damage(&e) {
             Some(after) => self.next = after,
             None => self.ended = true,
@@ -308,7 +310,7 @@ impl<B: Backend> Log<B> {
 
 impl<B: Backend> Shared<B> {
     /// The bytes from a record on.
-    pub(super) fn chunk(&self, from: Offset, bytes_max: usize) -> Result<Chunk<B>> {
+    pub(super) fn chunk(&self, from: Offset, bytes_max: usize) -> Thin<Chunk<B>> {
         let view = self.view.load();
         let slot = view.slot_of(from);
         let slot = slot.ok_or_else(|| view.out_of_range(from))?;

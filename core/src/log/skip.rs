@@ -4,8 +4,8 @@ use std::sync::{Arc, MutexGuard};
 
 use super::{Log, Segment, Shared, append::Writer, commit::Leading};
 use crate::{
-    Backend, Error, Gap, GapCause, Offset, Options, Result, record::GAP_FRAME_BYTES_MAX,
-    segment::make_of_gap,
+    Backend, Error, Gap, GapCause, Offset, Options, Result, error::Thin,
+    record::GAP_FRAME_BYTES_MAX, segment::make_of_gap,
 };
 
 /// The most offsets of a gap that stands among records. Each takes an entry of the index, so a gap of more is a segment
@@ -65,12 +65,12 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn skip_to_because(&self, next: Offset, cause: GapCause) -> Result<()> {
-        self.shared.skip_to(next, cause)
+        Ok(self.shared.skip_to(next, cause)?)
     }
 }
 
 impl<B: Backend> Shared<B> {
-    pub(super) fn skip_to(self: &Arc<Self>, next: Offset, cause: GapCause) -> Result<()> {
+    pub(super) fn skip_to(self: &Arc<Self>, next: Offset, cause: GapCause) -> Thin<()> {
         self.check_writable()?;
         loop {
             let mut writer = self.writer()?;
@@ -92,7 +92,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Appends what tells of a gap, as a record.
-    fn append_gap(self: &Arc<Self>, mut writer: MutexGuard<'_, Writer<B>>, gap: Gap) -> Result<()> {
+    fn append_gap(self: &Arc<Self>, mut writer: MutexGuard<'_, Writer<B>>, gap: Gap) -> Thin<()> {
         let durability = self.options.durability;
         let mapped = writer.maps();
         let before = writer.active().store_bytes();
@@ -104,7 +104,7 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Leaves out what is a segment of its own. `false`: others appended meanwhile, so that it is not.
-    fn skip_far(&self, next: Offset, cause: GapCause) -> Result<bool> {
+    fn skip_far(&self, next: Offset, cause: GapCause) -> Thin<bool> {
         let leading = self.lead();
         let mut writer = self.writer()?;
         let gap = gap_to(next, cause, writer.active())?;
@@ -117,13 +117,8 @@ impl<B: Backend> Shared<B> {
 
     /// A segment tells of the gap, and the next one begins. All before it is sealed first, durably: it is told by that
     /// segment's index, which has an entry from the beginning, that those before it were.
-    fn begin_after(
-        &self,
-        leading: &Leading<'_, B>,
-        writer: &mut Writer<B>,
-        gap: Gap,
-    ) -> Result<()> {
-        writer.active().flush()?;
+    fn begin_after(&self, leading: &Leading<'_, B>, writer: &mut Writer<B>, gap: Gap) -> Thin<()> {
+        writer.active().write_out()?;
         leading.seal_all()?;
         writer.active().seal()?;
         make_of_gap(&self.backend, gap)?;
@@ -134,15 +129,15 @@ impl<B: Backend> Shared<B> {
 }
 
 /// The gap from where a segment ends to `next`; none if it ends there.
-fn gap_to<B: Backend>(next: Offset, cause: GapCause, active: &Segment<B>) -> Result<Option<Gap>> {
+fn gap_to<B: Backend>(next: Offset, cause: GapCause, active: &Segment<B>) -> Thin<Option<Gap>> {
     let given = active.next_offset();
     if next < given {
-        return Err(Error::InvalidArgument(format!(
+        return Err(Error::invalid(format!(
             "offset {next} was given already; the next one is {given}"
         )));
     }
     if next.0 == u64::MAX {
-        return Err(Error::InvalidArgument(format!(
+        return Err(Error::invalid(format!(
             "offset {next} leaves none for a record; give a lower one"
         )));
     }

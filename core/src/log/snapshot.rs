@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     Access, Backend, Error, FsBackend, FsFile, GapCause, Offset, Options, Result,
+    error::Thin,
     index::{ENTRY_BYTES, Index, LONE_ENTRY_BYTES_MAX},
     segment::{Segment, index_name, store_base, store_name},
 };
@@ -69,11 +70,11 @@ impl Log<FsBackend> {
         let next = loop {
             match copy_log(source, copy.path()) {
                 Ok(Some(next)) => break next,
-                Err(e) if !may_pass(&e) || !patience.wait() => return Err(e),
+                Err(e) if !may_pass(&e) || !patience.wait() => return Err(e.into()),
                 Ok(None) if !patience.wait() => {
                     let changed = "it was truncated each time it was copied";
                     let changed = io::Error::new(io::ErrorKind::NotFound, changed);
-                    return Err(Error::io("copy", self.shared.backend.name(), changed));
+                    return Err(Error::io("copy", self.shared.backend.name(), changed).into());
                 }
                 _ => copy.clear()?,
             }
@@ -93,7 +94,7 @@ impl Log<FsBackend> {
 
 /// Copies what there is at one moment, durably, and says which offset comes next. `None`: what was copied may be of
 /// several.
-fn copy_log(source: &Path, directory: &Path) -> Result<Option<Offset>> {
+fn copy_log(source: &Path, directory: &Path) -> Thin<Option<Offset>> {
     let log = Log::open_read_only(source, Options::new())?;
     let view = log.shared.view.load_full();
     let Some(active) = view.active().reading().clone() else {
@@ -124,7 +125,7 @@ fn copy_log(source: &Path, directory: &Path) -> Result<Option<Offset>> {
 
 /// Has it be known of the copy, as it is of the log, that the last segment but one was sealed, where its end is missing
 /// and the last one holds nothing by now that tells so.
-fn keep_sealed(directory: &Path, base: Offset, last: Offset) -> Result<()> {
+fn keep_sealed(directory: &Path, base: Offset, last: Offset) -> Thin<()> {
     let backend = FsBackend::open_read_only(directory)?;
     let bases: Vec<Offset> = Listed::now(&backend)?.bases().to_vec();
     let options = Options::new();
@@ -142,14 +143,14 @@ fn copy_sealed(
     slot: &Arc<Slot<FsBackend>>,
     next: Offset,
     directory: &Path,
-) -> Result<()> {
+) -> Thin<()> {
     let backend = &log.shared.backend;
     let source = backend.directory();
     let is_closed = Segment::is_closed_to(backend, slot.base, next, &log.shared.options)?;
     let index = index_name(slot.base);
     // It may be written still: one that is wrong is put right where it is.
     match copy_file(&source.join(&index), &directory.join(&index), u64::MAX) {
-        Err(Error::Io { source: e, .. }) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) if e.is_not_found() => {}
         copied => drop(copied?),
     }
     let store = store_name(slot.base);
@@ -161,7 +162,7 @@ fn copy_sealed(
 }
 
 /// Gives a file another name. `false`: not on this file system.
-fn link(from: &Path, to: &Path) -> Result<bool> {
+fn link(from: &Path, to: &Path) -> Thin<bool> {
     if !cfg!(unix) {
         // Where it is not told how many names a file has.
         return Ok(false);
@@ -182,7 +183,7 @@ fn copy_active(
     active: &SegmentReader<FsFile>,
     next: Offset,
     directory: &Path,
-) -> Result<()> {
+) -> Thin<()> {
     let end = active.store_bytes();
     // The index first: what it vouches for is in the store by then.
     let name = index_name(active.base());
@@ -201,7 +202,7 @@ fn copy_active(
 }
 
 /// Copies the entries that an index has, as it is read, at most so many.
-fn copy_entries(from: &Path, to: &Path, entries_max: u64) -> Result<()> {
+fn copy_entries(from: &Path, to: &Path, entries_max: u64) -> Thin<()> {
     let file = match File::open(from) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(|e| failed("open", from, e))?,
@@ -227,19 +228,19 @@ fn copy_entries(from: &Path, to: &Path, entries_max: u64) -> Result<()> {
 }
 
 /// How many bytes of an index are entries, at most so many.
-fn index_bytes(path: &Path, entries_max: u64) -> Result<u64> {
+fn index_bytes(path: &Path, entries_max: u64) -> Thin<u64> {
     let backend = FsBackend::open_read_only(parent_of(path))?;
     let name = path
         .file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let file = backend.open(&name, Access::Read);
     let file = file.map_err(|e| failed("open", path, e))?;
-    let index = Index::new(file, name, u64::MAX)?;
+    let index = Index::of(file, name, u64::MAX)?;
     Ok(index.entries().min(entries_max).saturating_mul(ENTRY_BYTES))
 }
 
 /// Copies a file's first bytes, durably, and says how many there were.
-fn copy_file(from: &Path, to: &Path, bytes_max: u64) -> Result<u64> {
+fn copy_file(from: &Path, to: &Path, bytes_max: u64) -> Thin<u64> {
     let source = File::open(from).map_err(|e| failed("open", from, e))?;
     let copied = File::create(to).and_then(|mut file| {
         let copied = io::copy(&mut source.take(bytes_max), &mut file)?;
@@ -250,7 +251,7 @@ fn copy_file(from: &Path, to: &Path, bytes_max: u64) -> Result<u64> {
 }
 
 /// Removes the segments that were copied so far.
-fn remove_stores(directory: &Path) -> Result<()> {
+fn remove_stores(directory: &Path) -> Thin<()> {
     let backend = FsBackend::open_read_only(directory)?;
     let names = backend.list();
     for name in names.map_err(|e| failed("list", directory, e))? {

@@ -214,10 +214,11 @@ impl<B: Backend> Subscription<B> {
                 return match poisoned {
                     _ if closed => Ok(Next::Ended),
                     Ok(()) => Ok(Next::NotYet),
-                    Err(e) => self.end_with(e),
+                    Err(e) => self.end_with(e.into()),
                 };
             }
-            return match shared.in_segment(self.next, |segment| segment.read(self.next)) {
+            let found = shared.in_segment(self.next, |segment| segment.read(self.next));
+            return match found.map_err(Error::from) {
                 Ok(record) => {
                     self.next = self.next.next();
                     if self.next < shared.view.load().next_offset() {
@@ -309,7 +310,7 @@ impl<B: Backend> Subscription<B> {
         *looked = Some(now);
         drop(looked);
         if let Err(e) = refreshed {
-            self.end_with(e)?;
+            self.end_with(e.into())?;
         }
         Ok(Some(now + wait))
     }

@@ -7,6 +7,7 @@ use super::{Log, Shared, append::Writer, commit::Leading, skip::is_wide, view::V
 use crate::Options;
 use crate::{
     Backend, Durability, Error, Gap, Offset, Result,
+    error::Thin,
     record::GAP_FRAME_BYTES_MAX,
     segment::{Segment, make_of_gap, remove_files, remove_index, remove_store, sync_directory},
 };
@@ -35,7 +36,7 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn truncate_before(&self, offset: Offset) -> Result<()> {
-        self.shared.truncate_before(offset)
+        Ok(self.shared.truncate_before(offset)?)
     }
 
     /// Removes every record above `offset`; the next append gets the offset after it. Durable when it
@@ -58,7 +59,7 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn truncate_after(&self, offset: Offset) -> Result<()> {
-        self.shared.truncate_after(offset)
+        Ok(self.shared.truncate_after(offset)?)
     }
 
     /// Removes every record; the next append gets [`Options::initial_offset`]. Durable when it returns;
@@ -79,12 +80,12 @@ impl<B: Backend> Log<B> {
     /// # Ok::<(), proglog::Error>(())
     /// ```
     pub fn reset(&self) -> Result<()> {
-        self.shared.reset()
+        Ok(self.shared.reset()?)
     }
 }
 
 impl<B: Backend> Shared<B> {
-    pub(super) fn truncate_before(&self, offset: Offset) -> Result<()> {
+    pub(super) fn truncate_before(&self, offset: Offset) -> Thin<()> {
         self.check_writable()?;
         let leading = self.lead();
         let mut writer = self.writer()?;
@@ -100,7 +101,7 @@ impl<B: Backend> Shared<B> {
         leading: &Leading<'_, B>,
         writer: &mut Writer<B>,
         offset: Offset,
-    ) -> Result<()> {
+    ) -> Thin<()> {
         let next = writer.active().next_offset();
         if offset == next && next > writer.active().base() {
             // Appends need a segment to go to before their present one is removed. Others that wait to be sealed are
@@ -124,7 +125,7 @@ impl<B: Backend> Shared<B> {
         )
     }
 
-    pub(super) fn truncate_after(&self, offset: Offset) -> Result<()> {
+    pub(super) fn truncate_after(&self, offset: Offset) -> Thin<()> {
         self.check_writable()?;
         let leading = self.lead();
         let mut writer = self.writer()?;
@@ -146,8 +147,8 @@ impl<B: Backend> Shared<B> {
         writer: &mut Writer<B>,
         view: &View<B>,
         next: Offset,
-    ) -> Result<()> {
-        writer.active().flush()?;
+    ) -> Thin<()> {
+        writer.active().write_out()?;
         leading.seal_all()?;
         writer.active().seal()?;
         // Offsets that are not there are so by word of a frame, which cannot be cut: it goes, and another tells of those
@@ -212,13 +213,15 @@ impl<B: Backend> Shared<B> {
         writer: &mut Writer<B>,
         view: &View<B>,
         next: Offset,
-    ) -> Result<Option<Gap>> {
+    ) -> Thin<Option<Gap>> {
         if next == view.lowest() {
             return Ok(None);
         }
         let last = Offset(next.0 - 1);
         let mut found = self.read_as_it_is(view, last);
-        if let Err(Error::Corrupt { segment, .. }) = found {
+        if let Err(e) = &found
+            && let Error::Corrupt { segment, .. } = **e
+        {
             // Perhaps it is the index that is wrong.
             match view.slot_of(segment).filter(|slot| slot.next.is_some()) {
                 Some(slot) => drop(self.open_segment(slot, true)?),
@@ -227,17 +230,12 @@ impl<B: Backend> Shared<B> {
             found = self.read_as_it_is(view, last);
         }
         Ok(match found {
-            Err(Error::Gap {
-                cause,
-                first,
-                next: after,
-                ..
-            }) if after > next => Some(Gap::new(first, after, cause)),
-            _ => None,
+            Err(e) => e.gap().filter(|gap| gap.next() > next),
+            Ok(_) => None,
         })
     }
 
-    pub(super) fn reset(&self) -> Result<()> {
+    pub(super) fn reset(&self) -> Thin<()> {
         self.check_writable()?;
         let leading = self.lead();
         let mut writer = self.writer()?;
@@ -245,9 +243,9 @@ impl<B: Backend> Shared<B> {
         self.poison_if_failed(reset)
     }
 
-    fn remove_and_begin(&self, leading: &Leading<'_, B>, writer: &mut Writer<B>) -> Result<()> {
+    fn remove_and_begin(&self, leading: &Leading<'_, B>, writer: &mut Writer<B>) -> Thin<()> {
         // Those not sealed yet first are: else a crash could leave them torn with others after them.
-        writer.active().flush()?;
+        writer.active().write_out()?;
         leading.seal_all()?;
         let first = self.options.initial_offset;
         let _closed = self.opened.close();

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Backend, Error, FsBackend, Result};
+use crate::{
+    Backend, Error, FsBackend, Result,
+    error::{Boxed, Thin},
+};
 
 /// A directory for a copy of a log, beside the place it is for: of the same name and `.unfinished`. It takes the place when
 /// all is in it. Removed when dropped before.
@@ -57,7 +60,7 @@ impl Unfinished {
             Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
                 return refuse("is a file; give a directory that is not there yet");
             }
-            Err(e) => return Err(failed("open directory", destination, e)),
+            Err(e) => return Err(failed("open directory", destination, e).into()),
         }
         let Some(name) = destination.file_name() else {
             return refuse("has no name of its own; give one");
@@ -111,11 +114,11 @@ impl Unfinished {
         let renamed = fs::rename(&self.directory, &self.destination);
         renamed.map_err(|e| failed("make directory", &self.destination, e))?;
         self.is_finished = true;
-        sync_directory(parent_of(&self.destination))
+        Ok(sync_directory(parent_of(&self.destination))?)
     }
 
     /// Removes what was put into it.
-    pub(super) fn clear(&self) -> Result<()> {
+    pub(super) fn clear(&self) -> Thin<()> {
         let removed = (|| {
             for entry in fs::read_dir(&self.directory)? {
                 fs::remove_file(entry?.path())?;
@@ -140,12 +143,12 @@ pub(super) fn parent_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-pub(super) fn sync_directory(directory: &Path) -> Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> Thin<()> {
     let backend = FsBackend::open_read_only(directory)?;
     let synced = backend.sync_directory();
     synced.map_err(|e| failed("sync directory", directory, e))
 }
 
-pub(super) fn failed(action: &'static str, path: &Path, e: io::Error) -> Error {
+pub(super) fn failed(action: &'static str, path: &Path, e: io::Error) -> Boxed {
     Error::io(action, path.display().to_string(), e)
 }

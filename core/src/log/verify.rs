@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     Backend, Offset, Report, Result, SegmentReport,
+    error::Thin,
     segment::{Place, Segment},
 };
 
@@ -23,7 +24,7 @@ impl<B: Backend> Log<B> {
     ///
     /// [`Error::Io`](crate::Error::Io) when a file cannot be read. Damage is in the report.
     pub fn verify(&self) -> Result<Report> {
-        self.shared.verify(&mut OneByOne, &mut |_| {})
+        Ok(self.shared.verify(&mut OneByOne, &mut |_| {})?)
     }
 }
 
@@ -61,11 +62,12 @@ where
         mut seen: impl FnMut(&SegmentReport),
     ) -> Result<Report> {
         match threads_max.get() {
-            1 => self.shared.verify(&mut OneByOne, &mut seen),
+            1 => Ok(self.shared.verify(&mut OneByOne, &mut seen)?),
             threads_max => {
                 let log = self;
-                self.shared
-                    .verify(&mut AtOnce { log, threads_max }, &mut seen)
+                Ok(self
+                    .shared
+                    .verify(&mut AtOnce { log, threads_max }, &mut seen)?)
             }
         }
     }
@@ -81,8 +83,8 @@ trait Eyes<B: Backend> {
         &mut self,
         shared: &Shared<B>,
         segments: &[Looked],
-        take: &mut dyn FnMut(usize, Result<SegmentReport>) -> Result<Then>,
-    ) -> Result<Then>;
+        take: &mut dyn FnMut(usize, Thin<SegmentReport>) -> Thin<Then>,
+    ) -> Thin<Then>;
 }
 
 /// A segment to look at.
@@ -107,8 +109,8 @@ impl<B: Backend> Eyes<B> for OneByOne {
         &mut self,
         shared: &Shared<B>,
         segments: &[Looked],
-        take: &mut dyn FnMut(usize, Result<SegmentReport>) -> Result<Then>,
-    ) -> Result<Then> {
+        take: &mut dyn FnMut(usize, Thin<SegmentReport>) -> Thin<Then>,
+    ) -> Thin<Then> {
         for (at, segment) in segments.iter().enumerate() {
             if take(at, shared.look_at(segment))? == Then::Again {
                 return Ok(Then::Again);
@@ -137,8 +139,8 @@ where
         &mut self,
         _shared: &Shared<B>,
         segments: &[Looked],
-        take: &mut dyn FnMut(usize, Result<SegmentReport>) -> Result<Then>,
-    ) -> Result<Then> {
+        take: &mut dyn FnMut(usize, Thin<SegmentReport>) -> Thin<Then>,
+    ) -> Thin<Then> {
         use std::{
             collections::BTreeMap,
             sync::{
@@ -198,17 +200,13 @@ where
 
 impl<B: Backend> Log<B> {
     #[cfg(not(target_family = "wasm"))]
-    fn look_at(&self, segment: &Looked) -> Result<SegmentReport> {
+    fn look_at(&self, segment: &Looked) -> Thin<SegmentReport> {
         self.shared.look_at(segment)
     }
 }
 
 impl<B: Backend> Shared<B> {
-    fn verify(
-        &self,
-        eyes: &mut dyn Eyes<B>,
-        seen: &mut dyn FnMut(&SegmentReport),
-    ) -> Result<Report> {
+    fn verify(&self, eyes: &mut dyn Eyes<B>, seen: &mut dyn FnMut(&SegmentReport)) -> Thin<Report> {
         if self.read_only {
             self.verify_beside_writer(eyes, seen)
         } else {
@@ -216,7 +214,7 @@ impl<B: Backend> Shared<B> {
         }
     }
 
-    fn look_at(&self, &(base, place): &Looked) -> Result<SegmentReport> {
+    fn look_at(&self, &(base, place): &Looked) -> Thin<SegmentReport> {
         Segment::verify(&self.backend, base, place, self.read_only, &self.options)
     }
 
@@ -225,9 +223,9 @@ impl<B: Backend> Shared<B> {
         &self,
         eyes: &mut dyn Eyes<B>,
         seen: &mut dyn FnMut(&SegmentReport),
-    ) -> Result<Report> {
+    ) -> Thin<Report> {
         let mut report = Report::default();
-        let mut take = |found: Result<SegmentReport>| {
+        let mut take = |found: Thin<SegmentReport>| {
             let found = found?;
             seen(&found);
             report.segments.push(found);
@@ -246,7 +244,7 @@ impl<B: Backend> Shared<B> {
         // seem torn.
         let mut writer = self.writer_anyway();
         if self.poison.get().is_none() && !self.closed.load(Acquire) {
-            self.poison_if_failed(writer.active().flush())?;
+            self.poison_if_failed(writer.active().write_out())?;
         }
         take(self.look_at(&to_look_at(active)))?;
         Ok(report)
@@ -257,7 +255,7 @@ impl<B: Backend> Shared<B> {
         &self,
         eyes: &mut dyn Eyes<B>,
         seen: &mut dyn FnMut(&SegmentReport),
-    ) -> Result<Report> {
+    ) -> Thin<Report> {
         let mut report = Report::default();
         let mut patience = Patience::default();
         // All below it was looked at.
@@ -294,13 +292,13 @@ impl<B: Backend> Shared<B> {
     fn is_to_look_again(
         &self,
         view: &Arc<View<B>>,
-        found: &Result<SegmentReport>,
+        found: &Thin<SegmentReport>,
         patience: &mut Patience,
-    ) -> Result<bool> {
+    ) -> Thin<bool> {
         let failure = match found {
             Ok(found) if found.damage.is_empty() => return Ok(false),
             Ok(_) => None,
-            Err(e) => Some(e),
+            Err(e) => Some(&**e),
         };
         self.is_to_try_again(view, failure, patience)
     }

@@ -10,7 +10,8 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use super::retain::Facts;
 use crate::{
-    Backend, Error, Offset, Options, Result, SegmentSummary,
+    Backend, Error, Offset, Options, SegmentSummary,
+    error::{Boxed, Thin},
     segment::{Place, Segment, SegmentReader},
 };
 
@@ -158,13 +159,13 @@ impl<B: Backend> View<B> {
         }
     }
 
-    pub(super) fn out_of_range(&self, offset: Offset) -> Error {
+    pub(super) fn out_of_range(&self, offset: Offset) -> Boxed {
         let (lowest, next) = (self.lowest(), self.next_offset());
-        Error::OffsetOutOfRange {
+        Boxed::from(Error::OffsetOutOfRange {
             offset,
             lowest,
             next,
-        }
+        })
     }
 }
 
@@ -226,7 +227,7 @@ impl<B: Backend> OpenedSegments<B> {
         proven: bool,
         another_may_write: impl Fn() -> bool,
         options: &Options,
-    ) -> Result<Arc<SegmentReader<B::File>>> {
+    ) -> Thin<Arc<SegmentReader<B::File>>> {
         let mut opened = self.lock();
         // Asked now that it cannot be closed meanwhile.
         let another_may_write = another_may_write();
@@ -266,7 +267,7 @@ impl<B: Backend> OpenedSegments<B> {
             }
         };
         let found = match open_files() {
-            Err(e @ Error::Io { .. }) if !opened.is_empty() && !e.is_not_yet() => {
+            Err(e) if matches!(*e, Error::Io { .. }) && !opened.is_empty() && !e.is_not_yet() => {
                 // Perhaps the process may not have more files open.
                 opened.drain(..).for_each(|slot| slot.forget());
                 open_files()?
@@ -313,8 +314,8 @@ impl<B: Backend> OpenedSegments<B> {
         &self,
         view: &ArcSwap<View<B>>,
         slot: &Arc<Slot<B>>,
-        put_in_place: impl FnOnce() -> Result<bool>,
-    ) -> Result<bool> {
+        put_in_place: impl FnOnce() -> Thin<bool>,
+    ) -> Thin<bool> {
         let mut opened = self.lock();
         if !view.load().has(slot) {
             return Ok(false);

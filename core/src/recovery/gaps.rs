@@ -2,8 +2,9 @@
 
 use super::{Scan, Scanned};
 use crate::{
-    Gap, Offset, Result,
+    Gap, Offset,
     backend::BackendFile,
+    error::Thin,
     record::{
         CHECKSUM, CHECKSUM_BYTES, GAP_FRAME_BYTES_MAX, GAP_FRAME_BYTES_MIN, LENGTH_BYTES,
         frame_bytes, parse_gap,
@@ -15,7 +16,7 @@ use crate::{
 pub(crate) fn leading_gap<F: BackendFile>(
     store: &StoreReader<F>,
     base: Offset,
-) -> Result<Option<(Gap, u64)>> {
+) -> Thin<Option<(Gap, u64)>> {
     let mut head = [0; GAP_FRAME_BYTES_MAX];
     let read = store.read_at(&mut head, 0)?;
     let frame = frame_bytes(&head[..read], read as u64).map(|bytes| &head[..bytes]);
@@ -52,7 +53,7 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// Takes in a gap that is in its place.
-    pub(super) fn take_gap(&self, scanned: &mut Scanned, gap: Gap, bytes: u64) -> Result<()> {
+    pub(super) fn take_gap(&self, scanned: &mut Scanned, gap: Gap, bytes: u64) -> Thin<()> {
         self.push(scanned, gap.next().since(scanned.next))?;
         scanned.gaps.add(gap);
         scanned.end += bytes;
@@ -71,7 +72,7 @@ impl<F: BackendFile> Scan<'_, F> {
         &mut self,
         start: u64,
         expected: Offset,
-    ) -> Result<Option<(u64, Offset)>> {
+    ) -> Thin<Option<(u64, Offset)>> {
         let head = self.window.get(start, GAP_FRAME_BYTES_MAX)?.to_vec();
         let as_it_says = frame_bytes(&head, head.len() as u64);
         for whole in GAP_FRAME_BYTES_MIN..=head.len() {

@@ -2,9 +2,10 @@
 
 use super::{End, Scan, Scanned};
 use crate::{
-    Offset, Result,
+    Offset,
     backend::BackendFile,
     error::Damaged,
+    error::Thin,
     index::{ENTRY_BYTES, Index},
     record::{LENGTH_BYTES, RECORD_BYTES_LIMIT},
     report::Damage,
@@ -13,7 +14,7 @@ use crate::{
 impl<F: BackendFile> Scan<'_, F> {
     /// Adds the records that are missing after those that were found: up to the base of the next segment, or all for
     /// which the index vouches.
-    pub(super) fn missing_records(&self, scanned: &mut Scanned, end: End) -> Result<()> {
+    pub(super) fn missing_records(&self, scanned: &mut Scanned, end: End) -> Thin<()> {
         let first = scanned.next;
         let next = match end {
             End::Sealed { gap_from, .. } => gap_from,
@@ -40,7 +41,7 @@ impl<F: BackendFile> Scan<'_, F> {
     /// written anew, a crash could leave fewer.
     ///
     /// An index that does not tell what the store holds is none of this store, and vouches for none of them.
-    fn take_entries_past_end(&self, scanned: &mut Scanned) -> Result<()> {
+    fn take_entries_past_end(&self, scanned: &mut Scanned) -> Thin<()> {
         let held = entries_of(scanned);
         let Some(index) = self.index else {
             return Ok(());
@@ -70,7 +71,7 @@ impl<F: BackendFile> Scan<'_, F> {
 
     /// Whether the index has the entry of every sound record that was found. What it has of damaged ones is neither
     /// right nor wrong.
-    fn tells_what_was_found(&self, index: &Index<F>, scanned: &Scanned) -> Result<bool> {
+    fn tells_what_was_found(&self, index: &Index<F>, scanned: &Scanned) -> Thin<bool> {
         let held = entries_of(scanned);
         let mut n = 0;
         loop {

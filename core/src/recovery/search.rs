@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::{Scan, window::WINDOW_BYTES, zeros};
 use crate::{
-    Offset, Result,
+    Offset,
     backend::BackendFile,
+    error::Thin,
     index::Index,
     record::{
         CHECKSUM, CHECKSUM_BYTES, FRAME_BYTES_MIN, Framed, LENGTH_BYTES, RECORD_BYTES_LIMIT,
@@ -36,7 +37,7 @@ pub(super) fn search_budget_bytes(length: u64) -> u64 {
 
 impl<F: BackendFile> Scan<'_, F> {
     /// Looks for a record after the bad bytes at `start`, where `expected` should stand.
-    pub(super) fn next_record(&mut self, start: u64, expected: Offset) -> Result<After> {
+    pub(super) fn next_record(&mut self, start: u64, expected: Offset) -> Thin<After> {
         let found = self.some_next_record(start, expected)?;
         if let After::Record { position, offset } = found {
             let before = self.next_record_before(start, expected, (position, offset))?;
@@ -46,7 +47,7 @@ impl<F: BackendFile> Scan<'_, F> {
         Ok(found)
     }
 
-    fn some_next_record(&mut self, start: u64, expected: Offset) -> Result<After> {
+    fn some_next_record(&mut self, start: u64, expected: Offset) -> Thin<After> {
         let zeros_from = self.zeros_from()?;
         if start >= zeros_from {
             return Ok(After::Nothing { zeros: true });
@@ -119,7 +120,7 @@ impl<F: BackendFile> Scan<'_, F> {
         start: u64,
         expected: Offset,
         (end, found): (u64, Offset),
-    ) -> Result<Option<(u64, Offset)>> {
+    ) -> Thin<Option<(u64, Offset)>> {
         let claimed_end = self.claimed_end(start)?;
         if found == expected || (claimed_end == end && found == expected.next()) {
             return Ok(None);
@@ -142,7 +143,7 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// The first place from `at` on, and before `end`, where a frame may start by its length and first tag.
-    fn next_candidate(&mut self, mut at: u64, end: u64) -> Result<Option<u64>> {
+    fn next_candidate(&mut self, mut at: u64, end: u64) -> Thin<Option<u64>> {
         while at < end {
             let chunk = self.window.get_some(at)?;
             if let Some(candidate) = frame_start(chunk) {
@@ -156,7 +157,7 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// Whether frames that follow one another go from `position` to a place, and to the offset that stands there.
-    fn leads_to(&mut self, mut position: u64, (end, found): (u64, Offset)) -> Result<bool> {
+    fn leads_to(&mut self, mut position: u64, (end, found): (u64, Offset)) -> Thin<bool> {
         let mut next = None;
         while position < end {
             let Some((framed, whole)) = self.frame_aside(position)? else {
@@ -172,7 +173,7 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// Where the frame at `start` ends by its length alone, `start` if that cannot be.
-    fn said_end(&mut self, start: u64) -> Result<u64> {
+    fn said_end(&mut self, start: u64) -> Thin<u64> {
         let head = self.window.get(start, LENGTH_BYTES)?;
         let length = head
             .first_chunk()
@@ -185,7 +186,7 @@ impl<F: BackendFile> Scan<'_, F> {
 
     /// Where the frame at `start` ends, if that is after `end`, and it is the record expected but for one bit of its
     /// length; otherwise `start`.
-    fn end_but_for_a_bit(&mut self, start: u64, expected: Offset, end: u64) -> Result<u64> {
+    fn end_but_for_a_bit(&mut self, start: u64, expected: Offset, end: u64) -> Thin<u64> {
         let head = self.window.get(start, LENGTH_BYTES)?;
         let Some(length) = head.first_chunk().map(|length| u64::from_be_bytes(*length)) else {
             return Ok(start);
@@ -205,14 +206,14 @@ impl<F: BackendFile> Scan<'_, F> {
 
     /// Where the frame at `start` ends by its own word, `start` if it says nothing that could be. It may
     /// be past the end of the store.
-    pub(super) fn claimed_end(&mut self, start: u64) -> Result<u64> {
+    pub(super) fn claimed_end(&mut self, start: u64) -> Thin<u64> {
         let head = self.window.get(start, HEAD_BYTES)?;
         Ok(claimed_bytes(head).map_or(start, |bytes| start.saturating_add(bytes)))
     }
 
     /// From where on the store is all zeros. They are passed over: a store may be prepared far ahead of
     /// its records, and no record begins in them.
-    pub(super) fn zeros_from(&mut self) -> Result<u64> {
+    pub(super) fn zeros_from(&mut self) -> Thin<u64> {
         if let Some(known) = self.zeros_from {
             return Ok(known);
         }
@@ -238,7 +239,7 @@ impl<F: BackendFile> Scan<'_, F> {
         &mut self,
         start: u64,
         expected: Offset,
-    ) -> Result<Option<(u64, Offset)>> {
+    ) -> Thin<Option<(u64, Offset)>> {
         let Some(index) = self.index else {
             return Ok(None);
         };
@@ -268,7 +269,7 @@ impl<F: BackendFile> Scan<'_, F> {
 
     /// How many whole records stand one after the other from `start` on. They have other offsets than
     /// they should, but someone wrote them, so they are never cut off.
-    pub(super) fn misplaced_records(&mut self, start: u64) -> Result<u64> {
+    pub(super) fn misplaced_records(&mut self, start: u64) -> Thin<u64> {
         let (mut records, mut at) = (0, start);
         while at < self.window.length()
             && let Ok((_, bytes)) = self.any_frame_at(at)?
@@ -282,12 +283,7 @@ impl<F: BackendFile> Scan<'_, F> {
 
     /// The first offset of the frame at `position`, if one stands there that can come after bad bytes from
     /// `start` on, in place of `expected`.
-    fn frame_after(
-        &mut self,
-        start: u64,
-        expected: Offset,
-        position: u64,
-    ) -> Result<Option<Offset>> {
+    fn frame_after(&mut self, start: u64, expected: Offset, position: u64) -> Thin<Option<Offset>> {
         let Some((framed, whole)) = self.frame_aside(position)? else {
             return Ok(None);
         };
@@ -315,7 +311,7 @@ impl<F: BackendFile> Scan<'_, F> {
 
     /// Whether what stands at `position` may be a frame's beginning, or the end of the store: in the value of a record
     /// the rest of that comes after what looks like one.
-    fn may_be_followed(&mut self, position: u64) -> Result<bool> {
+    fn may_be_followed(&mut self, position: u64) -> Thin<bool> {
         if position >= self.zeros_from()? {
             return Ok(true);
         }
@@ -333,7 +329,7 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// As [`Scan::any_frame_at`], within the budget.
-    fn frame_aside(&mut self, position: u64) -> Result<Option<(Framed, u64)>> {
+    fn frame_aside(&mut self, position: u64) -> Thin<Option<(Framed, u64)>> {
         let mut length = [0; LENGTH_BYTES];
         let read = self.window.store().read_at(&mut length, position)?;
         let room = self.window.length().saturating_sub(position);
@@ -353,7 +349,7 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// Whether a frame of `whole` bytes would fit at `position` and have a checksum field at its end.
-    pub(super) fn ends_in_checksum(&mut self, position: u64, whole: u64) -> Result<bool> {
+    pub(super) fn ends_in_checksum(&mut self, position: u64, whole: u64) -> Thin<bool> {
         if whole < FRAME_BYTES_MIN || whole > self.window.length() - position {
             return Ok(false);
         }
@@ -361,7 +357,7 @@ impl<F: BackendFile> Scan<'_, F> {
     }
 
     /// Whether the bytes from `position` are a checked frame of `whole` bytes, but for its length.
-    pub(super) fn is_checked_with_length(&mut self, position: u64, whole: u64) -> Result<bool> {
+    pub(super) fn is_checked_with_length(&mut self, position: u64, whole: u64) -> Thin<bool> {
         Ok(self
             .with_length(position, whole)?
             .is_some_and(|frame| checksum_matches(&frame)))
@@ -374,14 +370,14 @@ impl<F: BackendFile> Scan<'_, F> {
         position: u64,
         whole: u64,
         expected: Offset,
-    ) -> Result<bool> {
+    ) -> Thin<bool> {
         let frame = self.with_length(position, whole)?;
         let framed = frame.map(|frame| parse_framed(&frame));
         Ok(framed.is_some_and(|framed| framed.is_ok_and(|framed| framed.first() == expected)))
     }
 
     /// The frame of `whole` bytes at `position`, its length set right; `None` once enough was read.
-    fn with_length(&mut self, position: u64, whole: u64) -> Result<Option<Vec<u8>>> {
+    fn with_length(&mut self, position: u64, whole: u64) -> Thin<Option<Vec<u8>>> {
         let Some(frame) = self.read_aside(position, whole)? else {
             return Ok(None);
         };
@@ -394,7 +390,7 @@ impl<F: BackendFile> Scan<'_, F> {
 
     /// The frame at `position`, read past the window so that it need not move; `None` once enough was
     /// read in this way.
-    fn read_aside(&mut self, position: u64, whole: u64) -> Result<Option<Bytes>> {
+    fn read_aside(&mut self, position: u64, whole: u64) -> Thin<Option<Bytes>> {
         match usize::try_from(whole) {
             Ok(bytes) if self.spend(whole.max(READ_COST_BYTES)) => {
                 self.window.store().read_exact(position, bytes).map(Some)
@@ -411,8 +407,8 @@ impl<F: BackendFile> Scan<'_, F> {
 }
 
 /// The first entry from number `n` on that is not of the position `start` or one before, where they are in order.
-fn first_entry_past<F: BackendFile>(index: &Index<F>, mut n: u64, start: u64) -> Result<u64> {
-    let is_before = |n: u64| -> Result<bool> {
+fn first_entry_past<F: BackendFile>(index: &Index<F>, mut n: u64, start: u64) -> Thin<u64> {
+    let is_before = |n: u64| -> Thin<bool> {
         let entry = index.entry(n)?;
         Ok(entry.is_some_and(|(relative, position)| u64::from(relative) == n && position <= start))
     };

@@ -2,8 +2,9 @@
 
 use super::{Scan, zeros};
 use crate::{
-    Offset, Result,
+    Offset,
     backend::BackendFile,
+    error::Thin,
     record::{FRAME_BYTES_MIN, LENGTH_BYTES, RECORD_BYTES_LIMIT},
 };
 
@@ -23,7 +24,7 @@ impl<F: BackendFile> Scan<'_, F> {
         start: u64,
         expected: Offset,
         end: u64,
-    ) -> Result<bool> {
+    ) -> Thin<bool> {
         let mut sector_end = self.sector_end(start);
         let whole = end - start;
         let record = self.is_record_with_length(start, whole, expected)?;
@@ -61,7 +62,7 @@ impl<F: BackendFile> Scan<'_, F> {
         next.min(self.window.length())
     }
 
-    fn is_zero(&mut self, start: u64, end: u64) -> Result<bool> {
+    fn is_zero(&mut self, start: u64, end: u64) -> Thin<bool> {
         let bytes = usize::try_from(end - start).unwrap_or(usize::MAX);
         Ok(zeros::all(self.window.get(start, bytes)?))
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use crate::{Error, Result, backend::BackendFile, record::LENGTH_BYTES, store::StoreReader};
+use crate::{Error, backend::BackendFile, error::Thin, record::LENGTH_BYTES, store::StoreReader};
 
 /// A part of the store in memory, moved along: all the rest of it where it is mapped.
 pub(super) struct Window<'a, F> {
@@ -35,7 +35,7 @@ impl<'a, F: BackendFile> Window<'a, F> {
 
     /// `length` bytes from `position`, fewer at the end of the store. Only as much memory is taken as
     /// the store has bytes.
-    pub(super) fn get(&mut self, position: u64, length: usize) -> Result<&[u8]> {
+    pub(super) fn get(&mut self, position: u64, length: usize) -> Thin<&[u8]> {
         let room = usize::try_from(self.length().saturating_sub(position)).unwrap_or(usize::MAX);
         let length = length.min(room);
         let held = position
@@ -63,7 +63,7 @@ impl<'a, F: BackendFile> Window<'a, F> {
     }
 
     /// One byte, wherever it stands, without moving.
-    pub(super) fn peek(&self, position: u64) -> Result<Option<u8>> {
+    pub(super) fn peek(&self, position: u64) -> Thin<Option<u8>> {
         let held = position
             .checked_sub(self.start)
             .and_then(|at| usize::try_from(at).ok());
@@ -76,7 +76,7 @@ impl<'a, F: BackendFile> Window<'a, F> {
 
     /// What is held from `position` on, or the next window: at least the room of a length, unless the
     /// store ends.
-    pub(super) fn get_some(&mut self, position: u64) -> Result<&[u8]> {
+    pub(super) fn get_some(&mut self, position: u64) -> Thin<&[u8]> {
         let end = self.start + self.bytes.len() as u64;
         let held = end.saturating_sub(position.max(self.start));
         let enough = position >= self.start && held > LENGTH_BYTES as u64;

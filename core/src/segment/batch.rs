@@ -3,13 +3,14 @@
 use std::slice;
 
 use crate::{
-    Clock, Error, NewRecord, Offset, Options, Result,
+    Clock, Error, NewRecord, Offset, Options,
+    error::{Boxed, Thin},
     record::{FrameToWrite, LENGTH_BYTES, RECORD_BYTES_LIMIT, frame_bytes_max},
 };
 
 /// Refuses a record that the log does not take.
 #[inline]
-pub(super) fn check_record_bytes(bytes: u64, options: &Options) -> Result<()> {
+pub(super) fn check_record_bytes(bytes: u64, options: &Options) -> Thin<()> {
     if bytes <= options.record_bytes_max {
         return Ok(());
     }
@@ -18,12 +19,13 @@ pub(super) fn check_record_bytes(bytes: u64, options: &Options) -> Result<()> {
         bytes,
         bytes_max: options.record_bytes_max,
         advice: "; raise record_bytes_max, or split it",
-    })
+    }
+    .into())
 }
 
 /// Refuses a batch that no log takes.
 #[inline]
-pub(super) fn check_batch_bytes(bytes: u64) -> Result<()> {
+pub(super) fn check_batch_bytes(bytes: u64) -> Thin<()> {
     if bytes <= RECORD_BYTES_LIMIT {
         return Ok(());
     }
@@ -32,12 +34,13 @@ pub(super) fn check_batch_bytes(bytes: u64) -> Result<()> {
         bytes,
         bytes_max: RECORD_BYTES_LIMIT,
         advice: "; append it in parts",
-    })
+    }
+    .into())
 }
 
 #[cold]
-fn used_up(records: usize, first: Offset) -> Error {
-    Error::InvalidArgument(format!(
+fn used_up(records: usize, first: Offset) -> Boxed {
+    Error::invalid(format!(
         "{records} records do not fit after offset {first}: offsets are used up"
     ))
 }
@@ -86,7 +89,7 @@ impl<'a> Batch<'a> {
 
     /// Refuses what a log does not take.
     #[cfg_attr(not(target_os = "unknown"), inline(always))]
-    pub(crate) fn check(&self, options: &Options) -> Result<()> {
+    pub(crate) fn check(&self, options: &Options) -> Thin<()> {
         let count = self.records.len();
         if self.first.0.checked_add(count as u64).is_none() || u32::try_from(count).is_err() {
             return Err(used_up(count, self.first));
@@ -98,7 +101,7 @@ impl<'a> Batch<'a> {
     }
 
     #[cfg_attr(not(target_os = "unknown"), inline(always))]
-    fn check_bytes(&self, options: &Options) -> Result<()> {
+    fn check_bytes(&self, options: &Options) -> Thin<()> {
         let mut bytes = 0;
         for frame in self.frames() {
             let record_bytes = frame.record_bytes();

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Header, NewRecord, Offset, Options, Producer, Record, Result,
+    error::Thin,
     record::{Draft, LENGTH_BYTES, frame_bytes},
     segment::{
         Batch,
@@ -87,7 +88,7 @@ pub(crate) struct DraftedBatch<'a> {
 
 impl<'a> DraftedBatch<'a> {
     /// Reads what [`Drafts::write`] wrote.
-    pub(crate) fn read(frames: &'a mut [u8], options: &Options) -> Result<Self> {
+    pub(crate) fn read(frames: &'a mut [u8], options: &Options) -> Thin<Self> {
         let mut drafts = Vec::new();
         let mut rest = &*frames;
         while !rest.is_empty() {
@@ -112,7 +113,7 @@ impl<'a> DraftedBatch<'a> {
                 0
             };
             if (draft.batch_remaining, draft.batch_records) != (following, closes) {
-                return Err(Error::InvalidArgument(format!(
+                return Err(Error::invalid(format!(
                     "the drafts of the batch do not say that they are {count}"
                 )));
             }
@@ -149,12 +150,12 @@ impl<'a> DraftedBatch<'a> {
     }
 
     /// Makes them frames, from the first on; tells of each how many bytes it has. Gives the latest timestamp.
-    pub(super) fn finish<E>(
+    pub(super) fn finish(
         &mut self,
         first: Offset,
         timestamp_ms_min: u64,
-        mut finished: impl FnMut(usize) -> Result<(), E>,
-    ) -> Result<u64, E> {
+        mut finished: impl FnMut(usize) -> Thin<()>,
+    ) -> Thin<u64> {
         let mut timestamp_ms_max = timestamp_ms_min;
         let mut at = 0;
         let Self { frames, drafts } = self;

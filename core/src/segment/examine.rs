@@ -2,8 +2,9 @@
 
 use super::Place;
 use crate::{
-    Offset, Options, Result,
+    Offset, Options,
     backend::BackendFile,
+    error::Thin,
     index::{ENTRY_BYTES, Index},
     record::{Framed, LENGTH_BYTES, frame_bytes, parse_framed},
     recovery::{End, Scanned, scan, zeros},
@@ -25,7 +26,7 @@ fn ending<F: BackendFile>(
     store: &StoreReader<F>,
     index: &Index<F>,
     base: Offset,
-) -> Result<Option<Ending>> {
+) -> Thin<Option<Ending>> {
     let entries = index.entries();
     if index.file_bytes()? != Some(entries * ENTRY_BYTES) {
         return Ok(None);
@@ -52,7 +53,7 @@ pub(super) fn closed_cleanly<F: BackendFile>(
     store: &StoreReader<F>,
     index: &Index<F>,
     base: Offset,
-) -> Result<Option<Ending>> {
+) -> Thin<Option<Ending>> {
     let ending = ending(store, index, base)?;
     Ok(ending.filter(|ending| ending.position == store.len()))
 }
@@ -68,7 +69,7 @@ pub(super) fn at_rest<F: BackendFile>(
     store: &StoreReader<F>,
     index: &Index<F>,
     base: Offset,
-) -> Result<Option<Ending>> {
+) -> Thin<Option<Ending>> {
     let Some(ending) = ending(store, index, base)? else {
         return Ok(None);
     };
@@ -83,7 +84,7 @@ pub(super) fn at_rest<F: BackendFile>(
 }
 
 /// Whether there is nothing but zeros from `position` on, and not too many.
-fn is_prepared_from<F: BackendFile>(store: &StoreReader<F>, mut position: u64) -> Result<bool> {
+fn is_prepared_from<F: BackendFile>(store: &StoreReader<F>, mut position: u64) -> Thin<bool> {
     if store.len().saturating_sub(position) > PREPARED_BYTES_MAX {
         return Ok(false);
     }
@@ -108,7 +109,7 @@ pub(super) fn takes_appends<F: BackendFile>(
     index: &Index<F>,
     base: Offset,
     last: Framed,
-) -> Result<bool> {
+) -> Thin<bool> {
     let next = last.next();
     let mut framed = last;
     for _ in 0..=GAPS_PASSED_MAX {
@@ -138,7 +139,7 @@ fn frame_before<F: BackendFile>(
     store: &StoreReader<F>,
     begins: u64,
     end: u64,
-) -> Result<Option<(Framed, u64)>> {
+) -> Thin<Option<(Framed, u64)>> {
     let room = end.min(store.len()).saturating_sub(begins);
     let mut length = [0; LENGTH_BYTES];
     let read = store.read_at(&mut length, begins)?;
@@ -158,7 +159,7 @@ pub(super) fn examine<F: BackendFile>(
     place: Place,
     gap_from: Option<Offset>,
     options: &Options,
-) -> Result<(Scanned, SegmentReport)> {
+) -> Thin<(Scanned, SegmentReport)> {
     let end = match place {
         Place::Last => End::MayBeTorn {
             vouched: vouched(store, index, base)?,
@@ -195,7 +196,7 @@ pub(super) fn examine<F: BackendFile>(
     Ok((scanned, report))
 }
 
-fn index_state<F: BackendFile>(index: &Index<F>, entries: &[u8]) -> Result<IndexState> {
+fn index_state<F: BackendFile>(index: &Index<F>, entries: &[u8]) -> Thin<IndexState> {
     let agreeing = index.agreeing(0, entries)? * ENTRY_BYTES;
     let whole = agreeing == entries.len() as u64;
     Ok(if whole && index.file_bytes()? == Some(agreeing) {
@@ -213,7 +214,7 @@ pub(super) fn vouched<F: BackendFile>(
     store: &StoreReader<F>,
     index: Option<&Index<F>>,
     base: Offset,
-) -> Result<Offset> {
+) -> Thin<Offset> {
     let Some(index) = index else { return Ok(base) };
     if let Some(closed) = closed_cleanly(store, index, base)? {
         return Ok(closed.next);

@@ -3,8 +3,9 @@
 use std::io;
 
 use crate::{
-    Error, Offset, Result,
+    Error, Offset,
     backend::{Access, Backend},
+    error::Thin,
 };
 
 /// The base offset in a store's file name: decimal, not padded. Any other name is none of ours.
@@ -46,7 +47,7 @@ pub(crate) fn damaged_name(base: Offset, n: u64) -> String {
 }
 
 /// Gives a file the name of another, in whose place it is then.
-pub(super) fn replace_file<B: Backend>(backend: &B, from: &str, to: &str) -> Result<()> {
+pub(super) fn replace_file<B: Backend>(backend: &B, from: &str, to: &str) -> Thin<()> {
     let renamed = backend.rename(from, to);
     renamed.map_err(|e| Error::io("replace", file_path(backend, to), e))
 }
@@ -65,7 +66,7 @@ pub(crate) fn index_name(base: Offset) -> String {
 pub(crate) fn remove_files<B: Backend>(
     backend: &B,
     bases: impl IntoIterator<Item = Offset>,
-) -> Result<()> {
+) -> Thin<()> {
     for base in bases {
         remove_store(backend, base)?;
         remove_file(backend, &index_name(base))?;
@@ -75,18 +76,18 @@ pub(crate) fn remove_files<B: Backend>(
 }
 
 /// Removes a segment's store, durably.
-pub(crate) fn remove_store<B: Backend>(backend: &B, base: Offset) -> Result<()> {
+pub(crate) fn remove_store<B: Backend>(backend: &B, base: Offset) -> Thin<()> {
     remove_file(backend, &store_name(base))?;
     sync_directory(backend)
 }
 
 /// Removes the index that a segment without a store has left, durably.
-pub(crate) fn remove_index<B: Backend>(backend: &B, base: Offset) -> Result<()> {
+pub(crate) fn remove_index<B: Backend>(backend: &B, base: Offset) -> Thin<()> {
     remove_file(backend, &index_name(base))?;
     sync_directory(backend)
 }
 
-pub(super) fn remove_file<B: Backend>(backend: &B, name: &str) -> Result<()> {
+pub(super) fn remove_file<B: Backend>(backend: &B, name: &str) -> Thin<()> {
     match backend.remove(name) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             Err(Error::io("remove", file_path(backend, name), e))
@@ -96,18 +97,18 @@ pub(super) fn remove_file<B: Backend>(backend: &B, name: &str) -> Result<()> {
 }
 
 /// Cuts a file to its first `bytes` bytes, durably.
-pub(super) fn cut_file<B: Backend>(backend: &B, name: &str, bytes: u64) -> Result<()> {
+pub(super) fn cut_file<B: Backend>(backend: &B, name: &str, bytes: u64) -> Thin<()> {
     let cut = backend.cut(name, bytes);
     cut.map_err(|e| Error::io("truncate", file_path(backend, name), e))
 }
 
-pub(crate) fn sync_directory<B: Backend>(backend: &B) -> Result<()> {
+pub(crate) fn sync_directory<B: Backend>(backend: &B) -> Thin<()> {
     backend
         .sync_directory()
         .map_err(|e| Error::io("sync directory", backend.name(), e))
 }
 
-pub(super) fn open_file<B: Backend>(backend: &B, name: &str, access: Access) -> Result<B::File> {
+pub(super) fn open_file<B: Backend>(backend: &B, name: &str, access: Access) -> Thin<B::File> {
     backend
         .open(name, access)
         .map_err(|e| Error::io("open", file_path(backend, name), e))

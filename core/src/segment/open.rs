@@ -9,8 +9,9 @@ use super::{
     prepared::PreparedStore,
 };
 use crate::{
-    Error, Offset, Options, Result,
+    Error, Offset, Options,
     backend::{Access, Backend, BackendFile},
+    error::Thin,
     index::{ENTRY_BYTES, Index, LONE_ENTRY_BYTES_MAX},
     record::{FRAME_BYTES_MIN, LENGTH_BYTES, RECORD_BYTES_LIMIT},
     recovery::{End, Scanned, leading_gap, scan, scan_appended},
@@ -40,7 +41,7 @@ pub(crate) struct Opened<B: Backend> {
 
 impl<B: Backend> Segment<B> {
     /// Makes an empty segment. Its files are in the directory durably once that is synced.
-    pub(crate) fn create(backend: &B, base: Offset, options: &Options) -> Result<Self> {
+    pub(crate) fn create(backend: &B, base: Offset, options: &Options) -> Thin<Self> {
         Self::create_in(backend, base, None, options)
     }
 
@@ -50,7 +51,7 @@ impl<B: Backend> Segment<B> {
         base: Offset,
         prepared: Option<PreparedStore>,
         options: &Options,
-    ) -> Result<Self> {
+    ) -> Thin<Self> {
         Self::clear_index_left_behind(backend, base)?;
         let store = match prepared.map(|prepared| (prepared.become_store(backend, base), prepared))
         {
@@ -66,11 +67,11 @@ impl<B: Backend> Segment<B> {
         store.is_ours();
         let name = index_name(base);
         let index = open_file(backend, &name, Access::Create)?;
-        let index = Index::new(index, name, options.index_bytes_max)?;
+        let index = Index::of(index, name, options.index_bytes_max)?;
         Ok(Self::of(base, base, store, index, options, true))
     }
 
-    fn create_store(backend: &B, base: Offset) -> Result<StoreReader<B::File>> {
+    fn create_store(backend: &B, base: Offset) -> Thin<StoreReader<B::File>> {
         let name = store_name(base);
         let store = StoreReader::new(open_file(backend, &name, Access::Create)?, name)?;
         if !store.is_empty() {
@@ -82,10 +83,10 @@ impl<B: Backend> Segment<B> {
 
     /// What an index without a store held counts for nothing, and may not come back: its bytes would say that a record
     /// of the segment was synced. So they go before there is a store.
-    fn clear_index_left_behind(backend: &B, base: Offset) -> Result<()> {
+    fn clear_index_left_behind(backend: &B, base: Offset) -> Thin<()> {
         let name = index_name(base);
         let index = match open_file(backend, &name, Access::Write) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(e) if e.is_not_found() => {
                 return Ok(());
             }
             opened => opened?,
@@ -107,7 +108,7 @@ impl<B: Backend> Segment<B> {
         place: Place,
         writable: bool,
         options: &Options,
-    ) -> Result<Opened<B>> {
+    ) -> Thin<Opened<B>> {
         match Self::recover_closed(backend, base, place, writable, options)? {
             Some(opened) => Ok(opened),
             None => Self::scan_files(backend, base, place, writable, options),
@@ -121,7 +122,7 @@ impl<B: Backend> Segment<B> {
         place: Place,
         writable: bool,
         options: &Options,
-    ) -> Result<Option<Opened<B>>> {
+    ) -> Thin<Option<Opened<B>>> {
         if let (store, Some(index)) = Self::open_files(backend, base, place, writable, options)?
             && let Some(Ending { next, last, .. }) = match place {
                 Place::Last => at_rest(&store, &index, base)?,
@@ -161,7 +162,7 @@ impl<B: Backend> Segment<B> {
         place: Place,
         writable: bool,
         options: &Options,
-    ) -> Result<Opened<B>> {
+    ) -> Thin<Opened<B>> {
         let (store, index) = Self::open_files(backend, base, place, writable, options)?;
         let looks_again = !writable && matches!(place, Place::Last);
         let gap_from = Self::gap_after(backend, place)?;
@@ -211,7 +212,7 @@ impl<B: Backend> Segment<B> {
                 if old.is_none() {
                     sync_directory(backend)?;
                 }
-                Index::new(file, index_name(base), options.index_bytes_max)?
+                Index::of(file, index_name(base), options.index_bytes_max)?
             }
         };
         index.replace(&scanned.entries)?;
@@ -245,7 +246,7 @@ impl<B: Backend> Segment<B> {
         base: Offset,
         next: Offset,
         options: &Options,
-    ) -> Result<bool> {
+    ) -> Thin<bool> {
         let (store, index) =
             Self::open_files(backend, base, Place::Sealed { next }, false, options)?;
         let Some(index) = index else {
@@ -264,7 +265,7 @@ impl<B: Backend> Segment<B> {
         base: Offset,
         end: u64,
         options: &Options,
-    ) -> Result<StoreReader<B::File>> {
+    ) -> Thin<StoreReader<B::File>> {
         let name = store_name(base);
         match cut_file(backend, &name, end) {
             Err(e) if e.is_for_want_of_space() => {}
@@ -284,7 +285,7 @@ impl<B: Backend> Segment<B> {
         place: Place,
         looks_again: bool,
         options: &Options,
-    ) -> Result<SegmentReport> {
+    ) -> Thin<SegmentReport> {
         let (store, index) = Self::open_files(backend, base, place, false, options)?;
         let looks_again = looks_again && matches!(place, Place::Last);
         let gap_from = Self::gap_after(backend, place)?;
@@ -296,7 +297,7 @@ impl<B: Backend> Segment<B> {
     }
 
     /// From where on offsets up to the next segment's base are not there, by word of that.
-    fn gap_after(backend: &B, place: Place) -> Result<Option<Offset>> {
+    fn gap_after(backend: &B, place: Place) -> Thin<Option<Offset>> {
         let Place::Sealed { next } = place else {
             return Ok(None);
         };
@@ -308,7 +309,7 @@ impl<B: Backend> Segment<B> {
     }
 
     /// The first of the offsets before this segment's base that are not there, by word of its store.
-    pub(crate) fn gap_before(backend: &B, base: Offset) -> Result<Option<Offset>> {
+    pub(crate) fn gap_before(backend: &B, base: Offset) -> Thin<Option<Offset>> {
         let name = store_name(base);
         let store = StoreReader::new(open_file(backend, &name, Access::Read)?, name)?;
         Ok(leading_gap(&store, base)?.map(|(gap, _)| gap.first))
@@ -316,7 +317,7 @@ impl<B: Backend> Segment<B> {
 
     /// The offset before which an index vouches for every record of this segment and of those before it; its base
     /// if for none.
-    pub(crate) fn vouched_to(backend: &B, base: Offset, options: &Options) -> Result<Offset> {
+    pub(crate) fn vouched_to(backend: &B, base: Offset, options: &Options) -> Thin<Offset> {
         let (store, index) = Self::open_files(backend, base, Place::Last, false, options)?;
         vouched(&store, index.as_ref(), base)
     }
@@ -328,15 +329,15 @@ impl<B: Backend> Segment<B> {
         place: Place,
         writable: bool,
         options: &Options,
-    ) -> Result<(StoreReader<B::File>, Option<Index<B::File>>)> {
+    ) -> Thin<(StoreReader<B::File>, Option<Index<B::File>>)> {
         // A sealed segment is never written; its index is made anew by other means.
         let write = writable && matches!(place, Place::Last);
         let access = if write { Access::Write } else { Access::Read };
         // The index is measured first: beside a writer, what it vouches for is then in the store.
         let name = index_name(base);
         let index = match open_file(backend, &name, access) {
-            Ok(file) => Some(Index::new(file, name, options.index_bytes_max)?),
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Ok(file) => Some(Index::of(file, name, options.index_bytes_max)?),
+            Err(e) if e.is_not_found() => None,
             Err(e) => return Err(e),
         };
         let name = store_name(base);
@@ -358,7 +359,7 @@ impl<B: Backend> Segment<B> {
 
     /// Whether its index has bytes, which it durably has before any of its records is promised. Then all
     /// segments before it were sealed.
-    pub(crate) fn is_begun(backend: &B, base: Offset, options: &Options) -> Result<bool> {
+    pub(crate) fn is_begun(backend: &B, base: Offset, options: &Options) -> Thin<bool> {
         let (_, index) = Self::open_files(backend, base, Place::Last, false, options)?;
         index.map_or(Ok(false), |index| index.is_begun())
     }
@@ -370,7 +371,7 @@ impl<B: Backend> Segment<B> {
         base: Offset,
         next: Offset,
         options: &Options,
-    ) -> Result<bool> {
+    ) -> Thin<bool> {
         let next = Self::gap_before(backend, next)?.unwrap_or(next);
         let bytes_max = options.segment_bytes_max.max(RECORD_BYTES_LIMIT);
         if next.since(base) > bytes_max / FRAME_BYTES_MIN {
@@ -382,8 +383,8 @@ impl<B: Backend> Segment<B> {
 
     /// The active segment opened anew, its index made from the records of which `self` knows. Nothing is changed in
     /// the files but what a flush then writes of the index. `self` is not to be appended to any more.
-    pub(crate) fn prove(&mut self, backend: &B) -> Result<Self> {
-        self.flush()?;
+    pub(crate) fn prove(&mut self, backend: &B) -> Thin<Self> {
+        self.write_out()?;
         // The worker may have been told to prepare more, and does not know of the frames to come.
         self.reader.end_preparing();
         let (base, end) = (self.base(), self.writer.end());
@@ -403,7 +404,7 @@ impl<B: Backend> Segment<B> {
             Some(index) => index,
             None => {
                 let file = open_file(backend, &index_name(base), Access::Create)?;
-                Index::new(file, index_name(base), self.options.index_bytes_max)?
+                Index::of(file, index_name(base), self.options.index_bytes_max)?
             }
         };
         index.replace(&scanned.entries)?;
@@ -416,7 +417,7 @@ impl<B: Backend> Segment<B> {
     }
 
     /// Has readers find the records before `next` missing that a scan did not find any more.
-    pub(crate) fn reaches_to(&mut self, next: Offset) -> Result<()> {
+    pub(crate) fn reaches_to(&mut self, next: Offset) -> Thin<()> {
         while self.next < next {
             self.reader.index.push(self.writer.end())?;
             self.next = self.next.next();
@@ -432,7 +433,7 @@ impl<B: Backend> Segment<B> {
         base: Offset,
         next: Offset,
         options: &Options,
-    ) -> Result<Opened<B>> {
+    ) -> Thin<Opened<B>> {
         let opened = Self::recover(backend, base, Place::Last, true, options)?;
         if next >= opened.segment.next {
             return Ok(opened);
@@ -462,23 +463,24 @@ impl<B: Backend> Segment<B> {
 
 impl<F: BackendFile> SegmentReader<F> {
     /// The position after the last record before `next`: where the next one starts, or a torn tail.
-    fn end_of_record_before(&self, next: Offset) -> Result<u64> {
+    fn end_of_record_before(&self, next: Offset) -> Thin<u64> {
         if next == self.base() {
             return Ok(0);
         }
         let last = Offset(next.0 - 1);
         match self.read(last) {
             Ok(record) => Ok(self.position(last)? + record.frame().len() as u64),
-            Err(Error::Gap { .. }) => Ok(self.position(next)?.min(self.store.len())),
-            // It is damaged; the next one's entry is right, but may be past the end if both are missing.
-            Err(Error::Corrupt { .. }) => Ok(self.position(next)?.min(self.store.len())),
+            // If it is damaged, the next one's entry is right, but may be past the end if both are missing.
+            Err(e) if e.is_corrupt() || e.gap().is_some() => {
+                Ok(self.position(next)?.min(self.store.len()))
+            }
             Err(e) => Err(e),
         }
     }
 
     /// Whether its files were removed or replaced: whatever removes records at the end of a log does that to the
     /// last segment's first.
-    pub(crate) fn is_removed(&self) -> Result<bool> {
+    pub(crate) fn is_removed(&self) -> Thin<bool> {
         self.store.is_removed()
     }
 
@@ -489,7 +491,7 @@ impl<F: BackendFile> SegmentReader<F> {
 
     /// On a segment opened only to read: the offset before which its index vouches for every record by now. All
     /// before `known` are known to be durable.
-    pub(crate) fn vouched_to(&self, known: Offset) -> Result<Offset> {
+    pub(crate) fn vouched_to(&self, known: Offset) -> Thin<Offset> {
         let shown = self.next_offset().since(self.base());
         let known = known.0.saturating_sub(self.base().0).min(shown);
         let there = self.index.entries_in_file(known, shown)?;
@@ -498,7 +500,7 @@ impl<F: BackendFile> SegmentReader<F> {
 
     /// On a segment opened only to read: takes in what was appended since. `false` when records that
     /// were there are gone, so that it has to be opened anew.
-    pub(crate) fn refresh(&self) -> Result<bool> {
+    pub(crate) fn refresh(&self) -> Thin<bool> {
         let (end, next) = (self.store.len(), self.next_offset());
         let length = self.store.file_bytes()?;
         if length < end || self.store.is_removed()? || self.index.is_removed()? {
@@ -543,7 +545,7 @@ fn first_bad(scanned: &Scanned) -> Option<u64> {
 
 /// Looks at a store once, or until it finds the same bad bytes twice: beside a writer, a record that is being
 /// put there just now looks like damage before those after it.
-fn settled<T>(again: bool, mut look: impl FnMut() -> Result<(Option<u64>, T)>) -> Result<T> {
+fn settled<T>(again: bool, mut look: impl FnMut() -> Thin<(Option<u64>, T)>) -> Thin<T> {
     let (mut bad, mut found) = look()?;
     while again && bad.is_some() {
         #[cfg(not(target_family = "wasm"))]

@@ -7,8 +7,9 @@ use std::io;
 
 use super::files::{open_file, store_name};
 use crate::{
-    Offset, Result,
+    Error, Offset,
     backend::{Access, Backend},
+    error::Thin,
     store::StoreReader,
 };
 
@@ -51,11 +52,14 @@ impl PreparedStore {
     ) -> Option<io::Error> {
         let filled = (|| {
             let file = backend.open(&self.name, Access::Create)?;
-            let store = StoreReader::new(file, &self.name).map_err(io::Error::other)?;
+            let store =
+                StoreReader::new(file, &self.name).map_err(|e| io::Error::other(Error::from(e)))?;
             if self.bytes == 0 && !store.is_empty() {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            let short = store.prepare(bytes, go_on).map_err(io::Error::other)?;
+            let short = store
+                .prepare(bytes, go_on)
+                .map_err(|e| io::Error::other(Error::from(e)))?;
             self.bytes = store.prepared_to();
             short.map_or(Ok(()), Err)
         })();
@@ -67,7 +71,7 @@ impl PreparedStore {
         &self,
         backend: &B,
         base: Offset,
-    ) -> Result<StoreReader<B::File>> {
+    ) -> Thin<StoreReader<B::File>> {
         let name = store_name(base);
         let renamed = match backend.open(&name, Access::Read) {
             Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),

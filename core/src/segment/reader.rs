@@ -17,6 +17,7 @@ use crate::{
     Error, Frames, Gap, Offset, Record, Result, Verify,
     backend::BackendFile,
     error::Damaged,
+    error::{Boxed, Thin},
     index::Index,
     record::{
         Check, LENGTH_BYTES, Layout, checksum_matches, frame_bytes, parse_frame, parse_framed,
@@ -93,7 +94,7 @@ impl<F: BackendFile> SegmentReader<F> {
     }
 
     /// Whether its store's file goes on after its end, with space that was prepared.
-    pub(crate) fn has_prepared_space(&self) -> Result<bool> {
+    pub(crate) fn has_prepared_space(&self) -> Thin<bool> {
         Ok(self.store.file_bytes()? > self.store.len())
     }
 
@@ -109,7 +110,7 @@ impl<F: BackendFile> SegmentReader<F> {
 
     /// Reads a record.
     #[inline]
-    pub(crate) fn read(&self, offset: Offset) -> Result<Record> {
+    pub(crate) fn read(&self, offset: Offset) -> Thin<Record> {
         let next = self.next_offset();
         if offset < self.base || offset >= next {
             let lowest = self.base;
@@ -117,7 +118,8 @@ impl<F: BackendFile> SegmentReader<F> {
                 offset,
                 lowest,
                 next,
-            });
+            }
+            .into());
         }
         let position = self.position(offset)?;
         self.record_at(offset, position)
@@ -125,7 +127,7 @@ impl<F: BackendFile> SegmentReader<F> {
 
     /// Whole frames from the record `from` on, at least one, in at most `bytes_max` bytes if more than one; up to
     /// the first that is not right. Frames that tell of gaps may stand before each.
-    pub(crate) fn read_batch(&self, from: Offset, bytes_max: usize) -> Result<Frames> {
+    pub(crate) fn read_batch(&self, from: Offset, bytes_max: usize) -> Thin<Frames> {
         let chunk = self.chunk(from, bytes_max)?;
         let whole = self.whole_frames(&chunk[..chunk.len().min(bytes_max)], from);
         if whole > 0 {
@@ -141,7 +143,7 @@ impl<F: BackendFile> SegmentReader<F> {
         from: Offset,
         bytes_max: usize,
         buffer: &mut Vec<u8>,
-    ) -> Result<usize> {
+    ) -> Thin<usize> {
         let position = self.position(from)?;
         let bytes = self.store.read_into(position, bytes_max, buffer)?;
         let whole = self.whole_frames(&buffer[..bytes], from);
@@ -208,19 +210,19 @@ impl<F: BackendFile> SegmentReader<F> {
     }
 
     /// The gap that the segment begins with, of offsets before its base.
-    pub(crate) fn leading_gap(&self) -> Result<Option<Gap>> {
+    pub(crate) fn leading_gap(&self) -> Thin<Option<Gap>> {
         let gap = leading_gap(&self.store, self.base)?;
         Ok(gap.map(|(gap, _)| gap))
     }
 
     /// The bytes from a record on that can be had at once: all where they are in memory, else about
     /// `bytes_max`. They may end anywhere.
-    pub(crate) fn chunk(&self, from: Offset, bytes_max: usize) -> Result<Bytes> {
+    pub(crate) fn chunk(&self, from: Offset, bytes_max: usize) -> Thin<Bytes> {
         self.bytes_from(self.position(from)?, bytes_max)
     }
 
     /// The store's bytes from a position on: all where they are in memory, else `bytes_max`.
-    pub(super) fn bytes_from(&self, position: u64, bytes_max: usize) -> Result<Bytes> {
+    pub(super) fn bytes_from(&self, position: u64, bytes_max: usize) -> Thin<Bytes> {
         let room = self.store.len().saturating_sub(position);
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         self.store.read_some(position, room, bytes_max)
@@ -250,19 +252,19 @@ impl<F: BackendFile> SegmentReader<F> {
 
     /// The position that the index gives for a record.
     #[inline]
-    pub(crate) fn position(&self, offset: Offset) -> Result<u64> {
+    pub(crate) fn position(&self, offset: Offset) -> Thin<u64> {
         // The next one, or a lost one without an entry: it would stand at the end.
         self.entry(offset)?.map_or_else(|| Ok(self.store.len()), Ok)
     }
 
     /// The positions that the index gives for the offsets before this one, from `lowest` on or of the last ones.
-    pub(crate) fn positions_before(&self, offset: Offset, lowest: Offset) -> Result<Vec<u64>> {
+    pub(crate) fn positions_before(&self, offset: Offset, lowest: Offset) -> Thin<Vec<u64>> {
         let (end, lowest) = (offset.since(self.base), lowest.since(self.base));
         self.index.positions_before(end, lowest)
     }
 
     #[inline]
-    fn entry(&self, offset: Offset) -> Result<Option<u64>> {
+    fn entry(&self, offset: Offset) -> Thin<Option<u64>> {
         let n = offset.since(self.base);
         let entry = self.index.entry(n)?;
         #[cfg(test)]
@@ -276,14 +278,14 @@ impl<F: BackendFile> SegmentReader<F> {
 
     /// Whether the record after this one starts at `position`, or the store ended at `end` and did there. (Or bytes stand
     /// between them that are none of any record, where a scan found that.)
-    fn ends_at(&self, offset: Offset, position: u64, end: u64) -> Result<bool> {
+    fn ends_at(&self, offset: Offset, position: u64, end: u64) -> Thin<bool> {
         let next = self.entry(offset.next())?.unwrap_or(end);
         Ok(next == position || (next > position && self.is_proven()))
     }
 
     /// Whether an unchecked frame of so many bytes is a record. By itself it says too little: the next one has to follow,
     /// and it may not be the beginning of a checked one with a flipped bit in its length.
-    fn is_believed(&self, offset: Offset, position: u64, bytes: u64) -> Result<bool> {
+    fn is_believed(&self, offset: Offset, position: u64, bytes: u64) -> Thin<bool> {
         let (length, end) = (self.store.len(), position + bytes);
         if !self.ends_at(offset, end, length)? {
             return Ok(false);
@@ -314,7 +316,7 @@ impl<F: BackendFile> SegmentReader<F> {
     }
 
     /// Whether a frame stands at `position` that is right and begins with this offset.
-    fn begins_with(&self, offset: Offset, position: u64) -> Result<bool> {
+    fn begins_with(&self, offset: Offset, position: u64) -> Thin<bool> {
         let room = self.store.len().saturating_sub(position);
         let mut length = [0; LENGTH_BYTES];
         let read = self.store.read_at(&mut length, position)?;
@@ -326,7 +328,7 @@ impl<F: BackendFile> SegmentReader<F> {
     }
 
     #[inline]
-    fn record_at(&self, offset: Offset, position: u64) -> Result<Record> {
+    fn record_at(&self, offset: Offset, position: u64) -> Thin<Record> {
         let room = self.store.len().saturating_sub(position);
         if room == 0 {
             return Err(self.corrupt(offset, position, Damaged::Missing));
@@ -351,7 +353,7 @@ impl<F: BackendFile> SegmentReader<F> {
 
     /// The bytes of the frame at `position`, where the store has `room` more.
     #[inline]
-    fn frame_at(&self, offset: Offset, position: u64, room: u64) -> Result<Bytes> {
+    fn frame_at(&self, offset: Offset, position: u64, room: u64) -> Thin<Bytes> {
         let all = usize::try_from(room).unwrap_or(usize::MAX);
         if let Some(mut found) = self.store.in_memory(position, all) {
             match frame_bytes(&found, room) {
@@ -407,18 +409,18 @@ impl<F: BackendFile> SegmentReader<F> {
         Ok(layout)
     }
 
-    pub(super) fn corrupt(&self, offset: Offset, position: u64, reason: Damaged) -> Error {
-        Error::Corrupt {
+    pub(crate) fn corrupt(&self, offset: Offset, position: u64, reason: Damaged) -> Boxed {
+        Boxed::from(Error::Corrupt {
             segment: self.base,
             offset,
             position,
             reason,
-        }
+        })
     }
 
     /// Returns once all that was flushed is on stable storage, and the index vouches for what stands
     /// before `next`.
-    pub(crate) fn sync(&self, next: Offset) -> Result<()> {
+    pub(crate) fn sync(&self, next: Offset) -> Thin<()> {
         // The store before the index: an index may lag, never lead.
         self.store.sync()?;
         self.index.flush_to(next.since(self.base))?;
@@ -426,7 +428,7 @@ impl<F: BackendFile> SegmentReader<F> {
     }
 
     /// Syncs, and cuts both files to what they hold: the segment then opens without a scan.
-    pub(crate) fn seal(&self) -> Result<()> {
+    pub(crate) fn seal(&self) -> Thin<()> {
         self.end_preparing();
         self.store.trim()?;
         self.index.trim()
@@ -434,14 +436,14 @@ impl<F: BackendFile> SegmentReader<F> {
 
     /// As [`SegmentReader::seal`], but entries for which a full disk has no space stay in memory. The
     /// segment is then found again by a scan.
-    pub(super) fn seal_where_space(&self) -> Result<()> {
+    pub(super) fn seal_where_space(&self) -> Thin<()> {
         self.store.end_preparing();
         self.store.trim()?;
         self.index.trim_where_space()
     }
 
     /// Takes in records that were found after the last one.
-    pub(super) fn extend(&self, entries: &[u8], next: Offset, end: u64) -> Result<()> {
+    pub(super) fn extend(&self, entries: &[u8], next: Offset, end: u64) -> Thin<()> {
         // Should records have been replaced meanwhile, reads find out and look again.
         self.proven.fetch_and(entries.is_empty(), Relaxed);
         self.index.extend(entries)?;
@@ -457,17 +459,13 @@ impl<F: BackendFile> SegmentReader<F> {
     }
 
     /// Cuts off what was prepared, and has no more of it.
-    pub(super) fn give_back_prepared(&self) -> Result<()> {
+    pub(super) fn give_back_prepared(&self) -> Thin<()> {
         self.store.end_preparing();
         self.store.trim()
     }
 
     /// See [`StoreReader::prepare`].
-    pub(crate) fn prepare(
-        &self,
-        end: u64,
-        go_on: impl FnMut() -> bool,
-    ) -> Result<Option<io::Error>> {
+    pub(crate) fn prepare(&self, end: u64, go_on: impl FnMut() -> bool) -> Thin<Option<io::Error>> {
         self.store.prepare(end, go_on)
     }
 
@@ -487,9 +485,7 @@ impl<F: BackendFile> SegmentReader<F> {
 mod tests {
     use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-    use crate::{
-        Durability, Error, Gap, GapCause, MemoryBackend, NewRecord, Offset, Options, Segment,
-    };
+    use crate::{Durability, Gap, GapCause, MemoryBackend, NewRecord, Offset, Options, Segment};
 
     type Meanwhile = (Offset, Box<dyn FnOnce()>);
 
@@ -528,7 +524,10 @@ mod tests {
             assert!(MEANWHILE.take().is_none(), "nothing was appended");
             match last {
                 Offset(0) => assert_eq!(found.unwrap().value(), b"a"),
-                _ => assert!(matches!(found, Err(Error::Gap { .. })), "{found:?}"),
+                _ => {
+                    let is_gap = found.as_ref().is_err_and(|e| e.gap().is_some());
+                    assert!(is_gap, "{found:?}");
+                }
             }
             let gap = Gap::new(reader.next_offset(), last.plus(4), GapCause::Skipped);
             let appended = segment

@@ -15,6 +15,7 @@ use crate::{
     Error, Gap, GapCause, Offset, Result,
     backend::{Access, Backend, BackendFile},
     error::Damaged,
+    error::{Boxed, Thin},
     index::encode_entry,
     record::{Framed, LENGTH_BYTES, encode_gap, frame_bytes, parse_framed},
     recovery::leads,
@@ -64,7 +65,7 @@ impl Rewritten {
         segment: &SegmentReader<B::File>,
         damage: &[Damage],
         goes: &mut impl Goes,
-    ) -> Result<Self> {
+    ) -> Thin<Self> {
         let base = segment.base();
         let (store, index) = copies(base);
         let written = (|| {
@@ -101,14 +102,14 @@ impl Rewritten {
     /// The index goes first, durably: so one that was opened before a store, and still has its name after, is that store's.
     /// And a crash can leave the new one beside the old store, but never the other way round: then the new store is left
     /// under the name that it has until then, which tells who opens the log to make the index anew.
-    pub(crate) fn put_index_in_place<B: Backend>(&self, backend: &B) -> Result<()> {
+    pub(crate) fn put_index_in_place<B: Backend>(&self, backend: &B) -> Thin<()> {
         let (_, index) = copies(self.base);
         replace_file(backend, &index, &index_name(self.base))
     }
 
     /// Puts the store in the place of the segment's, durably. At any moment, also in a crash, whichever store has its name
     /// is whole.
-    pub(crate) fn put_store_in_place<B: Backend>(&self, backend: &B) -> Result<()> {
+    pub(crate) fn put_store_in_place<B: Backend>(&self, backend: &B) -> Thin<()> {
         let (store, _) = copies(self.base);
         sync_directory(backend)?;
         replace_file(backend, &store, &store_name(self.base))?;
@@ -131,7 +132,7 @@ fn copies(base: Offset) -> (String, String) {
 }
 
 /// Copies a segment's store, as it is, to a file of this name, durably. At any moment that has all of it or is not there.
-pub(crate) fn set_aside<B: Backend>(backend: &B, base: Offset, name: &str) -> Result<()> {
+pub(crate) fn set_aside<B: Backend>(backend: &B, base: Offset, name: &str) -> Thin<()> {
     let store = store_name(base);
     let file = open_file(backend, &store, Access::Read)?;
     // Who opens the log removes it if it is left behind.
@@ -152,7 +153,7 @@ pub(crate) fn set_aside<B: Backend>(backend: &B, base: Offset, name: &str) -> Re
 
 /// Makes a sealed segment that tells of a gap and holds nothing else, named by the last of its offsets, durably. At any
 /// moment it is there, whole, or it is not.
-pub(crate) fn make_of_gap<B: Backend>(backend: &B, gap: Gap) -> Result<()> {
+pub(crate) fn make_of_gap<B: Backend>(backend: &B, gap: Gap) -> Thin<()> {
     let base = gap.last;
     let (made, _) = copies(base);
     // Without a store the index is nothing.
@@ -168,7 +169,7 @@ pub(crate) fn make_of_gap<B: Backend>(backend: &B, gap: Gap) -> Result<()> {
 }
 
 /// Says what to do where a file cannot be made, as what has its name is none.
-fn in_the_way<B: Backend>(e: Error, backend: &B, name: &str) -> Error {
+fn in_the_way<B: Backend>(e: Boxed, backend: &B, name: &str) -> Boxed {
     match backend.open(name, Access::Read) {
         Err(found) if found.kind() == io::ErrorKind::InvalidInput => {
             let path = format!("{}/{name}", backend.name());
@@ -195,7 +196,7 @@ struct Copy<'a, F, G: BackendFile> {
 }
 
 impl<F: BackendFile, G: BackendFile> Copy<'_, F, G> {
-    fn copy(&mut self, damage: &[Damage], goes: &mut impl Goes) -> Result<()> {
+    fn copy(&mut self, damage: &[Damage], goes: &mut impl Goes) -> Thin<()> {
         let end = self.source.segment.store_bytes();
         self.removed.store_bytes_before = end;
         let mut damage = damage.iter().peekable();
@@ -248,7 +249,7 @@ impl<F: BackendFile, G: BackendFile> Copy<'_, F, G> {
     }
 
     /// Leaves a stretch of damage out, and makes its offsets a gap.
-    fn give_up(&mut self, stretch: &Damage) -> Result<()> {
+    fn give_up(&mut self, stretch: &Damage) -> Thin<()> {
         if !stretch.bytes_only && stretch.last >= self.next {
             self.add_gap(Gap::new(self.next, stretch.last.next(), GapCause::Lost))?;
         }
@@ -257,13 +258,13 @@ impl<F: BackendFile, G: BackendFile> Copy<'_, F, G> {
         Ok(())
     }
 
-    fn damaged(&self, reason: Damaged) -> Error {
+    fn damaged(&self, reason: Damaged) -> Boxed {
         let position = self.source.position;
         self.source.segment.corrupt(self.next, position, reason)
     }
 
     /// Takes in a gap that goes on where this stands: one with what came before, if that is of the same cause.
-    fn add_gap(&mut self, gap: Gap) -> Result<()> {
+    fn add_gap(&mut self, gap: Gap) -> Thin<()> {
         self.next = gap.next();
         match &mut self.gap {
             Some(before) if before.cause == gap.cause => before.last = gap.last,
@@ -275,7 +276,7 @@ impl<F: BackendFile, G: BackendFile> Copy<'_, F, G> {
         Ok(())
     }
 
-    fn write_gap(&mut self) -> Result<()> {
+    fn write_gap(&mut self) -> Thin<()> {
         if let Some(gap) = self.gap.take() {
             self.push_entries(gap.next())?;
             self.out.put(&encode_gap(gap))?;
@@ -284,7 +285,7 @@ impl<F: BackendFile, G: BackendFile> Copy<'_, F, G> {
     }
 
     /// Adds the entries of the offsets before `next` that have none yet: of what is written next.
-    fn push_entries(&mut self, next: Offset) -> Result<()> {
+    fn push_entries(&mut self, next: Offset) -> Thin<()> {
         while self.entries < next.since(self.base) {
             let n = u32::try_from(self.entries).map_err(|_| self.damaged(Damaged::Misplaced))?;
             self.index.put(&encode_entry(n, self.out.end()))?;
@@ -314,7 +315,7 @@ impl<'a, F: BackendFile> Source<'a, F> {
     }
 
     /// The frame at the position, checked. Damage that is known begins at `damaged_from`.
-    fn frame(&mut self, damaged_from: Option<u64>) -> Result<Result<(Framed, u64), Damaged>> {
+    fn frame(&mut self, damaged_from: Option<u64>) -> Thin<Result<(Framed, u64), Damaged>> {
         let room = self.segment.store_bytes() - self.position;
         let length = self.get(LENGTH_BYTES)?;
         let Some(bytes) = frame_bytes(&length, room) else {
@@ -337,7 +338,7 @@ impl<'a, F: BackendFile> Source<'a, F> {
     }
 
     /// The first offset of the frame at a position, if one is there.
-    fn first_at(&self, position: u64) -> Result<Option<Offset>> {
+    fn first_at(&self, position: u64) -> Thin<Option<Offset>> {
         let mut after = Self {
             position,
             ..Self::new(self.segment)
@@ -352,12 +353,12 @@ impl<'a, F: BackendFile> Source<'a, F> {
         Ok(framed.ok().map(|framed| framed.first()))
     }
 
-    fn bytes_of_frame(&mut self, bytes: u64) -> Result<Bytes> {
+    fn bytes_of_frame(&mut self, bytes: u64) -> Thin<Bytes> {
         self.get(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     /// So many bytes from the position on, fewer at the end of the store.
-    fn get(&mut self, bytes: usize) -> Result<Bytes> {
+    fn get(&mut self, bytes: usize) -> Thin<Bytes> {
         let room = self.segment.store_bytes().saturating_sub(self.position);
         let bytes = bytes.min(usize::try_from(room).unwrap_or(usize::MAX));
         let at = usize::try_from(self.position - self.start).unwrap_or(usize::MAX);
@@ -386,7 +387,7 @@ pub(super) struct Out<G> {
 }
 
 impl<G: BackendFile> Out<G> {
-    pub(super) fn new<B: Backend<File = G>>(backend: &B, name: &str) -> Result<Self> {
+    pub(super) fn new<B: Backend<File = G>>(backend: &B, name: &str) -> Thin<Self> {
         // What was left behind is another's.
         remove_file(backend, name).map_err(|e| in_the_way(e, backend, name))?;
         Ok(Self {
@@ -401,7 +402,7 @@ impl<G: BackendFile> Out<G> {
         self.written + self.waiting.len() as u64
     }
 
-    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Thin<()> {
         if self.waiting.len() + bytes.len() > CHUNK_BYTES {
             self.flush()?;
         }
@@ -412,7 +413,7 @@ impl<G: BackendFile> Out<G> {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<()> {
+    fn flush(&mut self) -> Thin<()> {
         let mut waiting = std::mem::take(&mut self.waiting);
         self.write(&waiting)?;
         waiting.clear();
@@ -420,7 +421,7 @@ impl<G: BackendFile> Out<G> {
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> Thin<()> {
         if !bytes.is_empty() {
             let written = self.file.write_at(bytes, self.written);
             written.map_err(|e| Error::io("write", &self.name, e))?;
@@ -430,7 +431,7 @@ impl<G: BackendFile> Out<G> {
     }
 
     /// Returns once it is on stable storage.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    pub(super) fn finish(&mut self) -> Thin<()> {
         self.flush()?;
         let synced = self.file.sync();
         synced.map_err(|e| Error::io("sync", &self.name, e))

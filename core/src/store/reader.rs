@@ -14,7 +14,12 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
-use crate::{Error, Result, Tail, Views, backend::BackendFile, record::LENGTH_BYTES};
+use crate::{
+    Error, Tail, Views,
+    backend::BackendFile,
+    error::{Boxed, Thin},
+    record::LENGTH_BYTES,
+};
 
 /// What is zero-filled at a time; the writer may have to wait for so much. The kernel keeps what is written
 /// by one call in pages of that size: larger ones make small writes slow, and smaller ones large writes.
@@ -58,7 +63,7 @@ pub(super) struct TailView {
 }
 
 impl<F: BackendFile> StoreReader<F> {
-    pub(crate) fn new(file: F, name: impl Into<String>) -> Result<Self> {
+    pub(crate) fn new(file: F, name: impl Into<String>) -> Thin<Self> {
         let name = name.into();
         let length = file.len().map_err(|e| Error::io("measure", &name, e))?;
         Ok(Self {
@@ -112,7 +117,7 @@ impl<F: BackendFile> StoreReader<F> {
     }
 
     /// The file's length, which may be more than its frames.
-    pub(crate) fn file_bytes(&self) -> Result<u64> {
+    pub(crate) fn file_bytes(&self) -> Thin<u64> {
         match &self.file {
             Some(file) => file.len().map_err(|e| self.failed("measure", e)),
             None => Ok(self.len()),
@@ -120,13 +125,13 @@ impl<F: BackendFile> StoreReader<F> {
     }
 
     /// Whether the file was removed or replaced since it was opened.
-    pub(crate) fn is_removed(&self) -> Result<bool> {
+    pub(crate) fn is_removed(&self) -> Thin<bool> {
         let removed = self.file.as_ref().map_or(Ok(false), F::is_removed);
         removed.map_err(|e| self.failed("measure", e))
     }
 
     /// Whether the file has another name too.
-    pub(crate) fn is_shared(&self) -> Result<bool> {
+    pub(crate) fn is_shared(&self) -> Thin<bool> {
         let shared = self.file.as_ref().map_or(Ok(false), F::is_shared);
         shared.map_err(|e| self.failed("measure", e))
     }
@@ -146,7 +151,7 @@ impl<F: BackendFile> StoreReader<F> {
     }
 
     /// As [`Store::read_at`](super::Store::read_at).
-    pub(crate) fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<usize> {
+    pub(crate) fn read_at(&self, buffer: &mut [u8], position: u64) -> Thin<usize> {
         let mut read = 0;
         while read < buffer.len() {
             let at = position.saturating_add(read as u64);
@@ -173,7 +178,7 @@ impl<F: BackendFile> StoreReader<F> {
 
     /// Exactly `bytes` from `position`, without a copy where that can be. The caller has checked them
     /// against the store's length.
-    pub(crate) fn read_exact(&self, position: u64, bytes: usize) -> Result<Bytes> {
+    pub(crate) fn read_exact(&self, position: u64, bytes: usize) -> Thin<Bytes> {
         match self.in_memory(position, bytes) {
             Some(found) if found.len() == bytes => return Ok(found),
             _ => {}
@@ -196,7 +201,7 @@ impl<F: BackendFile> StoreReader<F> {
         position: u64,
         bytes_max: usize,
         buffer: &mut Vec<u8>,
-    ) -> Result<usize> {
+    ) -> Thin<usize> {
         let room = self.len().saturating_sub(position);
         let bytes = usize::try_from(room).unwrap_or(usize::MAX).min(bytes_max);
         if let Some(more @ 1..) = bytes.checked_sub(buffer.len()) {
@@ -209,7 +214,7 @@ impl<F: BackendFile> StoreReader<F> {
     }
 
     /// The most bytes that one read may give from `position`, up to `bytes`: all where they are in memory.
-    pub(crate) fn read_some(&self, position: u64, bytes: usize, bytes_max: usize) -> Result<Bytes> {
+    pub(crate) fn read_some(&self, position: u64, bytes: usize, bytes_max: usize) -> Thin<Bytes> {
         match self.in_memory(position, bytes) {
             Some(found) => Ok(found),
             None => self.read_exact(position, bytes.min(bytes_max)),
@@ -247,7 +252,7 @@ impl<F: BackendFile> StoreReader<F> {
     }
 
     /// Returns once all that was written is on stable storage.
-    pub(crate) fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Thin<()> {
         // Before the call: what is written meanwhile is for the next.
         if self.unsynced.swap(false, Acquire)
             && let Err(e) = self.file().and_then(F::sync)
@@ -271,7 +276,7 @@ impl<F: BackendFile> StoreReader<F> {
 
     /// Has zeros be written again after what the file has, which is at least up to `end` once all is flushed. `false` if
     /// they could be all the time.
-    pub(super) fn prepare_again(&self, end: u64) -> Result<bool> {
+    pub(super) fn prepare_again(&self, end: u64) -> Thin<bool> {
         let mut prepared = self.prepared();
         if *prepared != u64::MAX {
             return Ok(false);
@@ -281,7 +286,7 @@ impl<F: BackendFile> StoreReader<F> {
     }
 
     /// Cuts off what the file has past its frames: zeros, or a torn tail.
-    pub(crate) fn trim(&self) -> Result<()> {
+    pub(crate) fn trim(&self) -> Thin<()> {
         let mut prepared = self.prepared();
         if self.file_bytes()? != self.len() {
             self.assume_unsynced();
@@ -303,7 +308,7 @@ impl<F: BackendFile> StoreReader<F> {
         &self,
         end: u64,
         mut go_on: impl FnMut() -> bool,
-    ) -> Result<Option<io::Error>> {
+    ) -> Thin<Option<io::Error>> {
         // Eight zeros alone are an empty record, the book's.
         let end = if end == LENGTH_BYTES as u64 {
             end + 1
@@ -371,7 +376,7 @@ impl<F: BackendFile> StoreReader<F> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn failed(&self, action: &'static str, e: io::Error) -> Error {
+    pub(crate) fn failed(&self, action: &'static str, e: io::Error) -> Boxed {
         Error::io(action, &self.name, e)
     }
 }

@@ -3,7 +3,11 @@
 use std::{io::IoSlice, ops::RangeInclusive};
 
 use super::StoreReader;
-use crate::{Error, Result, Tail, backend::BackendFile};
+use crate::{
+    Error, Tail,
+    backend::BackendFile,
+    error::{Boxed, Thin},
+};
 
 /// How much memory frames are put into before it is written to the file, where that has its space already: no more at a
 /// time than zeros were written, which is what the kernel keeps together.
@@ -64,7 +68,7 @@ impl StoreWriter {
         store: &StoreReader<F>,
         bytes: usize,
         mapped: bool,
-    ) -> Result<Option<&mut [u8]>> {
+    ) -> Thin<Option<&mut [u8]>> {
         if Self::is_large(bytes) {
             return Ok(None);
         }
@@ -91,7 +95,7 @@ impl StoreWriter {
 
     /// Flushes, and takes other memory.
     #[cold]
-    fn turn_over<F: BackendFile>(&mut self, store: &StoreReader<F>, mapped: bool) -> Result<()> {
+    fn turn_over<F: BackendFile>(&mut self, store: &StoreReader<F>, mapped: bool) -> Thin<()> {
         self.flush(store)?;
         if mapped && !self.refused {
             match self.map(store) {
@@ -188,7 +192,7 @@ impl StoreWriter {
         &mut self,
         store: &StoreReader<F>,
         parts: &[&[u8]],
-    ) -> Result<()> {
+    ) -> Thin<()> {
         self.flush(store)?;
         // What it holds is in the file, and what comes after the frame stands elsewhere.
         store.show_tail(None);
@@ -211,7 +215,7 @@ impl StoreWriter {
 
     /// Hands what waits in memory to the file.
     #[inline]
-    pub(crate) fn flush<F: BackendFile>(&mut self, store: &StoreReader<F>) -> Result<()> {
+    pub(crate) fn flush<F: BackendFile>(&mut self, store: &StoreReader<F>) -> Thin<()> {
         if self.written == self.end {
             return Ok(());
         }
@@ -235,7 +239,7 @@ impl StoreWriter {
     }
 
     /// Has zeros be written after the end, if no more were to be.
-    pub(crate) fn prepare_again<F: BackendFile>(&mut self, store: &StoreReader<F>) -> Result<()> {
+    pub(crate) fn prepare_again<F: BackendFile>(&mut self, store: &StoreReader<F>) -> Thin<()> {
         if store.prepare_again(self.end)? {
             // No more was, while no one filled anything.
             self.claimed = self.end;
@@ -259,7 +263,7 @@ impl StoreWriter {
 }
 
 /// What is there when memory is asked for and there is none.
-pub(crate) fn out_of_memory(name: &str) -> Error {
+pub(crate) fn out_of_memory(name: &str) -> Boxed {
     Error::io(
         "find memory for",
         name,

@@ -6,7 +6,7 @@ use js_sys::Uint8Array;
 use proglog::{Access, Backend, BackendFile};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
-use super::{Result, invalid, thrown};
+use super::{Result, invalid};
 use crate::{
     Failure,
     abi::{self, Status},
@@ -34,16 +34,13 @@ impl Directory {
     pub fn new(name: &str, copies: Vec<SyncAccessHandle>, numbers: &[u32]) -> Result<Directory> {
         let copies: [SyncAccessHandle; COPIES] = copies
             .try_into()
-            .map_err(|_| thrown(invalid("a manifest has three copies")))?;
+            .map_err(|_| JsValue::from(invalid("a manifest has three copies")))?;
         let files = Opfs::open(name, copies, numbers).map_err(|e| failed(name, &e))?;
         let shared = files.clone();
         let added = with_session(|session| session.storage().add(name, shared));
         if added != Some(true) {
-            return Err(thrown(Failure {
-                status: Status::Locked,
-                message: format!("the log \"{name}\" is open here already; close that one"),
-                conflict: None,
-            }));
+            let message = format!("the log \"{name}\" is open here already; close that one");
+            return Err(JsValue::from(Failure::new(Status::Locked, message)));
         }
         let name = name.to_owned();
         Ok(Self { name, files })
@@ -201,9 +198,6 @@ fn failed(name: &str, error: &io::Error) -> JsValue {
         _ if abi::is_for_want_of_space(error) => Status::StorageFull,
         _ => Status::Io,
     };
-    thrown(Failure {
-        status,
-        message: format!("the files of \"{name}\": {error}"),
-        conflict: None,
-    })
+    let message = format!("the files of \"{name}\": {error}");
+    JsValue::from(Failure::new(status, message))
 }

@@ -12,7 +12,11 @@ fn memory() -> (Session<Memory>, i32) {
     (session, handle)
 }
 
-fn open<S: Storage>(session: &mut Session<S>, name: &[u8], flags: i32) -> Result<i32, Failure> {
+fn open<S: Storage>(
+    session: &mut Session<S>,
+    name: &[u8],
+    flags: i32,
+) -> Result<i32, Box<Failure>> {
     session.open(Input::Bytes(name), flags, 0, 0, 0, 0)
 }
 
@@ -30,7 +34,7 @@ fn buffer<S: Storage>(session: &mut Session<S>, bytes: &[u8]) -> Span {
     span
 }
 
-fn status<T>(result: Result<T, Failure>) -> Status {
+fn status<T>(result: Result<T, Box<Failure>>) -> Status {
     match result {
         Ok(_) => panic!("it succeeded"),
         Err(failure) => {

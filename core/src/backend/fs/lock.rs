@@ -46,7 +46,7 @@ impl DirectoryLock {
             Err(TryLockError::WouldBlock) => Err(Error::Locked {
                 directory: show(directory),
             }),
-            Err(TryLockError::Error(e)) => Err(Error::io("lock", show(directory), e)),
+            Err(TryLockError::Error(e)) => Err(Error::io("lock", show(directory), e).into()),
         }
     }
 

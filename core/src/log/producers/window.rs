@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::{
-    Backend, BackendFile, Offset, Result,
+    Backend, BackendFile, Offset,
+    error::Thin,
     log::{SegmentReader, Shared},
 };
 
@@ -23,7 +24,7 @@ pub(super) const WINDOW: Window = Window {
 
 impl<B: Backend> Shared<B> {
     /// Where the records begin that are looked through.
-    pub(super) fn window_start(&self, next: Offset, window: Window) -> Result<Offset> {
+    pub(super) fn window_start(&self, next: Offset, window: Window) -> Thin<Offset> {
         let view = self.view.load_full();
         let lowest = view.lowest();
         let Window {
@@ -67,7 +68,7 @@ fn last_frames<F: BackendFile>(
     segment: &SegmentReader<F>,
     offsets: Range<Offset>,
     frames_max: u64,
-) -> Result<(Offset, u64)> {
+) -> Thin<(Offset, u64)> {
     let (mut start, mut frames, mut row) = (offsets.end, 0, None);
     while start > offsets.start {
         let positions = segment.positions_before(start, offsets.start)?;
