@@ -86,6 +86,7 @@ mod recovery;
 mod report;
 mod segment;
 mod store;
+mod swap;
 #[allow(
     unsafe_code,
     reason = "memory shared by a writer and its readers; each block says why it holds"

@@ -39,7 +39,7 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
+use crate::swap::ArcSwap;
 
 #[cfg(feature = "stream")]
 pub use self::subscribe::SubscriptionStream;

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use crate::swap::{ArcSwap, ArcSwapOption, Guard};
 
 use super::retain::Facts;
 use crate::{
