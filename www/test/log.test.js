@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 
 import { decodeFrame, decodeFrames } from "../frame.js";
-import { Log, LogError } from "../log.js";
+import { Log, LogError, withBytes } from "../log.js";
 import { hex } from "../text.js";
 import { Scratch, Server, nativeStore } from "./program.js";
 
@@ -181,6 +181,24 @@ test("no argument of the raw exports brings the module down", () => {
   assert.equal(dealloc(pointer, 16), 0);
   assert.equal(dealloc(pointer, 16), bad);
   assert.equal(Buffer.from(log.read(0n).value).toString(), "still there");
+});
+
+test("drafts are appended as the records that they are of", () => {
+  const log = newLog();
+  const values = ["one", "", "three".repeat(1000)];
+  log.appendBatch(values.map((value, n) => ({ value, key: `key ${n}`, timestampMs: 7 })));
+  const drafts = Buffer.concat(log.readBatch(0n, 1 << 20).map(({ frame }) => frame));
+  const name = newName();
+  const handle = withBytes(exports, Buffer.from(name), (pointer, length) => exports.open(pointer, length, 0, 0n, 0n, 0n, 0n));
+  assert.ok(handle > 0);
+  for (const first of [0n, 3n]) {
+    const appended = withBytes(exports, drafts, (pointer, length) => exports.append_drafts(handle, pointer, length, 0, -1n));
+    assert.equal(appended, first);
+  }
+  const read = Log.open(exports, name, { readOnly: true }).readBatch(3n, 1 << 20);
+  assert.deepEqual(read.map(({ offset }) => offset), [3n, 4n, 5n]);
+  assert.deepEqual(read.map(({ value }) => Buffer.from(value).toString()), values);
+  assert.deepEqual(read.map(({ key, timestampMs }) => [Buffer.from(key ?? []).toString(), timestampMs]), values.map((_, n) => [`key ${n}`, 7]));
 });
 
 test("a log that is closed and opened again has its records; one that is reset has none", () => {
