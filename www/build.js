@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
 /** What the browser's module had, gzipped, when this was last changed. */
-const GZIPPED_BYTES = 150_800;
+const GZIPPED_BYTES = 115_400;
 /** How much more it may have. Who raises either number says why in the commit. */
 const GROWTH_BYTES_MAX = 1000;
 
