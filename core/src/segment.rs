@@ -28,11 +28,12 @@ pub(crate) use self::{
 };
 pub use drafts::Drafts;
 
+#[cfg(doc)]
+use crate::Error;
 use crate::{
     Durability, Gap, NewRecord, Offset, Options, Record, Result,
     backend::Backend,
-    error::Damaged,
-    error::Thin,
+    error::{Damaged, Thin},
     index::{ENTRY_BYTES, Index},
     record::{FRAME_BYTES_MIN, encode_gap, frame_bytes_max},
     store::{StoreReader, StoreWriter, out_of_memory},

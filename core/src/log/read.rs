@@ -11,13 +11,13 @@ use super::{
     follow::Patience,
     view::{Slot, View, summary},
 };
-#[cfg(doc)]
-use crate::Options;
 use crate::{
     Backend, Damaged, Error, Frames, Location, Offset, Record, Result, SegmentSummary,
     error::{Boxed, Thin},
     segment::Place,
 };
+#[cfg(doc)]
+use crate::{Gap, Options};
 
 impl<B: Backend> Log<B> {
     /// Reads a record. Its checksum is verified, unless [`Options::verify`] says
