@@ -19,8 +19,7 @@ use self::{
 use crate::{
     Error, Gap, Offset, Result,
     backend::BackendFile,
-    error::Damaged,
-    error::Thin,
+    error::{Damaged, Thin},
     index::{Index, push_entry},
     record::{CHECKSUM_BYTES, Check, Framed, LENGTH_BYTES, frame_bytes, parse_frame, parse_framed},
     report::{Damage, Gaps, TornTail},

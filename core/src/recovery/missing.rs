@@ -4,8 +4,7 @@ use super::{End, Scan, Scanned};
 use crate::{
     Offset,
     backend::BackendFile,
-    error::Damaged,
-    error::Thin,
+    error::{Damaged, Thin},
     index::{ENTRY_BYTES, Index},
     record::{LENGTH_BYTES, RECORD_BYTES_LIMIT},
     report::Damage,

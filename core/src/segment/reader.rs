@@ -16,8 +16,7 @@ use bytes::Bytes;
 use crate::{
     Error, Frames, Gap, Offset, Record, Result, Verify,
     backend::BackendFile,
-    error::Damaged,
-    error::{Boxed, Thin},
+    error::{Boxed, Damaged, Thin},
     index::Index,
     record::{
         Check, LENGTH_BYTES, Layout, checksum_matches, frame_bytes, parse_frame, parse_framed,

@@ -14,8 +14,7 @@ use super::{
 use crate::{
     Error, Gap, GapCause, Offset, Result,
     backend::{Access, Backend, BackendFile},
-    error::Damaged,
-    error::{Boxed, Thin},
+    error::{Boxed, Damaged, Thin},
     index::encode_entry,
     record::{Framed, LENGTH_BYTES, encode_gap, frame_bytes, parse_framed},
     recovery::leads,
