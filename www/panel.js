@@ -37,6 +37,8 @@ const COMMAND_CHARACTERS_MAX = 160;
 const RETRY_MS = 1000;
 /** How long what came is let gather before the list is drawn again: drawing takes time from those who append. */
 const DRAWN_MS = 100;
+/** How often it is looked at whether the files are open elsewhere. */
+const WHERE_MS = 500;
 
 /** One log on the page. */
 export class Panel {
@@ -70,6 +72,7 @@ export class Panel {
     this.#list = new RecordList(find(this.#section, ".records"), `Records: ${subject.title}`);
     this.#listen();
     find(document, ".logs").append(made);
+    if (subject.whereOpen) setInterval(() => this.#showWhere(), WHERE_MS);
   }
 
   /** Shows the log from its end on, and what comes. */
@@ -100,6 +103,13 @@ export class Panel {
     // What was said of it is true no more.
     else if (this.#why && find(this.#section, ".status").textContent === this.#why) this.#say("");
     this.#why = why;
+  }
+
+  /** The files are open elsewhere once another tab has taken over, which nothing else tells. */
+  #showWhere() {
+    const shown = find(this.#section, ".state");
+    const where = this.#subject.whereOpen?.();
+    if (shown.dataset["state"] === "open" && where && shown.textContent !== where) shown.textContent = where;
   }
 
   #listen() {
@@ -255,8 +265,7 @@ export class Panel {
       ["next", `${nextOffset}`],
       ["durable", `${durableOffset}`],
     ]);
-    // The files may be open elsewhere by now.
-    if (find(this.#section, ".state").dataset["state"] === "open") this.showState("open");
+    this.#showWhere();
     return offsets;
   }
 

@@ -18,7 +18,7 @@ import { scope } from "./scope.js";
  * @typedef {object} ShipOptions
  * @property {AbortSignal} [signal] ends it
  * @property {number} [batchBytes] how much is sent in a request: 512 KiB unless told; a larger batch goes alone
- * @property {boolean | "acknowledged"} [retain] removes whole segments once the server has all of them: with one server only
+ * @property {boolean} [retain] removes whole segments once the server has all of them: with one server only
  * @property {(progress: Progress) => void} [onProgress]
  */
 
@@ -51,7 +51,7 @@ export async function ship(tab, url, { signal, batchBytes = BATCH_BYTES, retain 
   if (!Number.isSafeInteger(batchBytes) || batchBytes < 1 || batchBytes > BATCH_BYTES_MAX) {
     throw invalid(`batchBytes is ${String(batchBytes)}; give 1 to ${BATCH_BYTES_MAX}`);
   }
-  if (![true, false, "acknowledged"].includes(retain)) throw invalid('retain is none of true, false and "acknowledged"');
+  if (typeof retain !== "boolean") throw invalid("retain is neither true nor false");
   if (typeof onProgress !== "function") throw invalid("onProgress is no function");
   checkSignal(signal);
   const server = new Server(url);
@@ -59,7 +59,7 @@ export async function ship(tab, url, { signal, batchBytes = BATCH_BYTES, retain 
     const { connection } = tab;
     const done = new AbortController();
     const ended = withThem(signal ? [signal, connection] : [connection], done.signal).signal;
-    const shipping = new Shipping(tab, server, { batchBytes, retain: retain !== false, onProgress, ended });
+    const shipping = new Shipping(tab, server, { batchBytes, retain, onProgress, ended });
     try {
       // A page that is frozen would keep the lock: it is given up at once.
       const lock = scope(tab.name, "ship", server.url.href);

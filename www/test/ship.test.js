@@ -179,7 +179,7 @@ test("what is cut off and appended anew is another source's, and what the server
   const server = await Server.start(directory, ["--allow-origin", site.origin, "--body-bytes-max", "3000"]);
   const page = await site.newPage();
   // The server takes less than is sent at a time.
-  const options = { segmentBytesMax: 2000, retain: "acknowledged", batchBytes: 100_000 };
+  const options = { segmentBytesMax: 2000, retain: true, batchBytes: 100_000 };
   await ship(page, "cut", server.url, options);
   const append = (/** @type {string[]} */ ...values) =>
     page.evaluate(async (values) => {
