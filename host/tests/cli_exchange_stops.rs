@@ -181,6 +181,8 @@ fn bad_input_keeps_what_stands_before_it(engine: &str) {
     );
     // Of its batch not all was there.
     assert!(told.contains("nothing was imported"), "{told}");
+    let (_, told) = failed(proglog(engine, "import", &[&copy]), &frames);
+    assert!(told.contains("exported with --format binary"), "{told}");
 }
 
 fn large_records_need_to_be_allowed(engine: &str) {

@@ -43,7 +43,16 @@ impl Input {
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
         match path {
             Some(path) if path != Path::new("-") => {
-                let file = File::open(path).map_err(|error| Failure::io("open", path, &error))?;
+                let file = File::open(path).map_err(|error| {
+                    let failure = Failure::io("open", path, &error);
+                    match error.kind() {
+                        // Perhaps it was meant to be what is in a file.
+                        io::ErrorKind::NotFound => {
+                            failure.context("give a file that is there, or none for standard input")
+                        }
+                        _ => failure,
+                    }
+                })?;
                 let found = file
                     .metadata()
                     .map_err(|error| Failure::io("open", path, &error))?;

@@ -12,7 +12,7 @@ use super::{
         failure::{Failure, in_flags},
         text::{count, print_json, print_report},
     },
-    Importer,
+    Format, Importer,
 };
 
 /// What was imported.
@@ -47,7 +47,17 @@ impl Importer<'_> {
     }
 
     pub(super) fn bad(&self, what: &str) -> Failure {
-        self.refuse("bad_input", &format!("is no record to import: {what}"))
+        let is_all = self.decoder.number() == 1 && self.import.format == Format::Ndjson;
+        // As the first byte of a frame's length is none of JSON.
+        let advice = if is_all && what.ends_with("at column 1") {
+            "; if it was exported with --format binary, import it so"
+        } else {
+            ""
+        };
+        self.refuse(
+            "bad_input",
+            &format!("is no record to import: {what}{advice}"),
+        )
     }
 
     /// Says what is wrong where in the input.
