@@ -438,8 +438,11 @@ export class LogBase {
       producer: { ...this.#producer, sequence: this.#producer.sequence++ },
     });
     const whole = isShared ? records.map(numbered) : records;
-    const entries = encode(whole, this.#spare);
-    if (entries.buffer === this.#spare) this.#spare = undefined;
+    // No one else writes to it meanwhile: a record's getter may append as well.
+    const spare = this.#spare;
+    this.#spare = undefined;
+    const entries = encode(whole, spare);
+    if (entries.buffer !== spare) this.#spare ??= spare;
     const first = whole[0]?.producer;
     // The caller may use its memory for another id while this waits.
     const producer = first && { id: copied(first.id), sequence: first.sequence };

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 
-import { decodeFrame, decodeFrames } from "../frame.js";
+import { decodeFrame, decodeFrames, encodeBatch } from "../frame.js";
 import { Log, LogError, withBytes } from "../log.js";
 import { hex } from "../text.js";
 import { Scratch, Server, nativeStore } from "./program.js";
@@ -95,6 +95,29 @@ test("frames that tell of offsets that are not there are no records", () => {
   const gap = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 15, 0x10, 9, 0x60, 9, 0x68, 1, 0x79, 0, 0, 0, 0, 0, 0, 0, 0);
   const frames = Buffer.concat([gap, frame, gap, gap, frame]);
   assert.deepEqual(decodeFrames(frames).map(({ offset }) => offset), [0n, 0n]);
+});
+
+test("a batch is encoded alike into memory that another had", () => {
+  let filled = 0;
+  for (let bytes = 1; bytes < 3000; bytes += 7) {
+    const plain = [{ value: new Uint8Array(bytes).fill(1) }, { value: "", timestampMs: 0 }, { value: "k".repeat(bytes) }];
+    // These take more than they look like.
+    const key = "k".repeat(bytes % 40);
+    const large = [{ value: "ä".repeat(bytes), key, headers: [{ name: "n", value: new Uint8Array(bytes % 300) }] }, ...plain];
+    for (const records of [plain, large]) {
+      const whole = encodeBatch(records, 1_795_348_768_204);
+      for (const more of [-1, 0, 1, bytes >> 4]) {
+        const looks = records.reduce((sum, { value }) => sum + value.length + 24, 0);
+        const spare = new Uint8Array(looks + more).fill(0xff).buffer;
+        const refused = [...records, { value: "", timestampMs: -1 }];
+        assert.throws(() => encodeBatch(refused, 0, spare), RangeError);
+        const encoded = encodeBatch(records, 1_795_348_768_204, spare);
+        assert.deepEqual(Buffer.from(encoded), Buffer.from(whole), `${bytes} ${more}`);
+        if (encoded.buffer === spare) filled += 1;
+      }
+    }
+  }
+  assert.ok(filled > 1000, `${filled}`);
 });
 
 test("a batch is appended as one, and read as one", () => {

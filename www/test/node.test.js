@@ -385,6 +385,17 @@ test("what is given may change once a call has begun", async () => {
   const batch = log.appendBatch(["one", /** @type {any} */ (lie), "two"]);
   await assert.rejects(batch, { kind: "InvalidArgument", message: /neither a string nor a Uint8Array/ });
   assert.equal(log.nextOffset, 1n);
+  // One that appends when it is asked for, where the memory of a batch before is used again.
+  const bytes = (/** @type {number} */ fill) => new Uint8Array(10_000).fill(fill);
+  await log.append(bytes(1));
+  /** @type {Promise<bigint>[]} */
+  const within = [];
+  const appending = { get value() { within.push(log.append(bytes(2))); return bytes(3); } };
+  await log.appendBatch([appending]);
+  await Promise.all(within);
+  const first = [];
+  for await (const { value } of log.scan({ from: 1n })) first.push(value[0]);
+  assert.deepEqual(first, [1, 2, 2, 3]);
   await log.close();
 
   // As a tab sends it to another: by this it finds what it sent before.

@@ -457,6 +457,7 @@ impl Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Log, MemoryBackend, NewRecord, Options};
 
     #[test]
     fn who_has_not_appended_for_longest_is_forgotten() {
@@ -488,5 +489,51 @@ mod tests {
         for (id, n) in appended {
             assert_eq!(producers.last(id), Some(ProducerLast::new(n, Offset(n))));
         }
+    }
+
+    /// Compaction looks them up by halving.
+    #[test]
+    fn what_is_found_of_a_damaged_log_is_in_order() {
+        let mut random = 1_u64;
+        let mut next = move |below: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005) | 1;
+            usize::try_from(random >> 33).unwrap() % below
+        };
+        let mut found = 0;
+        for _ in 0..300 {
+            let files = MemoryBackend::new();
+            let options = Options::new().segment_bytes_max(2000);
+            let log = Log::open_on(files.clone(), options.clone()).unwrap();
+            let mut sequence = 0;
+            for _ in 0..40 {
+                let id = [b"a", b"b", b"c", b"d"][next(4)];
+                let copied = AppendOptions::new().copied();
+                let batch: Vec<_> = (0..=next(5))
+                    .map(|n| NewRecord::from("a record").producer(id, sequence + n as u64))
+                    .collect();
+                // Some begin again, and some are of no one.
+                sequence = if next(9) == 0 { 0 } else { sequence + 9 };
+                log.append_batch_with(batch, copied).unwrap();
+                if next(4) == 0 {
+                    log.append("of no one").unwrap();
+                }
+            }
+            log.close().unwrap();
+            for name in files.list().unwrap() {
+                let mut bytes = files.get(&name).unwrap();
+                for _ in 0..next(4) {
+                    let at = next(bytes.len());
+                    let end = bytes.len().min(at + next(150));
+                    bytes[at..end].fill(0);
+                }
+                files.insert(name, bytes);
+            }
+            let log = Log::open_on(files, options).unwrap();
+            let batches = log.shared.last_batches().unwrap();
+            let is_in_order = batches.is_sorted_by(|a, b| a.start < a.end && a.end <= b.start);
+            assert!(is_in_order, "{batches:?}");
+            found += batches.len();
+        }
+        assert!(found > 600, "{found}");
     }
 }
