@@ -494,6 +494,24 @@ fn a_missing_stretch_is_stepped_over_at_once() -> Result<()> {
 }
 
 #[test]
+fn bad_bytes_in_the_place_of_very_many_records_are_stepped_over_at_once() -> Result<()> {
+    for initial_offset in [1000, 1_000_000, 1_000_001, 1 << 24, 1 << 32, 1 << 62] {
+        let files = MemoryBackend::new();
+        let log = Log::open_on(files.clone(), options().initial_offset(initial_offset))?;
+        log.append(record("a", 1))?;
+        log.close()?;
+        let bad: Vec<u8> = (13..63).map(|n: u8| n.wrapping_mul(77)).collect();
+        files.insert("0.store", bad);
+        let log = Log::open_on(files, options())?;
+        assert_eq!(log.lowest_offset(), Offset(0));
+        assert_eq!(last(log.producer_last("a")?), Some((1, initial_offset)));
+        assert_eq!(log.append(record("a", 1))?, Offset(initial_offset));
+        assert_eq!(log.compact(&Compaction::new())?.records_removed, 0);
+    }
+    Ok(())
+}
+
+#[test]
 fn an_append_comes_where_it_is_expected_or_not_at_all() -> Result<()> {
     let log = open(&FaultBackend::new())?;
     let at = |offset| AppendOptions::new().expected_next_offset(Offset(offset));

@@ -72,10 +72,14 @@ fn last_frames<F: BackendFile>(
     let (mut start, mut frames, mut row) = (offsets.end, 0, None);
     while start > offsets.start {
         let positions = segment.positions_before(start, offsets.start)?;
-        if positions.first().copied() == row {
-            // A long one: positions never decrease.
-            let is_of_row = |offset| segment.position(offset).ok() == row;
-            start = first_in(offsets.start..start, is_of_row);
+        if row.is_some() && positions.first().copied() == row {
+            // A long one: positions never decrease. They are asked for as these were, for an entry that is not there, or
+            // wrong, is a position here too.
+            let position = |offset: Offset| segment.positions_before(offset.next(), offset).ok();
+            let is_of_row =
+                |offset| position(offset).is_some_and(|found| found.first() == row.as_ref());
+            let known = Offset(start.0 - positions.len() as u64);
+            start = first_in(offsets.start..known, is_of_row);
             continue;
         }
         for position in positions.into_iter().rev() {
