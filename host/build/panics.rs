@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use walrus::{
-    ConstExpr, Data, DataKind, FunctionBuilder, FunctionId, FunctionKind, Module, ir::Value,
+    ConstExpr, Data, DataKind, FunctionBuilder, FunctionId, FunctionKind, Module,
+    ir::{Instr, Value},
     passes::gc,
 };
 
@@ -109,12 +110,14 @@ fn range_in(start: u32, place: &Range<u32>) -> Option<Range<usize>> {
 
 fn is_panic(module: &Module, id: FunctionId) -> bool {
     let function = module.funcs.get(id);
-    let is_local = matches!(function.kind, FunctionKind::Local(_));
-    // One that gives something comes back.
-    let comes_back = !module.types.get(function.ty()).results().is_empty();
+    let FunctionKind::Local(local) = &function.kind else {
+        return false;
+    };
     let name = function.name.as_deref().unwrap_or_default();
+    let body = &local.block(local.entry_block()).instrs;
+    let comes_back = !matches!(body.last(), Some((Instr::Unreachable(_), _)));
     let is_panic = !comes_back && PANICS.iter().any(|part| name.contains(part));
-    is_local && (is_panic || name.contains(DEBUG))
+    is_panic || name.contains(DEBUG)
 }
 
 fn trap(module: &mut Module, id: FunctionId) {
