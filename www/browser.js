@@ -38,6 +38,11 @@ export class BrowserLog {
     return this.#open.role === "leader";
   }
 
+  /** What part this tab has in the log; none while it is not open. */
+  get role() {
+    return this.#log?.role;
+  }
+
   /** Ends this tab's worker, whatever it is doing. */
   kill() {
     this.#worker?.terminate();

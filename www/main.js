@@ -17,6 +17,7 @@ import { reason } from "./text.js";
 /** @typedef {import("./src/index.js").Durability} Durability */
 
 const OPEN_AGAIN_MS = 1000;
+const WHERE_OPEN = { leader: "files open in this tab", follower: "files open in another tab" };
 
 const section = (/** @type {string} */ name) => find(document, `section.${name}`);
 const browserLog = new BrowserLog();
@@ -29,7 +30,7 @@ const browser = new Panel({
   appendEach: (records) => browserLog.appendEach(records),
   readBatch: (from, bytesMax, options) => browserLog.readBatch(from, bytesMax, options),
   offsets: () => browserLog.offsets(),
-  whereOpen: () => (browserLog.isLeader ? "files open in this tab" : "files open in another tab"),
+  whereOpen: () => browserLog.role && WHERE_OPEN[browserLog.role],
   onChoose: (record) => void choose(record.offset),
   onDurability: (durability) => (browserLog.durability = /** @type {Durability} */ (durability)),
 });

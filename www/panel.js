@@ -15,7 +15,7 @@ import { count, counted, duration, fromHex, reason, size } from "./text.js";
  * @property {(records: NewRecord[]) => Promise<bigint>} appendEach gives the first one's offset
  * @property {(from: bigint, bytesMax: number, options?: { waits?: boolean }) => Promise<LogRecord[]>} readBatch
  * @property {() => Promise<Offsets>} offsets
- * @property {() => string} [whereOpen]
+ * @property {() => string | undefined} [whereOpen]
  * @property {(record: LogRecord) => void} onChoose
  * @property {(value: string) => void} [onDurability] where a page can choose it
  * @property {(value: Uint8Array, key: Uint8Array) => string} [appendCommand] the same append in a shell

@@ -173,9 +173,9 @@ test("tabs share the log: what one appends the other shows, and goes on when tha
   await page.getByRole("button", { name: "Pull the plug" }).click();
   await said(region("Pull the plug"), "another tab has the files");
   await first.close();
+  await region("This browser").getByText("files open in this tab").waitFor();
   await append(region("This browser"), "after it");
   await said(region("This browser"), "Appended record 2.");
-  await region("This browser").getByText("files open in this tab").waitFor();
   assert.deepEqual(complaints, []);
 });
 
