@@ -75,7 +75,7 @@ export async function measureAll(profile, { rounds, warmUps, ms, records, starts
     }
     rows.push(...appended);
     await page.close();
-    const sizes = only && !only.test("start") ? [] : records;
+    const sizes = records.filter((size) => !only || only.test(startTitle(size)));
     rows.push(...(await measureStarts(site, sizes, starts, tell)));
     return { version, rows };
   } finally {
@@ -93,7 +93,7 @@ export async function measureAll(profile, { rounds, warmUps, ms, records, starts
  */
 async function measureStarts(site, sizes, rounds, tell) {
   const subjects = sizes.flatMap((size, n) => STARTERS.map((subject) => ({ subject, size, n })));
-  const rows = sizes.map((size) => newRow(`start, ${size.toLocaleString("en")} records`, "ms", STARTERS));
+  const rows = sizes.map((size) => newRow(startTitle(size), "ms", STARTERS));
   for (const { subject, size } of subjects) {
     tell(`making ${size} records, ${subject}`);
     await once(site, subject, "make", size);
@@ -108,6 +108,11 @@ async function measureStarts(site, sizes, rounds, tell) {
   }
   for (const { subject, size } of subjects) await once(site, subject, "remove", size);
   return rows;
+}
+
+/** @param {number} records of the log */
+function startTitle(records) {
+  return `start, ${records.toLocaleString("en")} records`;
 }
 
 /**
