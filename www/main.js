@@ -69,7 +69,12 @@ new Plug(section("plug"), browserLog, (state) => {
 });
 
 browserLog.onAppended = (durability, ms) => latency.add(durability, ms);
-picture.onChoose = (offset) => void choose(offset);
+picture.onChoose = async (offset) => {
+  const { lowestOffset, nextOffset } = await browserLog.offsets();
+  if (offset < lowestOffset) offset = lowestOffset;
+  else if (offset >= nextOffset) offset = nextOffset - 1n;
+  await choose(offset);
+};
 picture.onPoint = (offset) => {
   const shown = offset ?? chosen;
   if (shown !== undefined) void showBytes(shown);

@@ -226,20 +226,27 @@ export class Panel {
     while (following === this.#following) {
       try {
         const { lowestOffset, nextOffset } = await this.#showOffsets();
-        this.showState("open");
+        let isAnew = false;
         if (!this.#input("follow").checked) {
           next = nextOffset;
         } else if (next === undefined || next > nextOffset) {
           next = nextOffset - lowestOffset > SHOWN_AT_FIRST ? nextOffset - SHOWN_AT_FIRST : lowestOffset;
-          this.#list.clear();
+          isAnew = true;
+        }
+        // What has records is not shown open and empty.
+        if (next === nextOffset) {
+          if (isAnew) this.#list.clear();
+          this.showState("open");
         }
         /** @type {LogRecord[]} */
         const records = await this.#subject.readBatch(next, LISTED_BYTES, { waits: true });
         if (following !== this.#following) return;
         if (this.#input("follow").checked) {
+          if (isAnew) this.#list.clear();
           this.#list.add(records);
           this.#list.toEnd();
         }
+        this.showState("open");
         next = (records.at(-1)?.offset ?? next - 1n) + 1n;
         await pause(DRAWN_MS);
       } catch (error) {

@@ -36,7 +36,7 @@ export class Picture {
 
   /** What is called with the record under the pointer; with none once there is none. @type {(offset: bigint | undefined) => void} */
   onPoint = () => {};
-  /** @type {(offset: bigint) => void} */
+  /** What is called with the record that is to be drawn; by keys it may lie beyond the log's. @type {(offset: bigint) => void} */
   onChoose = () => {};
 
   /**
@@ -216,21 +216,21 @@ export class Picture {
   /** @param {KeyboardEvent} event */
   #press(event) {
     if (this.#chosen === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
-    const at = Number(this.#chosen);
-    const [min, max] = ["aria-valuemin", "aria-valuemax"].map((name) => Number(this.#lanes.getAttribute(name)));
+    const at = this.#chosen;
+    const drawn = (/** @type {string} */ name) => BigInt(this.#lanes.getAttribute(name) ?? at);
     const to = {
-      ArrowLeft: at - 1,
-      ArrowDown: at - 1,
-      ArrowRight: at + 1,
-      ArrowUp: at + 1,
-      PageUp: at + 16,
-      PageDown: at - 16,
-      Home: min,
-      End: max,
+      ArrowLeft: at - 1n,
+      ArrowDown: at - 1n,
+      ArrowRight: at + 1n,
+      ArrowUp: at + 1n,
+      PageUp: at + 16n,
+      PageDown: at - 16n,
+      Home: drawn("aria-valuemin"),
+      End: drawn("aria-valuemax"),
     }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    this.onChoose(BigInt(Math.min(Math.max(to, 0), Number(max) + 1)));
+    this.onChoose(to);
   }
 }
 
