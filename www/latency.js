@@ -18,6 +18,7 @@ const DRAWN_MS = 250;
 const DEFAULT_RANGE_MS = /** @type {const} */ ([0.1, 10]);
 
 const HEIGHT = 150;
+const LABEL_HEIGHT = 13;
 const MARGIN = { left: 44, right: 32, top: 8, bottom: 8 };
 
 export class Latency {
@@ -121,12 +122,15 @@ export class Latency {
         svg("text", { x: MARGIN.left - 8, y: y(ms) + 4, "text-anchor": "end" }, ms < 1 ? `${+ms.toPrecision(1)}` : `${count(ms)}${ms === 1 ? " ms" : ""}`),
       );
     }
+    let lowest = Infinity;
     for (const name of /** @type {const} */ (["p50", "p99"])) {
       const ms = synced?.[name];
       if (ms === undefined) continue;
+      // The greater stands above: its label is not written over the other's.
+      lowest = Math.min(y(ms), lowest - LABEL_HEIGHT);
       lines.push(
         svg("line", { class: name, x1: MARGIN.left, x2: width - MARGIN.right, y1: y(ms), y2: y(ms) }),
-        svg("text", { x: width, y: y(ms) + 4, "text-anchor": "end" }, name),
+        svg("text", { x: width, y: lowest + 4, "text-anchor": "end" }, name),
       );
     }
     const told = taken.length

@@ -28,6 +28,8 @@ import { count, counted, duration, fromHex, reason, size } from "./text.js";
 
 /** What stands in the form at first, so that one click shows something. */
 const FIRST_VALUE = "hello world";
+/** The greatest that an offset's 64 bits hold. */
+const OFFSET_MAX = 2n ** 64n - 1n;
 /** How many records there are of which the last are shown at first. */
 const SHOWN_AT_FIRST = 100n;
 const LISTED_BYTES = 64 << 10;
@@ -260,8 +262,9 @@ export class Panel {
 
   get #offset() {
     const text = this.#input("offset").value.trim();
-    if (!/^\d+$/.test(text)) throw new SyntaxError("An offset is a whole number, from 0 up");
-    return BigInt(text);
+    const offset = /^\d+$/.test(text) ? BigInt(text) : undefined;
+    if (offset === undefined || offset > OFFSET_MAX) throw new RangeError(`An offset is a whole number from 0 to ${OFFSET_MAX}`);
+    return offset;
   }
 
   async #showOffsets() {

@@ -13,6 +13,9 @@ export class Shipping {
   #progress;
   /** While it ships. @type {AbortController | undefined} */
   #shipping;
+  #began = 0;
+  /** How long it took until the server had all that there was. @type {number | undefined} */
+  #caughtUpMs;
 
   /**
    * @param {HTMLElement} section
@@ -44,13 +47,14 @@ export class Shipping {
     this.#button.textContent = "Stop shipping";
     this.#progress.hidden = false;
     this.#progress.removeAttribute("value");
-    const began = performance.now();
+    this.#began = performance.now();
+    this.#caughtUpMs = undefined;
     /** @type {bigint | undefined} */
     let first;
     const onProgress = (/** @type {Progress} */ progress) => {
       if (shipping.signal.aborted) return;
       first ??= progress.shippedOffset;
-      void this.#tell(progress, first, performance.now() - began);
+      void this.#tell(progress, first);
     };
     try {
       await this.#log.syncTo(url, { signal: shipping.signal, onProgress });
@@ -66,17 +70,17 @@ export class Shipping {
   /**
    * @param {Progress} progress
    * @param {bigint} first that was not there before
-   * @param {number} ms
    */
-  async #tell({ shippedOffset, error }, first, ms) {
+  async #tell({ shippedOffset, error }, first) {
     // More may have been appended since.
     const { lowestOffset, nextOffset } = await this.#log.offsets();
     const all = nextOffset - lowestOffset;
+    if (shippedOffset >= nextOffset) this.#caughtUpMs ??= performance.now() - this.#began;
     this.#progress.value = all > 0n ? Number(shippedOffset - lowestOffset) / Number(all) : 1;
     describeIn(find(this.#section, ".report"), [
       ["Shipped now", counted(shippedOffset - first, "record")],
       ["There before", counted(first - lowestOffset, "record")],
-      ["Took", duration(ms)],
+      ["Caught up in", this.#caughtUpMs === undefined ? "…" : duration(this.#caughtUpMs)],
     ]);
     if (error) this.#say(`${reason(error)}; it is tried again.`, true);
     else if (shippedOffset >= nextOffset) this.#say(`The server has all ${counted(all, "record")}, and gets those to come.`);

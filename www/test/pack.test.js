@@ -10,7 +10,7 @@ import { gzipSync } from "node:zlib";
 
 import { build } from "esbuild";
 
-import { PROGRAM, Scratch } from "./program.js";
+import { PROGRAM, Scratch, Server } from "./program.js";
 import { launch, originOf, serve } from "./site.js";
 
 const WWW = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -150,7 +150,7 @@ test("in Node.js: a directory that the program opens", async () => {
 
 test("what README.md shows can be done, and is as large as it says", async () => {
   assert.equal(SHOWN.length, 4);
-  const [start = "", , , node = ""] = SHOWN;
+  const [start = "", , more = "", node = ""] = SHOWN;
   const app = newApp("shown", `${start}\nglobalThis.outcome = \`\${offset} \${record.key.length} \${log.nextOffset}\`;`);
   await bundle(app, ["main.js"]);
   await served(join(app, "dist"), async (origin) => {
@@ -160,6 +160,20 @@ test("what README.md shows can be done, and is as large as it says", async () =>
   writeFileSync(join(app, "main.js"), node);
   run(process.execPath, ["main.js"], app);
   assert.match(run(PROGRAM, ["verify", "orders"], app), /^sound +1 record/);
+
+  const server = await Server.start(join(scratch.path, "logs.example"));
+  try {
+    const all = newApp("shown-more", [
+      start.replace('"proglog"', '"proglog/node"').replace("await log.close();\n", ""),
+      more.replace("https://logs.example/", server.url).replace(/^for await/m, "setTimeout(() => until.abort(), 2000);\n$&"),
+      "await log.close();",
+    ].join("\n"));
+    const printed = run(process.execPath, ["main.js"], all).replace(/\[[^\]]*\]/g, "[…]");
+    assert.equal(printed, "0n paid\nUint8Array(6) […]\nUint8Array(6) […]\nUint8Array(7) […]\nUint8Array(4) […]\n");
+    assert.equal((await (await fetch(`${server.url}healthz`)).json()).next_offset, 5);
+  } finally {
+    await server.stop();
+  }
 
   const rows = [...README.matchAll(/^\| `(dist\/[^`]+)`[^|]*\| (\d+) KB \| (\d+) KB \|$/gm)];
   assert.equal(rows.length, 3);

@@ -146,6 +146,7 @@ test("what cannot be done is said in words", async () => {
     ["7", /^OffsetOutOfRange: offset 7 /],
     ["1", /no record 1 yet/],
     ["18446744073709551615", /^InvalidArgument: /],
+    ["18446744073709551616", /from 0 to 18446744073709551615$/],
     ["-1", /whole number/],
     ["", /whole number/],
   ])) {

@@ -148,11 +148,12 @@ impl Serve {
 
 /// What can be listened at, as far as it can be told without looking its host up.
 fn parse_address(text: &str) -> Result<String, String> {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-            Ok(text.to_owned())
-        }
-        _ => Err("give HOST:PORT, such as 127.0.0.1:8080".to_owned()),
+    let Some((_, port)) = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()) else {
+        return Err("give HOST:PORT, such as 127.0.0.1:8080".to_owned());
+    };
+    match port.parse::<u16>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("give a port of 0 to 65535, such as 127.0.0.1:8080".to_owned()),
     }
 }
 
