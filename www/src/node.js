@@ -150,6 +150,8 @@ class OwnCalls {
   #connection = new AbortController();
   /** @type {Set<(error?: Error) => void>} */
   #watchers = new Set();
+  /** What one at a time does, by its lock: the last one's turn. @type {Map<string, Promise<void>>} */
+  #turns = new Map();
 
   name;
   /** @type {Role} */
@@ -224,14 +226,25 @@ class OwnCalls {
   }
 
   /**
-   * No one else has the log.
+   * No other process has the log: who does the same in this one is waited for.
    *
-   * @param {string} _lock
-   * @param {AbortSignal} _signal
+   * @param {string} lock
+   * @param {AbortSignal} signal
    * @param {() => Promise<void>} run
    */
-  alone(_lock, _signal, run) {
-    return run();
+  async alone(lock, signal, run) {
+    const before = this.#turns.get(lock);
+    const turn = (async () => {
+      await before;
+      if (!signal.aborted) await run();
+    })();
+    const ended = turn.catch(() => {});
+    this.#turns.set(lock, ended);
+    try {
+      await turn;
+    } finally {
+      if (this.#turns.get(lock) === ended) this.#turns.delete(lock);
+    }
   }
 
   end() {

@@ -63,7 +63,8 @@ export async function ship(tab, url, { signal, batchBytes = BATCH_BYTES, retain 
     try {
       // A page that is frozen would keep the lock: it is given up at once.
       const lock = scope(tab.name, "ship", server.url.href);
-      await tab.alone(lock, ended, () => Promise.race([shipping.run(), aborted(ended, done.signal)]));
+      const stopped = aborted(ended, done.signal);
+      await Promise.race([tab.alone(lock, ended, () => Promise.race([shipping.run(), stopped])), stopped]);
     } catch (error) {
       if (!ended.aborted) throw error;
     } finally {

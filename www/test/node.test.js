@@ -8,6 +8,7 @@ import { syncBuiltinESMExports } from "node:module";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, afterEach, mock, test } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { runInNewContext } from "node:vm";
 import { Worker } from "node:worker_threads";
@@ -459,6 +460,38 @@ test("it is followed, and shipped to a server", async () => {
   await log.close();
   assert.match(run(["verify", join(scratch.path, "server")]), /^sound +3 records/);
   run(["verify", join(scratch.path, "shipped")]);
+});
+
+test("it is shipped to a server by one at a time: the next goes on where the one before stopped", async () => {
+  const log = await Log.open(join(scratch.path, "shipped twice"));
+  const server = await Server.start(join(scratch.path, "server of two"));
+  /** @type {string[]} */
+  const told = [];
+  const [first, waits, second] = ["first", "waits", "second"].map((name) => {
+    const until = new AbortController();
+    const { signal } = until;
+    const onProgress = (/** @type {import("../src/ship.js").Progress} */ { shippedOffset }) => told.push(`${name} ${shippedOffset}`);
+    return { until, ended: log.syncTo(server.url, { signal, onProgress }) };
+  });
+  assert.ok(first && waits && second);
+  const shipped = async (/** @type {string} */ what) => {
+    while (!told.includes(what)) await pause(5);
+  };
+  await log.append("one");
+  await shipped("first 1");
+  waits.until.abort();
+  await waits.ended;
+  first.until.abort();
+  await first.ended;
+  await log.append("two");
+  await shipped("second 2");
+  second.until.abort();
+  await second.ended;
+  assert.equal(told.indexOf("first 2"), -1);
+  assert.ok(told.findIndex((what) => what.startsWith("second")) > told.indexOf("first 1"), `${told}`);
+  await server.stop();
+  await log.close();
+  assert.match(run(["verify", join(scratch.path, "server of two")]), /^sound +2 records/);
 });
 
 test("a module gets at its directory's files and nothing else, whatever it asks", () => {
