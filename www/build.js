@@ -32,7 +32,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, "dist");
 rmSync(dist, { recursive: true, force: true });
 console.log("Compiling the modules, which the first time takes some minutes");
-const cargo = ["run", "--quiet", "--package", "proglog-host", "--example", "browser_package", "--", dist];
+const cargo = ["run", "--quiet", "--package", "proglog-modules", "--example", "npm", "--", dist];
 execFileSync("cargo", cargo, { cwd: dirname(here), stdio: "inherit" });
 writeFileSync(
   join(dist, "proglog.d.ts"),

@@ -25,5 +25,6 @@ mod wasm_log;
 
 pub use engine::{Engine, EngineKind, Mode, Records, Subscription, open};
 pub use error::{Error, ErrorKind, Result};
+pub use proglog_modules::{browser_js, browser_wasm, guest_wasm};
 pub use proglog_wasm::abi::Conflict;
-pub use wasm_log::{Limits, WasmLog, browser_js, browser_wasm, guest_wasm};
+pub use wasm_log::{Limits, WasmLog};

@@ -515,26 +515,6 @@ impl OpenWith {
     }
 }
 
-/// The module that a [`WasmLog`] runs, for other hosts: wasm32-wasip1, with the exports of
-/// [`proglog_wasm::abi`].
-#[must_use]
-pub fn guest_wasm() -> &'static [u8] {
-    include_bytes!(concat!(env!("OUT_DIR"), "/proglog.wasm"))
-}
-
-/// The module for browsers, with the same exports and wasm-bindgen's; [`browser_js`] loads it.
-#[must_use]
-pub fn browser_wasm() -> &'static [u8] {
-    include_bytes!(concat!(env!("OUT_DIR"), "/pkg/proglog_bg.wasm"))
-}
-
-/// The JavaScript that loads [`browser_wasm`], an ES module. It expects it beside itself as
-/// `proglog_bg.wasm`.
-#[must_use]
-pub fn browser_js() -> &'static str {
-    include_str!(concat!(env!("OUT_DIR"), "/pkg/proglog.js"))
-}
-
 fn not_started(reason: &str) -> Error {
     Error::new(
         ErrorKind::Trapped,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// In the browser's module what formats for debugging ends it: see host/build/panics.rs.
+/// In the browser's module what formats for debugging ends it: see wasm/modules/panics.rs.
 #[test]
 fn none_is_formatted_for_debugging() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
