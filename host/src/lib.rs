@@ -25,6 +25,7 @@ mod wasm_log;
 
 pub use engine::{Engine, EngineKind, Mode, Records, Subscription, open};
 pub use error::{Error, ErrorKind, Result};
+#[doc(inline)]
 pub use proglog_modules::{browser_js, browser_wasm, guest_wasm};
 pub use proglog_wasm::abi::Conflict;
 pub use wasm_log::{Limits, WasmLog};
