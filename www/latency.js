@@ -126,8 +126,9 @@ export class Latency {
     for (const name of /** @type {const} */ (["p50", "p99"])) {
       const ms = synced?.[name];
       if (ms === undefined) continue;
-      // The greater stands above: its label is not written over the other's.
-      lowest = Math.min(y(ms), lowest - LABEL_HEIGHT);
+      // The greater stands above: its label is not written over the other's, which leaves it room in the chart.
+      const highest = MARGIN.top + (name === "p50" ? LABEL_HEIGHT : 0);
+      lowest = Math.min(Math.max(y(ms), highest), lowest - LABEL_HEIGHT);
       lines.push(
         svg("line", { class: name, x1: MARGIN.left, x2: width - MARGIN.right, y1: y(ms), y2: y(ms) }),
         svg("text", { x: width, y: lowest + 4, "text-anchor": "end" }, name),

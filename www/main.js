@@ -69,12 +69,7 @@ new Plug(section("plug"), browserLog, (state) => {
 });
 
 browserLog.onAppended = (durability, ms) => latency.add(durability, ms);
-picture.onChoose = async (offset) => {
-  const { lowestOffset, nextOffset } = await browserLog.offsets();
-  if (offset < lowestOffset) offset = lowestOffset;
-  else if (offset >= nextOffset) offset = nextOffset - 1n;
-  await choose(offset);
-};
+picture.onChoose = (offset) => void choose(offset, true);
 picture.onPoint = (offset) => {
   const shown = offset ?? chosen;
   if (shown !== undefined) void showBytes(shown);
@@ -85,9 +80,21 @@ let chosen;
 /** Counts what is shown, so that what is read later does not stand over what was asked for last. */
 let shows = 0;
 
-/** @param {bigint} offset */
-async function choose(offset) {
-  const { lowestOffset, nextOffset } = await browserLog.offsets();
+/**
+ * Shows a record of this browser's log everywhere.
+ *
+ * @param {bigint} offset
+ * @param {boolean} [isNear] whether it is the nearest one, where there is none
+ */
+async function choose(offset, isNear = false) {
+  // There are none while the log is deleted.
+  const offsets = await browserLog.offsets().catch(() => undefined);
+  if (!offsets) return;
+  const { lowestOffset, nextOffset } = offsets;
+  if (isNear && offset >= nextOffset) offset = nextOffset - 1n;
+  if (isNear && offset < lowestOffset) offset = lowestOffset;
+  // It was removed, and stands in a list still: what is shown stays, and stays marked.
+  if (offset < lowestOffset) browser.mark(chosen);
   if (offset < lowestOffset || offset >= nextOffset) return;
   chosen = offset;
   browser.mark(offset);

@@ -159,9 +159,11 @@ export class Leader {
           return this.#fail(error);
         }
       }
-      const before = log.offsets.nextOffset;
+      const { lowestOffset, nextOffset } = log.offsets;
       const answered = this.#asked[0]?.call === "append" ? await this.#append(log) : await this.#answer(log);
-      if (!this.#isClosed && log.offsets.nextOffset !== before) this.#tell(answered);
+      if (this.#isClosed) continue;
+      const after = log.offsets;
+      if (after.nextOffset !== nextOffset || after.lowestOffset !== lowestOffset) this.#tell(answered);
     }
     this.#isAnswering = false;
   }
@@ -240,7 +242,7 @@ export class Leader {
   }
 
   /**
-   * Tells those who watch that there is more, but for those who were told by their answer.
+   * Tells those who watch that there is more, or less, but for those who were told by their answer.
    *
    * @param {Post[]} answered
    */

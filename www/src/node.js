@@ -1,5 +1,6 @@
 // An append-only log in a directory of Node.js: the very files that `proglog` has natively, and opens.
 
+import { setMaxListeners } from "node:events";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 
@@ -169,6 +170,8 @@ class OwnCalls {
     this.#log = log;
     this.#wasi = wasi;
     this.offsets = log.offsets;
+    // Each that ships listens: from the eleventh on Node.js would warn of a leak.
+    setMaxListeners(0, this.#connection.signal);
   }
 
   get connection() {

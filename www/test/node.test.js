@@ -494,6 +494,22 @@ test("it is shipped to a server by one at a time: the next goes on where the one
   assert.match(run(["verify", join(scratch.path, "server of two")]), /^sound +2 records/);
 });
 
+test("many may wait to ship it, and Node.js warns of nothing", async () => {
+  const log = await Log.open(join(scratch.path, "shipped by many"));
+  /** @type {Error[]} */
+  const warnings = [];
+  const warned = (/** @type {Error} */ warning) => void warnings.push(warning);
+  process.on("warning", warned);
+  const shipping = Array.from({ length: 12 }, () => log.syncTo("http://127.0.0.1:9/"));
+  await pause(50);
+  await log.close();
+  for (const { status, reason } of /** @type {any[]} */ (await Promise.allSettled(shipping))) {
+    assert.deepEqual([status, reason.kind], ["rejected", "Closed"]);
+  }
+  process.off("warning", warned);
+  assert.deepEqual(warnings, []);
+});
+
 test("a module gets at its directory's files and nothing else, whatever it asks", () => {
   const directory = join(scratch.path, "wasi");
   mkdirSync(directory);

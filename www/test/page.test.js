@@ -367,6 +367,70 @@ test("what is shipped is on the server once, and what is downloaded the server o
   assert.deepEqual(complaints, []);
 });
 
+test("a record that is chosen while the log is deleted, or that was removed, is not shown, and nothing fails", async () => {
+  const log = region("This browser");
+  for (let n = 1; n <= 3; n++) {
+    await log.getByRole("button", { name: "Append 100" }).click();
+    await said(log, `Appended 100 records from ${n * 100 - 100} on`);
+  }
+  await read(log, "5");
+  await shows("This browser, record 5:");
+  await page.evaluate(async () => {
+    const from = "/src/index.js";
+    const { Log } = await import(from);
+    const other = await Log.open("page", { segmentBytesMax: 64 << 10 });
+    // It has a segment alone.
+    await other.append("x".repeat(64 << 10));
+    await other.append("above");
+    await other.truncateBefore(301n);
+    await other.close();
+  });
+  await becomes(async () => {
+    // As one comes back from the tab that did it.
+    await page.evaluate(() => dispatchEvent(new Event("focus")));
+    return offsets(log);
+  }, ["301", "302", "302"]);
+  await log.getByRole("row", { name: /^8 / }).getByRole("button").click();
+  const chosen = log.locator("tr.chosen td:first-child");
+  await becomes(() => chosen.allInnerTexts(), ["5"]);
+  await page.getByRole("slider").press("ArrowRight");
+  await shows("This browser, record 301:");
+
+  await page.evaluate(() => {
+    const find = (/** @type {string} */ selector) => /** @type {HTMLElement} */ (document.querySelector(selector));
+    for (let n = 0; n < 2; n++) find("[name=delete]").click();
+    find(".lanes").dispatchEvent(new KeyboardEvent("keydown", { key: "Home" }));
+    find(".segments button").click();
+    find("tbody tr").click();
+  });
+  await said(region("Take it elsewhere"), "Deleted. The log is empty");
+  await becomes(() => offsets(log), ["0", "0", "0"]);
+  await page.locator(".picture").waitFor({ state: "hidden" });
+  assert.deepEqual(complaints, []);
+});
+
+test("what marks the latencies in the chart is whole and apart, wherever they are", async () => {
+  for (const ms of [0.1, 1, 9, 10, 95]) {
+    const labels = await page.evaluate(async (ms) => {
+      const from = "/latency.js";
+      const { Latency } = await import(from);
+      const section = /** @type {Element} */ (document.querySelector("section.latency"));
+      const copy = /** @type {Element} */ (section.cloneNode(true));
+      section.after(copy);
+      const latency = new Latency(copy, () => {});
+      for (let n = 0; n < 100; n++) latency.add("synced", ms);
+      const find = () => [...copy.querySelectorAll(".chart text")].filter(({ textContent }) => /^p/.test(textContent ?? ""));
+      while (find().length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+      const chart = /** @type {Element} */ (copy.querySelector(".chart svg")).getBoundingClientRect();
+      const at = find().map((label) => label.getBoundingClientRect()).map(({ top, bottom }) => ({ top: top - chart.top, bottom: bottom - chart.top }));
+      copy.remove();
+      return { at, height: chart.height };
+    }, ms);
+    const [p50, p99] = labels.at;
+    assert.ok(p50 && p99 && p99.top >= 0 && p99.bottom <= p50.top + 1 && p50.bottom <= labels.height, `${ms} ms: ${JSON.stringify(labels)}`);
+  }
+});
+
 test("the picture is of the files: the record under the pointer is the one whose bytes are shown", async () => {
   const log = region("This browser");
   await log.getByLabel("Value", { exact: true }).fill("x".repeat(400));

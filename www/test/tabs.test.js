@@ -92,6 +92,30 @@ test("tabs that open a log at the same moment share it, and see each other's app
   for (const answer of answers) assert.deepEqual(answer, ["true", true, "Conflict", ["0.index", "0.store"], true]);
 });
 
+test("what one tab removes the others know of without asking", async () => {
+  const pages = [await site.newPage(), await site.newPage(), await site.newPage()];
+  for (const page of pages) await open(page, "removed from");
+  const [leader, watches, removes] = /** @type {[Page, Page, Page]} */ (pages);
+  await removes.evaluate(async () => {
+    const { log } = /** @type {any} */ (globalThis);
+    await log.appendBatch(["a", "b", "c"]);
+  });
+  await watches.evaluate(async () => {
+    const { log } = /** @type {any} */ (globalThis);
+    await log.sync();
+    void log.subscribe({ from: "end" }).next();
+  });
+  const lowest = (/** @type {Page} */ page) => page.evaluate(() => `${/** @type {any} */ (globalThis).log.lowestOffset}`);
+  for (const page of pages) assert.equal(await lowest(page), "0");
+  await removes.evaluate(() => /** @type {any} */ (globalThis).log.truncateBefore(3n));
+  for (const page of [leader, watches]) {
+    const until = Date.now() + 5000;
+    while (Date.now() < until && (await lowest(page)) === "0") await page.waitForTimeout(20);
+    assert.equal(await lowest(page), await lowest(removes));
+    assert.notEqual(await lowest(page), "0");
+  }
+});
+
 test("a leader that closes hands over at once, one that is there keeps the log from being deleted", async () => {
   const [first, second] = [await site.newPage(), await site.newPage()];
   assert.equal(await open(first, "kept"), "leader");
