@@ -108,7 +108,7 @@ export class BrowserLog {
     return { lowestOffset, nextOffset, durableOffset };
   }
 
-  /** @returns {Promise<{ base: number, next: number, store_bytes: number }[]>} */
+  /** @returns {Promise<import("./src/report.js").SegmentSummary[]>} */
   async segments() {
     return this.#open.segments();
   }

@@ -4,11 +4,13 @@ import { element, find, svg } from "./dom.js";
 import { ENTRY_BYTES } from "./dump.js";
 import { count, size } from "./text.js";
 
+/** @typedef {import("./src/report.js").SegmentSummary} SegmentSummary */
+
 /**
  * The files that are drawn.
  *
  * @typedef {object} Drawn
- * @property {() => Promise<{ base: number, next: number, store_bytes: number }[]>} segments
+ * @property {() => Promise<SegmentSummary[]>} segments
  * @property {(offset: bigint) => Promise<{ segment: bigint, position: bigint }>} locate
  * @property {(name: string, position: number, bytes: number) => Promise<Uint8Array>} readFile
  */
@@ -85,7 +87,7 @@ export class Picture {
       if (drawing !== this.#drawing || !segment) return;
       this.#frames = frames;
       this.#drawSegments(segments, segment.base);
-      this.#drawLanes(segment.base, segment.next - 1);
+      this.#drawLanes(segment.base, segment.next - 1n);
     } catch {
       // The log was closed meanwhile, or the record removed: who did that draws anew.
     }
@@ -94,26 +96,27 @@ export class Picture {
   /**
    * The records around one, where the index says that they are; those that it does not have yet, where the log does.
    *
-   * @param {{ base: number, next: number, store_bytes: number }} segment
+   * @param {SegmentSummary} segment
    * @param {bigint} chosen
    * @returns {Promise<Frame[]>}
    */
-  async #framesOf({ base, next, store_bytes }, chosen) {
+  async #framesOf({ base, next, storeBytes }, chosen) {
     const room = Math.max(Math.min(Math.floor(this.#lanes.clientWidth / ENTRY_WIDTH), FRAMES_MAX), 8);
-    const at = Number(chosen) - base;
-    const from = Math.max(Math.min(at - Math.floor(room / 2), next - base - room), 0);
-    const to = Math.min(from + room, next - base);
+    const records = Number(next - base);
+    const at = Number(chosen - base);
+    const from = Math.max(Math.min(at - Math.floor(room / 2), records - room), 0);
+    const to = Math.min(from + room, records);
     const index = await this.#files.readFile(`${base}.index`, from * ENTRY_BYTES, (to - from + 1) * ENTRY_BYTES);
     const view = new DataView(index.buffer, index.byteOffset, index.byteLength);
     /** @type {{ offset: bigint, position: number, isIndexed: boolean }[]} */
     const positions = [];
     for (let entry = 0; entry <= to - from; entry++) {
       const isIndexed = (entry + 1) * ENTRY_BYTES <= index.length;
-      const offset = BigInt(base + from + entry);
-      const isEnd = base + from + entry === next;
+      const offset = base + BigInt(from + entry);
+      const isEnd = offset === next;
       const position = isIndexed && !isEnd
         ? Number(view.getBigUint64(entry * ENTRY_BYTES + 4))
-        : isEnd ? store_bytes : Number((await this.#files.locate(offset)).position);
+        : isEnd ? storeBytes : Number((await this.#files.locate(offset)).position);
       positions.push({ offset, position, isIndexed });
     }
     return positions.slice(0, -1).map((frame, n) => ({
@@ -123,21 +126,21 @@ export class Picture {
   }
 
   /**
-   * @param {{ base: number, next: number, store_bytes: number }[]} segments
-   * @param {number} open the base of the one that is drawn
+   * @param {SegmentSummary[]} segments
+   * @param {bigint} open the base of the one that is drawn
    */
   #drawSegments(segments, open) {
     const focused = /** @type {HTMLButtonElement | null} */ (this.#segments.querySelector(":focus"))?.value;
     this.#segments.replaceChildren(
-      ...segments.map(({ base, next, store_bytes }, n) => {
+      ...segments.map(({ base, next, storeBytes }, n) => {
         const state = n === segments.length - 1 ? "active" : "sealed";
         const button = element(
           "button",
-          { type: "button", value: base, "aria-pressed": `${base === open}`, title: `${base}.store, ${state}` },
+          { type: "button", value: `${base}`, "aria-pressed": `${base === open}`, title: `${base}.store, ${state}` },
           element("b", {}, `${base}`),
-          element("span", {}, ` ${count(next - base)} · ${size(store_bytes)} · ${state}`),
+          element("span", {}, ` ${count(Number(next - base))} · ${size(storeBytes)} · ${state}`),
         );
-        button.style.setProperty("flex-grow", `${store_bytes}`);
+        button.style.setProperty("flex-grow", `${storeBytes}`);
         return button;
       }),
     );
@@ -146,8 +149,8 @@ export class Picture {
   }
 
   /**
-   * @param {number} base
-   * @param {number} last offset of the segment
+   * @param {bigint} base
+   * @param {bigint} last offset of the segment
    */
   #drawLanes(base, last) {
     const frames = this.#frames;

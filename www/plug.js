@@ -15,9 +15,7 @@ const READ_BYTES = 1 << 20;
 /** A log whose workers end more often than about so is given up: it does not know who ends them. */
 const AGAIN_MS = 2200;
 
-/** What recovery found in a segment that it had to scan; see core/src/report.rs. */
-/** @typedef {{ base: number, next: number, records: number, index: string, damage: unknown[],
- *   torn_tail: { bytes: number, records: number } | null }} SegmentReport */
+/** @typedef {import("./src/report.js").Report} Report */
 
 export class Plug {
   #section;
@@ -83,14 +81,14 @@ export class Plug {
   }
 
   /**
-   * @param {{ segments: SegmentReport[] }} report
+   * @param {Report} report
    * @param {{ acknowledged: Map<bigint, string>, acknowledgedBefore: number, before: bigint, sent: number, run: string,
    *   openMs: number }} pulled
    */
   async #tell({ segments }, { acknowledged, acknowledgedBefore, before, sent, run, openMs }) {
     const { lost, doubled, there } = await this.#compare(acknowledged, before, run);
     const [scanned] = segments;
-    const torn = segments.find(({ torn_tail }) => torn_tail)?.torn_tail;
+    const torn = segments.find(({ tornTail }) => tornTail)?.tornTail;
     describeIn(find(this.#section, ".report"), [
       ["Sent", counted(sent, "record")],
       ["Acknowledged", `${count(acknowledgedBefore)} before the end, ${count(acknowledged.size - acknowledgedBefore)} sent again`],

@@ -80,7 +80,7 @@ export class Shipping {
     describeIn(find(this.#section, ".report"), [
       ["Shipped now", counted(shippedOffset - first, "record")],
       ["There before", counted(first - lowestOffset, "record")],
-      ["Caught up in", this.#caughtUpMs === undefined ? "…" : duration(this.#caughtUpMs)],
+      ["First caught up in", this.#caughtUpMs === undefined ? "…" : duration(this.#caughtUpMs)],
     ]);
     if (error) this.#say(`${reason(error)}; it is tried again.`, true);
     else if (shippedOffset >= nextOffset) this.#say(`The server has all ${counted(all, "record")}, and gets those to come.`);

@@ -90,6 +90,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         file!("src/index.js", JAVASCRIPT),
         file!("src/leader.js", JAVASCRIPT),
         file!("src/open_log.js", JAVASCRIPT),
+        file!("src/report.js", JAVASCRIPT),
         file!("src/scope.js", JAVASCRIPT),
         file!("src/ship.js", JAVASCRIPT),
         file!("src/shipment.js", JAVASCRIPT),

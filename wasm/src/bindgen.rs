@@ -2,7 +2,7 @@
 
 mod directory;
 
-use js_sys::{Array, BigInt, Date, Error, JSON, Number, Object, Reflect, Uint8Array};
+use js_sys::{Array, BigInt, Date, Error, Number, Object, Reflect, Uint8Array};
 use proglog::{Compaction, Durability};
 use wasm_bindgen::{
     JsCast,
@@ -162,7 +162,7 @@ impl Log {
     /// # Errors
     ///
     /// An option is refused, or the log's error.
-    pub fn compact(&self, options: Option<Object>) -> Result<JsValue> {
+    pub fn compact(&self, options: Option<Object>) -> Result<String> {
         let options = Given(options.unwrap_or_default());
         let memory_bytes_max = options.number("memoryBytesMax")?;
         let kept_ms = match options.get("tombstonesKeptMs")? {
@@ -172,7 +172,7 @@ impl Log {
             }
         };
         let now_ms = options.now_ms()?;
-        json(|session| session.compact(self.handle, memory_bytes_max, kept_ms, now_ms))
+        text(|session| session.compact(self.handle, memory_bytes_max, kept_ms, now_ms))
     }
 
     /// Removes the lowest segments while there is too much, or they are too old; never the active one. Options:
@@ -237,32 +237,32 @@ impl Log {
         Ok(call(|session| session.durable_offset(self.handle))?.into())
     }
 
-    /// What opening had to scan.
+    /// What opening had to scan, as JSON.
     ///
     /// # Errors
     ///
     /// The log was closed.
     #[wasm_bindgen(js_name = recoveryReport)]
-    pub fn recovery_report(&self) -> Result<JsValue> {
-        json(|session| session.recovery_report(self.handle))
+    pub fn recovery_report(&self) -> Result<String> {
+        text(|session| session.recovery_report(self.handle))
     }
 
-    /// Checks every byte; changes nothing.
+    /// Checks every byte; changes nothing. Gives JSON.
     ///
     /// # Errors
     ///
     /// The log's.
-    pub fn verify(&self) -> Result<JsValue> {
-        json(|session| session.verify(self.handle))
+    pub fn verify(&self) -> Result<String> {
+        text(|session| session.verify(self.handle))
     }
 
-    /// The log's segments.
+    /// The log's segments, as JSON.
     ///
     /// # Errors
     ///
     /// The log was closed.
-    pub fn segments(&self) -> Result<JsValue> {
-        json(|session| session.segments(self.handle))
+    pub fn segments(&self) -> Result<String> {
+        text(|session| session.segments(self.handle))
     }
 }
 
@@ -282,12 +282,12 @@ fn call<T>(call: impl FnOnce(&mut Session<Place>) -> Result<T, Box<Failure>>) ->
         .map_err(JsValue::from)
 }
 
-fn json(read: impl FnOnce(&mut Session<Place>) -> Result<&[u8], Box<Failure>>) -> Result<JsValue> {
-    let text = call(|session| {
+/// JSON as it is: what JavaScript makes of a number has no more than 53 bits of it.
+fn text(read: impl FnOnce(&mut Session<Place>) -> Result<&[u8], Box<Failure>>) -> Result<String> {
+    call(|session| {
         let json = read(session)?;
         Ok(std::str::from_utf8(json).unwrap_or_default().to_owned())
-    })?;
-    JSON::parse(&text)
+    })
 }
 
 /// As it is thrown.

@@ -90,6 +90,8 @@ const READ_BYTES_MAX = 2 ** 31 - 1;
 export class LogBase {
   #calls;
   #durability;
+  /** What closing it came to. @type {Promise<void> | undefined} */
+  #closed;
   #persisted;
   /** @type {Appending[]} */
   #appends = [];
@@ -403,7 +405,8 @@ export class LogBase {
   /**
    * Sends every record to a `proglog serve`, once and in order, and those that are appended from then on, by whatever tab;
    * until the signal. One tab at a time sends; what the server was told of is durable here and there. Without a network, or
-   * a server, it is tried again and again, at intervals of up to 30 s.
+   * a server, it is tried again and again, at intervals of up to 30 s. There a record has another `producer`, by which the
+   * server knows what it has, and the header `source-timestamp-ms` if it arrives more than a second after its timestamp.
    *
    * @param {string | URL} url the server's
    * @param {ShipOptions} [options]
@@ -415,8 +418,17 @@ export class LogBase {
     return ship(this.#calls, url, options);
   }
 
-  /** Closes the log. Calls on it fail from then on. */
-  async close() {
+  /**
+   * Closes the log. Other calls on it fail from then on; to close it again does nothing.
+   *
+   * @returns {Promise<void>}
+   */
+  close() {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close() {
     try {
       await this.#after("close");
     } finally {

@@ -13,6 +13,9 @@
  * @typedef {{ expected: bigint, nextOffset: bigint } | { lastSequence: bigint, lastOffset: bigint }} Conflict
  */
 
+/** An option as the core calls it, whose messages tell which to raise. */
+const CORE_OPTION = /\b((segment|index|record|memory)_bytes_max|initial_offset|tombstones_kept_ms)\b/g;
+
 /** What cannot be done. Decide by `kind`; the message is for people, and says what to do. */
 export class ProglogError extends Error {
   /**
@@ -21,7 +24,7 @@ export class ProglogError extends Error {
    * @param {Conflict} [conflict]
    */
   constructor(kind, message, conflict) {
-    super(message);
+    super(message.replace(CORE_OPTION, camelCase));
     this.name = "ProglogError";
     this.kind = kind;
     /** With the kinds "Conflict" and "SequenceConflict". */
@@ -56,4 +59,9 @@ export function sendError(error) {
 /** @param {SentError} sent */
 export function receiveError({ kind, message, conflict }) {
   return new ProglogError(kind, message, conflict);
+}
+
+/** A name as JavaScript has it. @param {string} name of the core's */
+export function camelCase(name) {
+  return name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
 }

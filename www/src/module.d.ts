@@ -32,15 +32,15 @@ export class Log {
   truncateBefore(offset: bigint): void;
   truncateAfter(offset: bigint): void;
   reset(): void;
-  compact(options: object): any;
+  compact(options: object): string;
   enforceRetention(options: object): void;
   sync(): void;
   close(): void;
   readonly lowestOffset: bigint;
   readonly nextOffset: bigint;
   readonly durableOffset: bigint;
-  recoveryReport(): any;
-  verify(): any;
-  segments(): any;
+  recoveryReport(): string;
+  verify(): string;
+  segments(): string;
   free(): void;
 }

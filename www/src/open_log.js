@@ -2,6 +2,7 @@
 
 import { Appended } from "./appended.js";
 import { ProglogError, sendError } from "./error.js";
+import { reported } from "./report.js";
 import { wholeBatches } from "./shipment.js";
 import { Sources } from "./sources.js";
 import * as tar from "./tar.js";
@@ -175,8 +176,8 @@ export class OpenLog {
   }
 
   /** @param {object} options */
-  compact(options) {
-    return this.#change(() => this.#log.compact(options));
+  async compact(options) {
+    return reported(await this.#change(() => this.#log.compact(options)));
   }
 
   /** @param {object} options */
@@ -185,15 +186,15 @@ export class OpenLog {
   }
 
   recoveryReport() {
-    return this.#log.recoveryReport();
+    return reported(this.#log.recoveryReport());
   }
 
-  verify() {
-    return this.#files.change(() => this.#log.verify());
+  async verify() {
+    return reported(await this.#files.change(() => this.#log.verify()));
   }
 
-  segments() {
-    return this.#files.change(() => this.#log.segments());
+  async segments() {
+    return reported(await this.#files.change(() => this.#log.segments()));
   }
 
   /**
@@ -215,7 +216,7 @@ export class OpenLog {
     const parts = [];
     for (const name of directory.names()) {
       // Without the space that was prepared for records to come: as if it were closed.
-      const bytes = last && name === active ? last.store_bytes : directory.fileBytes(name);
+      const bytes = last && name === active ? last.storeBytes : directory.fileBytes(name);
       parts.push(tar.header(name, bytes));
       for (let at = 0; at < bytes; at += EXPORTED_BYTES) {
         parts.push(new Blob([directory.readFile(name, at, Math.min(EXPORTED_BYTES, bytes - at))]));

@@ -1,23 +1,25 @@
-// What opening, verifying and compacting a log tell of it, as the module writes it: types alone.
+// What opening, verifying and compacting a log tell of it.
+
+import { camelCase } from "./error.js";
 
 /** @typedef {{ segments: SegmentReport[] }} Report of the segments looked at, lowest first */
 
 /**
  * @typedef {object} SegmentReport
- * @property {number} base its first offset, which names its files
- * @property {number} next the offset after its last record
- * @property {number} store_bytes
+ * @property {bigint} base its first offset, which names its files
+ * @property {bigint} next the offset after its last record
+ * @property {number} storeBytes
  * @property {number} records how many sound ones
- * @property {number} unchecked_records how many of them have no checksum: the book's program wrote them
+ * @property {number} uncheckedRecords how many of them have no checksum: the book's program wrote them
  * @property {"sound" | "unfinished" | "missing" | "disagrees"} index how it was found; it is derived, and nothing is lost by it
- * @property {TornTail | null} torn_tail what an unclean stop left, none of which was acknowledged
+ * @property {TornTail | null} tornTail what an unclean stop left, none of which was acknowledged
  * @property {Damage[]} damage
  * @property {Gaps} gaps the offsets that are not there, and are not to be
  */
 
 /**
  * @typedef {object} TornTail
- * @property {number} segment
+ * @property {bigint} segment
  * @property {number} position
  * @property {number} bytes
  * @property {number} records how many whole ones in it were dropped
@@ -27,13 +29,13 @@
 
 /**
  * @typedef {object} Damage
- * @property {number} segment
- * @property {number} first the first offset lost
- * @property {number} last
+ * @property {bigint} segment
+ * @property {bigint} first the first offset lost
+ * @property {bigint} last
  * @property {number} position
  * @property {number} bytes 0 where they are missing
  * @property {"length" | "checksum" | "malformed" | "misplaced" | "missing"} reason
- * @property {boolean} [bytes_only] whether no record is lost
+ * @property {boolean} [bytesOnly] whether no record is lost
  */
 
 /**
@@ -41,20 +43,37 @@
  * @property {number} compacted
  * @property {number} skipped
  * @property {number} lost
- * @property {{ first: number, last: number, cause: string | number }[]} lost_stretches
+ * @property {{ first: bigint, last: bigint, cause: string | number }[]} lostStretches
  * @property {number} other
  */
 
-/** @typedef {{ base: number, next: number, store_bytes: number }} SegmentSummary */
+/** @typedef {{ base: bigint, next: bigint, storeBytes: number }} SegmentSummary */
 
 /**
  * @typedef {object} Compacted
- * @property {number} records_removed
- * @property {number} bytes_removed
- * @property {number} store_bytes_before
- * @property {number} store_bytes_after
- * @property {{ base: number, records_removed: number, store_bytes_before: number, store_bytes_after: number }[]} segments
- * @property {{ base: number, reason: string }[]} left_alone
+ * @property {number} recordsRemoved
+ * @property {number} bytesRemoved
+ * @property {number} storeBytesBefore
+ * @property {number} storeBytesAfter
+ * @property {{ base: bigint, recordsRemoved: number, storeBytesBefore: number, storeBytesAfter: number }[]} segments
+ * @property {{ base: bigint, reason: string }[]} leftAlone
  */
 
-export {};
+/** The members that are offsets, which may be beyond what a number holds. */
+const OFFSETS = ["base", "next", "segment", "first", "last"];
+/** One of them: quotes within a text are escaped. */
+const OFFSET = new RegExp(`([{,]"(?:${OFFSETS.join("|")})":)(\\d+)`, "g");
+
+/**
+ * What the module wrote as JSON, with `bigint`s for offsets and the names of JavaScript.
+ *
+ * @param {string} json
+ * @returns {any}
+ */
+export function reported(json) {
+  return JSON.parse(json.replace(OFFSET, '$1"$2"'), (name, value) => {
+    if (OFFSETS.includes(name)) return BigInt(value);
+    if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+    return Object.fromEntries(Object.entries(value).map(([name, value]) => [camelCase(name), value]));
+  });
+}

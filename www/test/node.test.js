@@ -462,6 +462,27 @@ test("it is followed, and shipped to a server", async () => {
   run(["verify", join(scratch.path, "shipped")]);
 });
 
+test("what is told of offsets that no number holds is exact, and in the words of the package", async () => {
+  const initialOffset = 2n ** 62n + 1n;
+  const log = await Log.open(join(scratch.path, "far"), { initialOffset, recordBytesMax: 100 });
+  await log.append("a", { key: "k" });
+  const next = initialOffset + 1n;
+  assert.deepEqual(await log.segments(), [{ base: initialOffset, next, storeBytes: 40 }]);
+  const [segment] = (await log.verify()).segments;
+  assert.deepEqual([segment?.base, segment?.next, segment?.uncheckedRecords, segment?.tornTail], [initialOffset, next, 0, null]);
+  await assert.rejects(log.append("x".repeat(101)), { kind: "TooLarge", message: /recordBytesMax/ });
+  await log.close();
+  await log.close();
+
+  const path = join(scratch.path, "far", `${initialOffset}.store`);
+  writeFileSync(path, Buffer.concat([readFileSync(path), Buffer.from("torn")]));
+  const torn = await Log.open(join(scratch.path, "far"));
+  assert.deepEqual((await torn.recoveryReport()).segments[0]?.tornTail, {
+    segment: initialOffset, position: 40, bytes: 4, records: 0, zeros: false, sealed: false,
+  });
+  await torn.close();
+});
+
 test("it is shipped to a server by one at a time: the next goes on where the one before stopped", async () => {
   const log = await Log.open(join(scratch.path, "shipped twice"));
   const server = await Server.start(join(scratch.path, "server of two"));

@@ -205,7 +205,8 @@ const abort = new AbortController();
 for await (const { key } of log.subscribe({ from: "end", signal: abort.signal })) console.log(key?.length);
 await log.syncTo("https://logs.example/", { signal: abort.signal, onProgress: ({ shippedOffset }) => console.log(shippedOffset + 1n) });
 const damaged: boolean = (await log.verify()).segments.some(({ damage }) => damage.length > 0);
-const removed: number = (await log.compact()).records_removed;
+const removed: number = (await log.compact()).recordsRemoved;
+const base: bigint | undefined = (await log.segments())[0]?.base;
 const tar: Blob = await log.export();
 await log.close();
 const copy: InlineLog = await InlineLog.import("copy", tar, { worker: () => new Worker("/w.js") });
@@ -242,9 +243,7 @@ console.log(first, ProglogError.name);
 await Log.open("./orders", { persist: true });
 `,
   );
-  const given = `import { Log, type LogRecord } from "proglog";
-declare const signal: AbortSignal;
-declare function show(record: LogRecord): void;
+  const given = `import { Log } from "proglog";
 declare const log: Log;
 `;
   const shown = SHOWN.map((block, n) => {

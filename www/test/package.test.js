@@ -257,7 +257,7 @@ test("calls keep their order, and what is not as expected is told in numbers", a
     await log.append("mine", { producer: { id: "p", sequence: 5n } });
     const again = await log.append("mine", { producer: { id: "p", sequence: 5n } });
     const behind = await log.append("other", { producer: { id: "p", sequence: 3n } }).catch((/** @type {any} */ error) => error);
-    const { records_removed } = await log.compact();
+    const { recordsRemoved } = await log.compact();
     const gap = await log.read(0n).catch((/** @type {any} */ { kind }) => kind);
     const left = [];
     for await (const { offset } of log.scan()) left.push(offset);
@@ -269,7 +269,7 @@ test("calls keep their order, and what is not as expected is told in numbers", a
     return [
       JSON.stringify(numbers, (_, part) => (typeof part === "bigint" ? Number(part) : part)),
       [conflict.kind, `${Object.values(conflict.conflict)}`, behind.kind, `${Object.values(behind.conflict)}`],
-      [gap, headers, records_removed > 20],
+      [gap, headers, recordsRemoved > 20],
     ];
   });
   const { lowest, left, ...numbers } = JSON.parse(`${outcome[0]}`);

@@ -89,13 +89,13 @@ async function perform(log, operation) {
   if (operation === "sync") return void (await log.sync());
   if (operation === "reset") return void (await log.reset());
   if (operation === "segments") {
-    return (await log.segments()).map((/** @type {Json} */ { base, next, store_bytes }) => [base, next, store_bytes]);
+    return (await log.segments()).map((/** @type {Json} */ { base, next, storeBytes }) => [base, next, storeBytes]);
   }
   if (operation === "verify") {
     const { segments } = await log.verify();
     const sum = (/** @type {string} */ field) => segments.reduce((/** @type {number} */ all, /** @type {Json} */ one) => all + one[field], 0);
     const isSound = segments.every((/** @type {Json} */ { damage }) => damage.length === 0);
-    return { sound: isSound, records: sum("records"), unchecked: sum("unchecked_records") };
+    return { sound: isSound, records: sum("records"), unchecked: sum("uncheckedRecords") };
   }
   const [[name, argument]] = /** @type {[[string, Json]]} */ (Object.entries(operation));
   switch (name) {

@@ -157,7 +157,7 @@ export class ExportedLog {
 
   /** @param {(exports: Exports, handle: number) => bigint} call */
   #json(call) {
-    return JSON.parse(new TextDecoder().decode(this.#bytes(call)));
+    return new TextDecoder().decode(this.#bytes(call));
   }
 
   /**
