@@ -31,7 +31,7 @@ const { build } = await import("esbuild").catch(() => {
 const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, "dist");
 rmSync(dist, { recursive: true, force: true });
-console.log("Compiling the modules, which the first time takes some minutes");
+console.log("Compiling the modules, which the first time takes a minute or two");
 const cargo = ["run", "--quiet", "--package", "proglog-modules", "--example", "npm", "--", dist];
 execFileSync("cargo", cargo, { cwd: dirname(here), stdio: "inherit" });
 writeFileSync(

@@ -155,6 +155,6 @@ for (let isOpen = false; !isOpen; ) {
     await new Promise((resolve) => setTimeout(resolve, OPEN_AGAIN_MS));
   }
 }
-// So that there is something in the picture.
-if (shows === 0) await choose((await browserLog.offsets()).nextOffset - 1n);
+// So that there is something in the picture: the last record, which is the nearest to any above.
+if (shows === 0) await choose(2n ** 64n, true);
 await storage.show();
